@@ -1,0 +1,104 @@
+//! The help, made from the table of options.
+
+use super::Program;
+use crate::options::{Info, Kind, TABLE};
+use comfy_table::{ContentArrangement, Table, presets};
+
+/// Columns of the help.
+const WIDTH: u16 = 80;
+
+/// The whole help.
+pub fn help(program: &Program) -> String {
+    let name = program.name;
+    let flags: String = program.flags.iter().map(|(flag, _)| format!("[--{flag}] ")).collect();
+    let mut text = format!(
+        "Makes, finds, reads and destroys Consul sessions, with the options of Ansible's\nconsul_session.\n\n\
+         Usage: {name} {flags}[--format table|json]\n       [OPTION=VALUE | --OPTION VALUE]...\n"
+    );
+    for (command, _) in program.commands {
+        text += &format!("       {name} {flags}{command}\n");
+    }
+    text += "\nOptions:\n";
+    text += &two_columns(TABLE.iter().map(|info| (info.name.to_owned(), described(info))));
+    text += "\nFlags:\n";
+    let flags = program.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
+    let common = [
+        ("--format table|json", "How the answer is printed; an error in JSON goes to standard output too. Default: table"),
+        ("-h, --help", "This help"),
+        ("-V, --version", "The version"),
+    ];
+    text += &two_columns(flags.chain(common.map(|(flag, help)| (flag.to_owned(), help.to_owned()))));
+    if !program.commands.is_empty() {
+        text += "\nCommands:\n";
+        text += &two_columns(program.commands.iter().map(|(command, help)| ((*command).to_owned(), (*help).to_owned())));
+    }
+    text += "\nEnvironment, for what is not typed:\n";
+    text += &two_columns(
+        [
+            ("CONSUL_HTTP_ADDR", "host and port, perhaps scheme: https://consul.example:8501"),
+            ("CONSUL_HTTP_TOKEN", "token; safer than the option, which other users see in the list of processes"),
+            ("CONSUL_HTTP_SSL", "true for scheme https"),
+        ]
+        .map(|(variable, help)| (variable.to_owned(), help.to_owned()))
+        .into_iter(),
+    );
+    text += &format!(
+        "\nExamples:\n  {name} name=session1 delay=20s\n  {name} state=info id=adf4238a-882b-9ddc-4a9d-5b6758e4159e\n  \
+         {name} state=absent name=session1 --dry-run\n\nExit status: 0 if it was done, 1 if not.\n"
+    );
+    text
+}
+
+/// The table of options as Markdown, for the README.
+pub fn options_markdown() -> String {
+    let mut text = "| option | default | accepted | what it is for |\n|---|---|---|---|\n".to_owned();
+    for info in TABLE {
+        let default = match (info.default, info.default_note) {
+            (Some(default), _) => format!("`{default}`"),
+            (None, note) => note.to_owned(),
+        };
+        text += &format!("| `{}` | {default} | {} | {} |\n", info.name, info.kind, info.help.trim());
+    }
+    text
+}
+
+fn described(info: &Info) -> String {
+    let mut text = info.help.trim().to_owned();
+    if info.kind != Kind::Text {
+        text += &format!(". Accepted: {}", info.kind);
+    }
+    match (info.default, info.default_note) {
+        (Some(default), _) => text += &format!(". Default: {default}"),
+        (None, "") => {}
+        (None, note) => text += &format!(". Default: {note}"),
+    }
+    text
+}
+
+fn two_columns(rows: impl Iterator<Item = (String, String)>) -> String {
+    let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    for (name, help) in rows {
+        table.add_row([format!(" {name}"), help]);
+    }
+    // Lines begin with a blank cell's margin where a text goes on in a second line.
+    table.load_style(presets::NOTHING);
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_option_and_fits() {
+        let help = help(&Program { name: "program", flags: &[("dev", "own agent")], commands: &[("demo", "shows it")] });
+        for info in TABLE {
+            assert!(help.contains(&format!("\n  {} ", info.name)), "{} is not in\n{help}", info.name);
+        }
+        for line in help.lines() {
+            assert!(line.chars().count() <= WIDTH.into(), "{line}");
+        }
+        assert!(help.contains("program [--dev] demo"));
+    }
+}

@@ -1,0 +1,223 @@
+//! Words to an [`Invocation`].
+
+use super::{Action, Format, Invocation, Program, environment};
+use crate::error::Error;
+use crate::options::{self, Kind, Options, nearest};
+use lexopt::{Arg, Parser, ValueExt};
+
+/// Reads the words behind the program's name: `OPTION=VALUE`, `--OPTION VALUE` and `--OPTION=VALUE` in any order, names with `_`
+/// or `-`; an option that is a list may be repeated; a boolean one may stand alone for `true`. What is not typed is looked up in
+/// the environment, unless one of `flags` (`own_agent`) says that the agent is the program's own.
+///
+/// Errors, each with the format in which to print it: [`InvalidOption`](crate::error::Case::InvalidOption).
+pub fn parse(
+    program: &Program,
+    words: Vec<String>,
+    environment: &dyn Fn(&str) -> Option<String>,
+    own_agent: &str,
+) -> Result<Invocation, (Format, Error)> {
+    // Known first: an error before `--format json` is printed as JSON too.
+    let asks_json = |pair: &[String]| matches!(pair, [flag, value] if flag == "--format" && value == "json");
+    let json = words.windows(2).any(asks_json) || words.iter().any(|word| word == "--format=json");
+    let format = if json { Format::Json } else { Format::Table };
+    read(program, words, environment, own_agent).map_err(|error| (format, error))
+}
+
+fn read(
+    program: &Program,
+    words: Vec<String>,
+    environment: &dyn Fn(&str) -> Option<String>,
+    own_agent: &str,
+) -> Result<Invocation, Error> {
+    let mut invocation = Invocation { action: Action::Apply, format: Format::Table, flags: Vec::new(), options: Vec::new() };
+    let mut parser = Parser::from_args(words);
+    while let Some(word) = parser.next().map_err(refused)? {
+        match word {
+            Arg::Short('h') => invocation.action = Action::Help,
+            Arg::Long("help") => invocation.action = Action::Help,
+            Arg::Short('V') | Arg::Long("version") => invocation.action = Action::Version,
+            Arg::Long("format") => invocation.format = format(&text(parser.value().map_err(refused)?)?)?,
+            Arg::Long(name) => {
+                if let Some((flag, _)) = program.flags.iter().find(|(flag, _)| *flag == name) {
+                    invocation.flags.push(flag);
+                    continue;
+                }
+                let info = known(program, name)?;
+                let value = match (info.kind, parser.optional_value()) {
+                    (_, Some(value)) => text(value)?,
+                    (Kind::Boolean, None) => boolean(&mut parser)?,
+                    (_, None) => text(parser.value().map_err(refused)?)?,
+                };
+                add(&mut invocation, info, value)?;
+            }
+            Arg::Value(word) => {
+                let word = text(word)?;
+                match word.split_once('=') {
+                    Some((name, value)) => add(&mut invocation, known(program, name)?, value.to_owned())?,
+                    None => match program.commands.iter().find(|(command, _)| *command == word) {
+                        Some((command, _)) => invocation.action = Action::Command(command),
+                        None => return Err(stray(program, &word)),
+                    },
+                }
+            }
+            Arg::Short(letter) => {
+                return Err(Error::invalid("arguments", format!("unknown flag `-{letter}`; options are written name=value")));
+            }
+        }
+    }
+    if invocation.action == Action::Apply && !invocation.flags.contains(&own_agent) {
+        environment::read(&mut invocation, environment)?;
+    }
+    Ok(invocation)
+}
+
+/// What stands behind a boolean option without `=`: the next word if it is a boolean, else nothing, which means yes.
+fn boolean(parser: &mut Parser) -> Result<String, Error> {
+    let mut rest = parser.try_raw_args();
+    let next = rest.as_mut().and_then(|rest| rest.peek()).and_then(|word| word.to_str()).map(str::to_owned);
+    match next {
+        Some(word) if Options::default().set("dry_run", &word.as_str().into()).is_ok() => {
+            rest.and_then(|mut rest| rest.next());
+            Ok(word)
+        }
+        _ => Ok("true".into()),
+    }
+}
+
+fn add(invocation: &mut Invocation, info: &'static options::Info, value: String) -> Result<(), Error> {
+    match invocation.options.iter_mut().find(|(name, _)| *name == info.name) {
+        None => invocation.options.push((info.name, value)),
+        Some((_, list)) if info.kind == Kind::List => {
+            list.push(',');
+            list.push_str(&value);
+        }
+        Some(_) => return Err(Error::invalid(info.name, format!("option `{}` is given twice", info.name))),
+    }
+    Ok(())
+}
+
+/// The option of this name. A flag of the program counts as near too.
+fn known(program: &Program, name: &str) -> Result<&'static options::Info, Error> {
+    let option = name.replace('-', "_");
+    if let Some(info) = options::info(&option) {
+        return Ok(info);
+    }
+    let error = options::unknown(&option);
+    let flags = program.flags.iter().map(|(flag, _)| *flag).chain(["format", "help", "version"]);
+    match nearest(&option, options::TABLE.iter().map(|info| info.name)) {
+        Some(_) => Err(error),
+        None => match nearest(&option, flags) {
+            Some(flag) => Err(Error::invalid(name, format!("unknown option `{option}`: did you mean `--{flag}`?"))),
+            None => Err(error),
+        },
+    }
+}
+
+/// A word that is neither. It may be the value of an option that was written with a space, so that it is not shown where it could
+/// be a token.
+fn stray(program: &Program, word: &str) -> Error {
+    let commands = program.commands.iter().map(|(command, _)| *command);
+    let option = word.replace('-', "_");
+    let hint = if options::info(&option).is_some() {
+        format!("`{word}` is an option and needs a value: {word}=VALUE")
+    } else if let Some(command) = nearest(word, commands) {
+        format!("did you mean `{command}`?")
+    } else {
+        "a word is neither OPTION=VALUE nor --OPTION VALUE; `--help` lists the options".into()
+    };
+    Error::invalid("arguments", hint)
+}
+
+fn format(word: &str) -> Result<Format, Error> {
+    match word {
+        "table" => Ok(Format::Table),
+        "json" => Ok(Format::Json),
+        _ => Err(Error::invalid("format", format!("option `format`: `{word}` is not known; accepted: table, json"))),
+    }
+}
+
+fn text(word: std::ffi::OsString) -> Result<String, Error> {
+    word.string().map_err(|_| Error::invalid("arguments", "a word is not UTF-8"))
+}
+
+fn refused(error: lexopt::Error) -> Error {
+    // `lexopt` quotes the value of an option that takes none, which is none of ours that could be a token.
+    Error::invalid("arguments", error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROGRAM: Program = Program { name: "program", flags: &[("dev", "own agent")], commands: &[("demo", "shows it")] };
+
+    #[track_caller]
+    fn typed(words: &[&str]) -> Result<Invocation, (Format, Error)> {
+        parse(&PROGRAM, words.iter().map(|word| (*word).to_owned()).collect(), &|_| None, "dev")
+    }
+
+    #[test]
+    fn both_spellings() {
+        for words in [
+            &["name=s1", "delay=20s", "validate_certs=no"][..],
+            &["--name", "s1", "--delay", "20s", "--validate-certs", "no"],
+            &["--name=s1", "delay=20s", "--validate_certs=no"],
+        ] {
+            let options = typed(words).unwrap().options;
+            assert_eq!(options, [("name", "s1".into()), ("delay", "20s".into()), ("validate_certs", "no".into())], "{words:?}");
+        }
+        assert_eq!(typed(&["name=a=b"]).unwrap().option("name"), Some("a=b"));
+        assert_eq!(typed(&["--delay", "-5"]).unwrap().option("delay"), Some("-5"));
+    }
+
+    #[test]
+    fn booleans_may_stand_alone() {
+        assert_eq!(typed(&["--dry-run"]).unwrap().option("dry_run"), Some("true"));
+        let both = typed(&["--dry-run", "name=x"]).unwrap();
+        assert_eq!((both.option("dry_run"), both.option("name")), (Some("true"), Some("x")));
+        assert_eq!(typed(&["--dry-run", "off"]).unwrap().option("dry_run"), Some("off"));
+    }
+
+    #[test]
+    fn lists_add_up() {
+        assert_eq!(typed(&["checks=a", "--checks", "b,c"]).unwrap().json(), r#"{"checks":"a,b,c"}"#);
+        assert_eq!(typed(&["checks="]).unwrap().option("checks"), Some(""));
+    }
+
+    #[test]
+    fn flags_commands_and_formats() {
+        let demo = typed(&["--dev", "demo", "--format", "json"]).unwrap();
+        assert_eq!((demo.action, demo.flags, demo.format), (Action::Command("demo"), vec!["dev"], Format::Json));
+        assert_eq!(typed(&["--help"]).unwrap().action, Action::Help);
+        assert_eq!(typed(&["-V"]).unwrap().action, Action::Version);
+    }
+
+    #[test]
+    fn slips_are_named() {
+        for (words, option, part) in [
+            (&["dealy=20s"][..], "dealy", "did you mean `delay`?"),
+            (&["--tokn", "secret-secret"], "tokn", "did you mean `token`?"),
+            (&["--fromat", "json"], "fromat", "did you mean `--format`?"),
+            (&["frobnicate=1"], "frobnicate", "known are state, id, name"),
+            (&["name=a", "name=b"], "name", "given twice"),
+            (&["name"], "arguments", "name=VALUE"),
+            (&["dmeo"], "arguments", "`demo`"),
+            (&["token", "secret-secret"], "arguments", "token=VALUE"),
+            (&["secret-secret"], "arguments", "OPTION=VALUE"),
+            (&["--name"], "arguments", "name"),
+            (&["-x"], "arguments", "-x"),
+            (&["--format", "yaml"], "format", "accepted: table, json"),
+        ] {
+            let (_, error) = typed(words).unwrap_err();
+            assert_eq!(error.case, crate::error::Case::InvalidOption { option: option.into() }, "{words:?}");
+            assert!(error.message.contains(part), "{words:?}: {error}");
+            assert!(!error.message.contains("secret-secret"), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn errors_know_the_format_that_comes_later() {
+        assert_eq!(typed(&["dealy=1", "--format", "json"]).unwrap_err().0, Format::Json);
+        assert_eq!(typed(&["dealy=1"]).unwrap_err().0, Format::Table);
+    }
+}

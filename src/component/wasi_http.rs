@@ -1,0 +1,232 @@
+//! The transport: the only file that touches `wasi:http`.
+//!
+//! Its rules, each paid for by somebody (sources in the README of `host-example`):
+//!
+//! 1. `Content-Length` always, 0 too. Without it hosts send chunks, and Consul answers 200 to a chunked create and ignores it.
+//! 2. `handle` before the body is written, which else has nowhere to go; the stream is dropped before `finish`; empty bodies
+//!    are finished too, else Node never ends the request.
+//! 3. The deadline is kept here, as a timer beside each wait. No host's own timeouts hold, and wasmtime up to 50 leaks a table
+//!    entry for each `request-options`, so that none are given.
+//! 4. The scheme is always set: hosts take a missing one for HTTPS.
+//! 5. The response is cut off at [`RESPONSE_LIMIT`].
+//! 6. Nothing here can panic, whatever the network does.
+
+use super::bindings::wasi::clocks::monotonic_clock;
+use super::bindings::wasi::http::outgoing_handler;
+use super::bindings::wasi::http::types::{
+    ErrorCode, Fields, FutureIncomingResponse, IncomingResponse, Method as HttpMethod, OutgoingBody, OutgoingRequest, Scheme,
+};
+use super::bindings::wasi::io::poll::{Pollable, poll};
+use super::bindings::wasi::io::streams::StreamError;
+use crate::duration;
+use crate::error::{Case, Error};
+use crate::transport::{HEADERS, Method, Protocol, RESPONSE_LIMIT, Request, Response, Transport, from_error_code};
+
+/// The most that one write may take: more traps in hosts that follow the letter of `wasi:io`.
+const WRITE_LIMIT: u64 = 4096;
+/// What is asked for in one read.
+const READ_SIZE: u64 = 256 * 1024;
+
+/// `wasi:http` for the length of one call.
+pub struct WasiHttp {
+    timeout: i64,
+    /// Ready when the time is over. One timer for all waits of the call.
+    deadline: Pollable,
+}
+
+impl WasiHttp {
+    /// The clock runs from now, for `timeout` nanoseconds.
+    pub fn new(timeout: i64) -> WasiHttp {
+        WasiHttp { timeout, deadline: monotonic_clock::subscribe_duration(u64::try_from(timeout).unwrap_or(0)) }
+    }
+
+    /// Waits for `ready`, or for the end of the time.
+    fn wait(&self, ready: &Pollable, authority: &str) -> Result<(), Error> {
+        // Both may be ready; what has come in time counts.
+        if poll(&[ready, &self.deadline]).contains(&0) {
+            return Ok(());
+        }
+        Err(Case::Timeout.because(format!(
+            "no answer from {authority} within {}: check whether the agent is well, or give a longer `timeout`",
+            duration::format(self.timeout)
+        )))
+    }
+
+    /// Writes the body as fast as the host takes it. `false` if the host does not want it: the response says why.
+    fn write(&self, body: &OutgoingBody, mut bytes: &[u8], authority: &str) -> Result<bool, Error> {
+        if bytes.is_empty() {
+            return Ok(true);
+        }
+        let Ok(stream) = body.write() else { return Ok(false) };
+        let ready = stream.subscribe();
+        while !bytes.is_empty() {
+            let Ok(permit) = stream.check_write() else { return Ok(false) };
+            if permit == 0 {
+                self.wait(&ready, authority)?;
+                continue;
+            }
+            let size = usize::try_from(permit.min(WRITE_LIMIT)).unwrap_or(0).min(bytes.len());
+            let Some((piece, rest)) = bytes.split_at_checked(size) else { return Ok(false) };
+            if stream.write(piece).is_err() {
+                return Ok(false);
+            }
+            bytes = rest;
+        }
+        Ok(stream.flush().is_ok())
+    }
+
+    fn response(&self, future: &FutureIncomingResponse, authority: &str) -> Result<IncomingResponse, Error> {
+        self.wait(&future.subscribe(), authority)?;
+        match future.get() {
+            Some(Ok(Ok(response))) => Ok(response),
+            Some(Ok(Err(code))) => Err(from_code(&code, authority)),
+            Some(Err(())) | None => Err(Case::Other.because(format!("the host lost the answer from {authority}"))),
+        }
+    }
+
+    fn body(&self, response: &IncomingResponse, authority: &str) -> Result<Vec<u8>, Error> {
+        let gone = || Case::Other.because(format!("the host lost the answer from {authority}"));
+        let body = response.consume().map_err(|()| gone())?;
+        let stream = body.stream().map_err(|()| gone())?;
+        let ready = stream.subscribe();
+        let mut bytes = Vec::new();
+        loop {
+            match stream.read(READ_SIZE) {
+                Ok(piece) if piece.is_empty() => self.wait(&ready, authority)?,
+                Ok(piece) if bytes.len() + piece.len() > RESPONSE_LIMIT => {
+                    return Err(Case::ResponseTooLarge.because(format!(
+                        "the answer from {authority} is larger than {} MiB: check `host` and `port`, or read the sessions of one node",
+                        RESPONSE_LIMIT >> 20
+                    )));
+                }
+                // The first piece is mostly the only one, and then not copied.
+                Ok(piece) if bytes.is_empty() => bytes = piece,
+                Ok(piece) => bytes.extend_from_slice(&piece),
+                Err(StreamError::Closed) => return Ok(bytes),
+                // Its code says no more: hosts have one for everything that breaks off.
+                Err(StreamError::LastOperationFailed(_)) => {
+                    return Err(Case::InvalidResponse.because(format!(
+                        "the answer from {authority} broke off after {} bytes: check whether the agent is well, and try again",
+                        bytes.len()
+                    )));
+                }
+            }
+        }
+    }
+}
+
+impl Transport for WasiHttp {
+    fn send(&mut self, request: &Request) -> Result<Response, Error> {
+        let authority = request.authority.as_str();
+        let insecure = request.protocol == Protocol::HttpsInsecure;
+        let unsupported = || {
+            Case::Unsupported.because(format!(
+                "this host does not grant `validate_certs=false` for {authority}: have it trust the CA of the agent's certificate instead"
+            ))
+        };
+        let refused = |what: &str| Error::invalid("host", format!("the host refuses this {what}: {authority}"));
+
+        let length = request.body.len().to_string().into_bytes();
+        let mut headers = vec![("content-length".to_owned(), length)];
+        if let Some(token) = &request.token {
+            headers.push(("x-consul-token".to_owned(), token.secret().as_bytes().to_vec()));
+        }
+        let headers = Fields::from_list(&headers).map_err(|_| Case::Other.because("the host refuses the request's headers"))?;
+        let outgoing = OutgoingRequest::new(headers);
+        let (method, scheme) = (
+            match request.method {
+                Method::Get => HttpMethod::Get,
+                Method::Put => HttpMethod::Put,
+                Method::Post => HttpMethod::Post,
+            },
+            match request.protocol {
+                Protocol::Http => Scheme::Http,
+                Protocol::Https => Scheme::Https,
+                Protocol::HttpsInsecure => Scheme::Other("https+insecure".into()),
+            },
+        );
+        outgoing.set_method(&method).map_err(|()| refused("method"))?;
+        outgoing.set_scheme(Some(&scheme)).map_err(|()| if insecure { unsupported() } else { refused("scheme") })?;
+        outgoing.set_authority(Some(authority)).map_err(|()| refused("authority"))?;
+        outgoing.set_path_with_query(Some(&request.path_and_query)).map_err(|()| refused("path"))?;
+
+        let body = outgoing.body().map_err(|()| Case::Other.because("the host gives the request no body"))?;
+        let future = outgoing_handler::handle(outgoing, None).map_err(|code| match code {
+            ErrorCode::HttpProtocolError if insecure => unsupported(),
+            code => from_code(&code, authority),
+        })?;
+        if self.write(&body, &request.body, authority)? {
+            // Should the host find fault with the body, the response tells.
+            let _ = OutgoingBody::finish(body, None);
+        }
+        let response = self.response(&future, authority)?;
+        let fields = response.headers();
+        let headers = HEADERS
+            .iter()
+            .filter_map(|name| {
+                let value = fields.get(&(*name).to_owned()).into_iter().next()?;
+                Some((*name, String::from_utf8(value).ok()?))
+            })
+            .collect();
+        Ok(Response { status: response.status(), headers, body: self.body(&response, authority)? })
+    }
+}
+
+fn from_code(code: &ErrorCode, authority: &str) -> Error {
+    from_error_code(name(code), detail(code).as_deref(), authority)
+}
+
+/// What a host says beside the code.
+fn detail(code: &ErrorCode) -> Option<String> {
+    match code {
+        ErrorCode::DnsError(payload) => payload.rcode.clone(),
+        ErrorCode::TlsAlertReceived(payload) => payload.alert_message.clone(),
+        ErrorCode::InternalError(text) => text.clone(),
+        _ => None,
+    }
+}
+
+/// The code's name in WIT. By hand: the generated `Debug` weighs more than this whole file.
+fn name(code: &ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::DnsTimeout => "DNS-timeout",
+        ErrorCode::DnsError(_) => "DNS-error",
+        ErrorCode::DestinationNotFound => "destination-not-found",
+        ErrorCode::DestinationUnavailable => "destination-unavailable",
+        ErrorCode::DestinationIpProhibited => "destination-IP-prohibited",
+        ErrorCode::DestinationIpUnroutable => "destination-IP-unroutable",
+        ErrorCode::ConnectionRefused => "connection-refused",
+        ErrorCode::ConnectionTerminated => "connection-terminated",
+        ErrorCode::ConnectionTimeout => "connection-timeout",
+        ErrorCode::ConnectionReadTimeout => "connection-read-timeout",
+        ErrorCode::ConnectionWriteTimeout => "connection-write-timeout",
+        ErrorCode::ConnectionLimitReached => "connection-limit-reached",
+        ErrorCode::TlsProtocolError => "TLS-protocol-error",
+        ErrorCode::TlsCertificateError => "TLS-certificate-error",
+        ErrorCode::TlsAlertReceived(_) => "TLS-alert-received",
+        ErrorCode::HttpRequestDenied => "HTTP-request-denied",
+        ErrorCode::HttpRequestLengthRequired => "HTTP-request-length-required",
+        ErrorCode::HttpRequestBodySize(_) => "HTTP-request-body-size",
+        ErrorCode::HttpRequestMethodInvalid => "HTTP-request-method-invalid",
+        ErrorCode::HttpRequestUriInvalid => "HTTP-request-URI-invalid",
+        ErrorCode::HttpRequestUriTooLong => "HTTP-request-URI-too-long",
+        ErrorCode::HttpRequestHeaderSectionSize(_) => "HTTP-request-header-section-size",
+        ErrorCode::HttpRequestHeaderSize(_) => "HTTP-request-header-size",
+        ErrorCode::HttpRequestTrailerSectionSize(_) => "HTTP-request-trailer-section-size",
+        ErrorCode::HttpRequestTrailerSize(_) => "HTTP-request-trailer-size",
+        ErrorCode::HttpResponseIncomplete => "HTTP-response-incomplete",
+        ErrorCode::HttpResponseHeaderSectionSize(_) => "HTTP-response-header-section-size",
+        ErrorCode::HttpResponseHeaderSize(_) => "HTTP-response-header-size",
+        ErrorCode::HttpResponseBodySize(_) => "HTTP-response-body-size",
+        ErrorCode::HttpResponseTrailerSectionSize(_) => "HTTP-response-trailer-section-size",
+        ErrorCode::HttpResponseTrailerSize(_) => "HTTP-response-trailer-size",
+        ErrorCode::HttpResponseTransferCoding(_) => "HTTP-response-transfer-coding",
+        ErrorCode::HttpResponseContentCoding(_) => "HTTP-response-content-coding",
+        ErrorCode::HttpResponseTimeout => "HTTP-response-timeout",
+        ErrorCode::HttpUpgradeFailed => "HTTP-upgrade-failed",
+        ErrorCode::HttpProtocolError => "HTTP-protocol-error",
+        ErrorCode::LoopDetected => "loop-detected",
+        ErrorCode::ConfigurationError => "configuration-error",
+        ErrorCode::InternalError(_) => "internal-error",
+    }
+}

@@ -1,0 +1,206 @@
+//! Durations as people and Consul write them: `20`, `20s`, `1m30s`, `500ms`.
+//!
+//! Inside this crate a duration is a count of nanoseconds in an `i64`, as in Go and in Consul, since other clients can store
+//! negative ones.
+
+use std::fmt;
+
+/// Nanoseconds in a millisecond.
+pub const MILLISECOND: i64 = 1_000_000;
+/// Nanoseconds in a second.
+pub const SECOND: i64 = 1_000 * MILLISECOND;
+
+/// Reads what Go's `time.ParseDuration` reads, with the same result in nanoseconds: `1h30m`, `-1.5s`, `0`. `None` for
+/// anything else, and for what does not fit.
+pub fn parse_go(text: &str) -> Option<i64> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: i64 = 0;
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let (number, tail) = rest.split_at_checked(number_end)?;
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at_checked(unit_end)?;
+        total = total.checked_add(scale(number, unit_size(unit)?)?)?;
+        rest = tail;
+    }
+    Some(if negative { -total } else { total })
+}
+
+/// Reads a count of seconds (`20`, `0.5`) or what [`parse_go`] reads. Nanoseconds.
+pub fn parse(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    match scale(digits, SECOND) {
+        Some(nanoseconds) => Some(if negative { -nanoseconds } else { nanoseconds }),
+        None => parse_go(text),
+    }
+}
+
+/// Turns a count of seconds into nanoseconds, to the nearest microsecond: `0.1` is not exact as a binary fraction, and what is
+/// meant is 100 ms. `None` if it is not finite or does not fit.
+pub fn from_seconds(seconds: f64) -> Option<i64> {
+    let microseconds = seconds * 1e6;
+    // 9e15 is below 2^53, where every whole number is exact, and a thousandfold of it fits an i64.
+    (microseconds.abs() < 9e15).then(|| round(microseconds) * 1_000)
+}
+
+/// `f64::round` without its library call: the value is known to fit.
+fn round(value: f64) -> i64 {
+    if value < 0.0 { (value - 0.5) as i64 } else { (value + 0.5) as i64 }
+}
+
+/// Writes a duration as Consul reads it: whole seconds as `20s`, else `1500ms`, else `1500000ns`.
+pub fn format(nanoseconds: i64) -> String {
+    if nanoseconds % SECOND == 0 {
+        format!("{}s", nanoseconds / SECOND)
+    } else if nanoseconds % MILLISECOND == 0 {
+        format!("{}ms", nanoseconds / MILLISECOND)
+    } else {
+        format!("{nanoseconds}ns")
+    }
+}
+
+/// Writes a duration as a number of seconds: `15`, `0.5`.
+pub fn write_seconds(f: &mut fmt::Formatter<'_>, nanoseconds: i64) -> fmt::Result {
+    let (sign, size) = (if nanoseconds < 0 { "-" } else { "" }, nanoseconds.unsigned_abs());
+    let (whole, fraction) = (size / SECOND.unsigned_abs(), size % SECOND.unsigned_abs());
+    match fraction {
+        0 => write!(f, "{sign}{whole}"),
+        _ => f.write_str(format!("{sign}{whole}.{fraction:09}").trim_end_matches('0')),
+    }
+}
+
+/// The size of a unit in nanoseconds. Go takes both signs for micro.
+fn unit_size(unit: &str) -> Option<i64> {
+    Some(match unit {
+        "ns" => 1,
+        "us" | "µs" | "μs" => 1_000,
+        "ms" => MILLISECOND,
+        "s" => SECOND,
+        "m" => SECOND * 60,
+        "h" => SECOND * 3600,
+        _ => return None,
+    })
+}
+
+/// `digits[.digits]` times `unit`, cut to whole nanoseconds as Go does.
+fn scale(number: &str, unit: i64) -> Option<i64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // Eighteen digits are finer than a nanosecond of an hour; the rest cannot matter. In floating point, as in Go.
+    let (mut part, mut size) = (0.0, unit as f64);
+    for digit in fraction.bytes().take(18) {
+        part = part * 10.0 + f64::from(digit - b'0');
+        size /= 10.0;
+    }
+    whole.checked_mul(unit)?.checked_add((part * size) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_durations() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("+0", Some(0)),
+            ("20s", Some(20 * SECOND)),
+            ("1m30s", Some(90 * SECOND)),
+            ("2h0m15s", Some(7215 * SECOND)),
+            ("-1.5s", Some(-1500 * MILLISECOND)),
+            (".5s", Some(500 * MILLISECOND)),
+            ("1.s", Some(SECOND)),
+            ("50ms", Some(50 * MILLISECOND)),
+            ("3us", Some(3_000)),
+            ("3µs", Some(3_000)),
+            ("7ns", Some(7)),
+            ("0.0000000001s", Some(0)),
+            ("0.1234567890123456789012345s", Some(123_456_789)),
+            ("2562047h", Some(9_223_369_200 * SECOND)),
+            ("2562048h", None),
+            ("99999999999999999999999999999999999999999s", None),
+            ("", None),
+            ("-", None),
+            (".", None),
+            (".s", None),
+            ("20", None),
+            ("s", None),
+            ("5S", None),
+            ("1d", None),
+            (" 5s", None),
+            ("5 s", None),
+            ("1..5s", None),
+            ("1e3s", None),
+            ("20s5", None),
+            ("--5s", None),
+        ] {
+            assert_eq!(parse_go(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn plain_numbers_are_seconds() {
+        for (text, expected) in [
+            ("20", Some(20 * SECOND)),
+            ("0.5", Some(500 * MILLISECOND)),
+            ("-5", Some(-5 * SECOND)),
+            (" 20 ", Some(20 * SECOND)),
+            ("20s", Some(20 * SECOND)),
+            ("-20s", Some(-20 * SECOND)),
+            ("0", Some(0)),
+            ("9223372037", None),
+            ("", None),
+            ("abc", None),
+            ("nan", None),
+        ] {
+            assert_eq!(parse(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn seconds_from_binary_fractions() {
+        for (seconds, expected) in [
+            (0.1, Some(100 * MILLISECOND)),
+            (0.0005, Some(500_000)),
+            (20.0, Some(20 * SECOND)),
+            (-0.5, Some(-500 * MILLISECOND)),
+            (86400.0, Some(86400 * SECOND)),
+            (f64::NAN, None),
+            (f64::INFINITY, None),
+            (1e300, None),
+        ] {
+            assert_eq!(from_seconds(seconds), expected, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn writing() {
+        assert_eq!(format(20 * SECOND), "20s");
+        assert_eq!(format(0), "0s");
+        assert_eq!(format(1500 * MILLISECOND), "1500ms");
+        assert_eq!(format(-5 * SECOND), "-5s");
+        assert_eq!(format(1_000), "1000ns");
+        for (nanoseconds, text) in
+            [(15 * SECOND, "15"), (1500 * MILLISECOND, "1.5"), (-50 * MILLISECOND, "-0.05"), (1, "0.000000001")]
+        {
+            assert_eq!(crate::json::Json::Seconds(nanoseconds).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! What can go wrong, by what the caller does next, and the one function from an answer of Consul to it.
+//!
+//! Texts are lower case, name the cause first and the remedy second, and never hold a token. The cases are those of `variant
+//! error` in `wit/sessions.wit`, where each is described.
+
+use crate::json::Json;
+use std::fmt;
+use std::ops::Deref;
+
+/// An error of this component: a case and a text.
+///
+/// In a box, since it is moved by every `?` and made by few calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error(Box<Parts>);
+
+/// What an [`Error`] is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// For programs.
+    pub case: Case,
+    /// For people.
+    pub message: String,
+}
+
+/// The cases of `variant error`, with what they carry beside their text. See `wit/sessions.wit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each case and field is described in wit/sessions.wit")]
+pub enum Case {
+    InvalidOption { option: String },
+    Unsupported,
+    NotFound,
+    Mismatch { session_id: String, differences: Vec<Difference> },
+    NodeRequired { nodes: Vec<String> },
+    Hidden,
+    UnknownNode,
+    UnknownCheck,
+    CriticalCheck,
+    UnknownDatacenter,
+    AccessDenied { status: u16 },
+    Unavailable { status: u16 },
+    Refused { status: u16 },
+    Unreachable,
+    DeniedByHost,
+    Tls,
+    Timeout,
+    InvalidResponse,
+    ResponseTooLarge,
+    OutcomeUnknown,
+    Other,
+}
+
+/// A field in which a session differs from what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The option's name.
+    pub option: &'static str,
+    /// What the session has.
+    pub found: String,
+    /// What was asked for.
+    pub wanted: String,
+}
+
+impl Case {
+    /// The case's name, as in WIT.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Case::InvalidOption { .. } => "invalid-option",
+            Case::Unsupported => "unsupported",
+            Case::NotFound => "not-found",
+            Case::Mismatch { .. } => "mismatch",
+            Case::NodeRequired { .. } => "node-required",
+            Case::Hidden => "hidden",
+            Case::UnknownNode => "unknown-node",
+            Case::UnknownCheck => "unknown-check",
+            Case::CriticalCheck => "critical-check",
+            Case::UnknownDatacenter => "unknown-datacenter",
+            Case::AccessDenied { .. } => "access-denied",
+            Case::Unavailable { .. } => "unavailable",
+            Case::Refused { .. } => "refused",
+            Case::Unreachable => "unreachable",
+            Case::DeniedByHost => "denied-by-host",
+            Case::Tls => "tls",
+            Case::Timeout => "timeout",
+            Case::InvalidResponse => "invalid-response",
+            Case::ResponseTooLarge => "response-too-large",
+            Case::OutcomeUnknown => "outcome-unknown",
+            Case::Other => "other",
+        }
+    }
+
+    /// This case with its text.
+    pub fn because(self, message: impl Into<String>) -> Error {
+        Error(Box::new(Parts { case: self, message: message.into() }))
+    }
+}
+
+impl Deref for Error {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Where a text stands in another. `str::find` is faster, which does not matter here, and three times as large.
+fn find(text: &str, part: &str) -> Option<usize> {
+    text.as_bytes().windows(part.len().max(1)).position(|window| window == part.as_bytes())
+}
+
+impl Error {
+    /// Its two parts.
+    pub fn into_parts(self) -> Parts {
+        *self.0
+    }
+
+    /// An option that was refused.
+    pub fn invalid(option: &str, message: impl Into<String>) -> Error {
+        Case::InvalidOption { option: option.into() }.because(message)
+    }
+
+    /// The same error with more to say.
+    #[must_use]
+    pub fn and(mut self, more: &str) -> Error {
+        self.0.message.push_str("; ");
+        self.0.message.push_str(more);
+        self
+    }
+
+    /// Takes a secret out of the text, should Consul or a proxy have echoed it.
+    #[must_use]
+    pub fn without(mut self, secret: &str) -> Error {
+        let mut rest = std::mem::take(&mut self.0.message);
+        while let Some(at) = find(&rest, secret) {
+            let tail = rest.split_off(at + secret.len());
+            rest.truncate(at);
+            self.0.message += &rest;
+            self.0.message += "(token)";
+            rest = tail;
+        }
+        self.0.message += &rest;
+        self
+    }
+
+    /// Whether a change that ended with this error may have happened all the same.
+    pub fn leaves_doubt(&self) -> bool {
+        match self.case {
+            Case::Timeout | Case::InvalidResponse | Case::ResponseTooLarge | Case::OutcomeUnknown | Case::Other => true,
+            // A gateway that gave up, or a server that lost its leader or its connection half-way.
+            Case::Refused { status } | Case::Unavailable { status } => {
+                matches!(status, 502 | 504)
+                    || ["leadership lost", "timed out", "timeout", "EOF", "connection reset"]
+                        .iter()
+                        .any(|sign| find(&self.message, sign).is_some())
+            }
+            _ => false,
+        }
+    }
+
+    /// The error of a change: [`Case::OutcomeUnknown`] if it may have happened all the same.
+    #[must_use]
+    pub fn of_a_change(self, what: &str) -> Error {
+        if self.leaves_doubt() {
+            Case::OutcomeUnknown
+                .because(format!("{}; {what} may have happened all the same: look before trying again", self.message))
+        } else {
+            self
+        }
+    }
+
+    /// As the command line prints it: `{"changed": false, "failed": true, "error": "<case>", "msg": "…", …}`.
+    pub fn to_json(&self) -> Json<'_> {
+        let mut fields = vec![
+            ("changed", Json::Bool(false)),
+            ("failed", Json::Bool(true)),
+            ("error", self.case.name().into()),
+            ("msg", (&self.message).into()),
+        ];
+        match &self.case {
+            Case::InvalidOption { option } => fields.push(("option", option.into())),
+            Case::Mismatch { session_id, differences } => {
+                fields.extend([("session_id", session_id.into()), ("differences", differences.iter().collect())]);
+            }
+            Case::NodeRequired { nodes } => fields.push(("nodes", nodes.iter().collect())),
+            Case::AccessDenied { status } | Case::Unavailable { status } | Case::Refused { status } => {
+                fields.push(("status", Json::Whole((*status).into())));
+            }
+            _ => {}
+        }
+        Json::object(fields)
+    }
+}
+
+impl<'a> From<&'a Difference> for Json<'a> {
+    fn from(difference: &'a Difference) -> Json<'a> {
+        Json::object(vec![
+            ("option", difference.option.into()),
+            ("found", (&difference.found).into()),
+            ("wanted", (&difference.wanted).into()),
+        ])
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The error in an answer of Consul whose status is not 200.
+///
+/// By substring: every hop between agents and servers puts `rpc error making call: ` in front. Validation failures come as
+/// 500, and with texts only.
+pub fn from_status(status: u16, body: &[u8]) -> Error {
+    let said = excerpt(body);
+    let has = |sign: &str| find(&said, sign).is_some();
+    let refused = |case: Case, hint: &str| case.because(format!("consul answered {status}: {said}{hint}"));
+    if has("Enterprise feature") {
+        return Case::Unsupported.because(format!(
+            "this consul is Community Edition, which has no namespaces and partitions: leave the options out (consul answered {status}: {said})"
+        ));
+    }
+    if has("No path to datacenter") || has("Remote DC has no server") {
+        return Case::UnknownDatacenter.because(format!(
+            "the agent knows no way to this datacenter: check `datacenter` (consul answered {status}: {said})"
+        ));
+    }
+    if has("Missing node registration") {
+        return Case::UnknownNode.because(format!(
+            "no node of this name is registered in the datacenter: check `node` (consul answered {status}: {said})"
+        ));
+    }
+    if has("Missing check") {
+        return Case::UnknownCheck.because(format!(
+            "a check is not registered on the session's node: check `checks`, or give `checks=` for a node without serfHealth (consul answered {status}: {said})"
+        ));
+    }
+    if has("is in critical state") {
+        return Case::CriticalCheck.because(format!(
+            "a check is critical, and a session needs passing ones: try again when it passes (consul answered {status}: {said})"
+        ));
+    }
+    if matches!(status, 401 | 403) || has("ACL not found") || has("Permission denied") {
+        return refused(Case::AccessDenied { status }, ": give a `token` that is allowed to do this");
+    }
+    if matches!(status, 429 | 502..=504)
+        || ["rate limit exceeded", "No cluster leader", "leader not found", "No known Consul servers", "leadership lost"]
+            .iter()
+            .any(|sign| has(sign))
+    {
+        return refused(Case::Unavailable { status }, ": try again later");
+    }
+    // Consul answers nothing between 200 and 400.
+    if status < 400 || said.starts_with('<') {
+        return Case::InvalidResponse.because(format!(
+            "what answers at this address is not consul's HTTP API: check `host` and `port` (status {status}: {said})"
+        ));
+    }
+    refused(Case::Refused { status }, "")
+}
+
+/// The beginning of a body for a text: one line, no control characters, at most 200 characters.
+pub fn excerpt(body: &[u8]) -> String {
+    let body = body.get(..800).unwrap_or(body);
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        // Up to what is no text, or was cut through.
+        Err(error) => body.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default(),
+    };
+    let mut line = String::new();
+    let mut gap = false;
+    for (count, c) in text.chars().enumerate() {
+        if count == 200 {
+            line.push('…');
+            break;
+        }
+        if c.is_control() || c == ' ' {
+            gap = !line.is_empty();
+            continue;
+        }
+        if gap {
+            line.push(' ');
+            gap = false;
+        }
+        line.push(c);
+    }
+    match (line.is_empty(), body.is_empty()) {
+        (false, _) => line,
+        (true, true) => "(nothing)".into(),
+        (true, false) => "(no text)".into(),
+    }
+}

@@ -1,0 +1,326 @@
+//! JSON: one small type for what Consul and hosts send, and for what this crate writes.
+//!
+//! Parsing and the escaping of texts are `serde_json`'s. The type is ours for two reasons: sessions that others made must never
+//! fail to be read, whatever their fields hold; and what a derive makes for each type, or `serde_json::Value` with its maps and
+//! its printing of floats, would be half of the component.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+/// A JSON value. Texts are borrowed where they have no escapes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Json<'a> {
+    /// `null`, and what is not there.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Whole(i64),
+    /// Any other number.
+    Fraction(f64),
+    /// A duration in nanoseconds. Only written, as seconds: `15`, `0.5`.
+    Seconds(i64),
+    /// A text.
+    Text(Cow<'a, str>),
+    /// A list.
+    List(Vec<Json<'a>>),
+    /// An object, in the order in which it stands there.
+    Object(Vec<(Cow<'a, str>, Json<'a>)>),
+}
+
+impl<'a> Json<'a> {
+    /// Parses a text that is one JSON value.
+    pub fn parse(bytes: &'a [u8]) -> serde_json::Result<Json<'a>> {
+        parse(bytes, Any(None))
+    }
+
+    /// Parses a list, and turns each element into what is wanted as soon as it is read: a list of a hundred thousand sessions is
+    /// never in memory as JSON values. `None` if it is no list.
+    pub fn parse_list<T>(bytes: &[u8], convert: impl Fn(&Json) -> T) -> serde_json::Result<Option<Vec<T>>> {
+        let mut items = Vec::new();
+        let json = parse(bytes, Any(Some(&mut |item| items.push(convert(&item)))))?;
+        Ok(matches!(json, Json::List(_)).then_some(items))
+    }
+
+    /// An object without the fields that are [`Null`](Json::Null).
+    pub fn object(fields: Vec<(&'static str, Json<'a>)>) -> Json<'a> {
+        Json::Object(
+            fields
+                .into_iter()
+                .filter(|(_, value)| !matches!(value, Json::Null))
+                .map(|(key, value)| (Cow::Borrowed(key), value))
+                .collect(),
+        )
+    }
+
+    /// The field of an object; of anything else, [`Null`](Json::Null).
+    pub fn get(&self, name: &str) -> &Json<'a> {
+        match self {
+            Json::Object(fields) => fields.iter().find(|(key, _)| key == name).map_or(&Json::Null, |(_, value)| value),
+            _ => &Json::Null,
+        }
+    }
+
+    /// The text; of anything else, the empty one.
+    pub fn text(&self) -> &str {
+        match self {
+            Json::Text(text) => text,
+            _ => "",
+        }
+    }
+
+    /// The whole number; of anything else, 0.
+    pub fn whole(&self) -> i64 {
+        match self {
+            Json::Whole(number) => *number,
+            _ => 0,
+        }
+    }
+
+    /// The elements of a list; of anything else, none.
+    pub fn items(&self) -> &[Json<'a>] {
+        match self {
+            Json::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The texts in a list.
+    pub fn texts(&self) -> Vec<String> {
+        self.items().iter().map(|item| item.text().to_owned()).collect()
+    }
+}
+
+impl<'a> From<&'a str> for Json<'a> {
+    fn from(text: &'a str) -> Json<'a> {
+        Json::Text(Cow::Borrowed(text))
+    }
+}
+
+impl<'a> From<&'a String> for Json<'a> {
+    fn from(text: &'a String) -> Json<'a> {
+        Json::Text(Cow::Borrowed(text))
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Json<'a> {
+    fn from(text: Option<&'a str>) -> Json<'a> {
+        text.map_or(Json::Null, Json::from)
+    }
+}
+
+impl<'a, T> FromIterator<T> for Json<'a>
+where
+    Json<'a>: From<T>,
+{
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Json<'a> {
+        Json::List(items.into_iter().map(Json::from).collect())
+    }
+}
+
+impl fmt::Display for Json<'_> {
+    /// Writes JSON: in one line, or with `{:#}` indented by two spaces.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, f.alternate().then_some(0))
+    }
+}
+
+impl Json<'_> {
+    fn write(&self, f: &mut fmt::Formatter<'_>, indent: Option<usize>) -> fmt::Result {
+        match self {
+            Json::Null => f.write_str("null"),
+            Json::Bool(true) => f.write_str("true"),
+            Json::Bool(false) => f.write_str("false"),
+            Json::Whole(number) => write!(f, "{number}"),
+            Json::Fraction(number) => write_fraction(f, *number),
+            Json::Seconds(nanoseconds) => crate::duration::write_seconds(f, *nanoseconds),
+            Json::Text(text) => write_text(f, text),
+            Json::List(items) => write_all(f, indent, ['[', ']'], items, |f, inner, item| item.write(f, inner)),
+            Json::Object(fields) => write_all(f, indent, ['{', '}'], fields, |f, inner, (key, value)| {
+                write_text(f, key)?;
+                f.write_str(if inner.is_some() { ": " } else { ":" })?;
+                value.write(f, inner)
+            }),
+        }
+    }
+}
+
+/// The command line writes what it was given.
+#[cfg(feature = "cli")]
+fn write_fraction(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
+    write!(f, "{number}")
+}
+
+/// The component only shows the fractions that it refuses: to the microsecond, since the printing of floats weighs 18 kB.
+#[cfg(not(feature = "cli"))]
+fn write_fraction(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
+    match crate::duration::from_seconds(number) {
+        Some(nanoseconds) => crate::duration::write_seconds(f, nanoseconds),
+        None => f.write_str("(no such number)"),
+    }
+}
+
+fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
+}
+
+fn write_all<T>(
+    f: &mut fmt::Formatter<'_>,
+    indent: Option<usize>,
+    [open, close]: [char; 2],
+    items: &[T],
+    write: impl Fn(&mut fmt::Formatter<'_>, Option<usize>, &T) -> fmt::Result,
+) -> fmt::Result {
+    let inner = indent.filter(|_| !items.is_empty()).map(|indent| indent + 1);
+    let line = |f: &mut fmt::Formatter<'_>, indent: Option<usize>| match indent {
+        Some(indent) => (0..indent).try_fold(f.write_char('\n')?, |(), _| f.write_str("  ")),
+        None => Ok(()),
+    };
+    f.write_char(open)?;
+    for (n, item) in items.iter().enumerate() {
+        if n > 0 {
+            f.write_char(',')?;
+        }
+        line(f, inner)?;
+        write(f, inner, item)?;
+    }
+    if inner.is_some() {
+        line(f, indent)?;
+    }
+    f.write_char(close)
+}
+
+fn parse<'a>(bytes: &'a [u8], visitor: Any) -> serde_json::Result<Json<'a>> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let json = deserializer.deserialize_any(visitor)?;
+    deserializer.end()?;
+    Ok(json)
+}
+
+/// The one visitor. It takes whatever comes, so that serde's errors about types, and the printing of floats in them, are never
+/// part of the component.
+///
+/// A list goes element by element to the function, if there is one, and is then empty.
+struct Any<'f>(Option<&'f mut dyn FnMut(Json<'_>)>);
+
+impl<'de> Visitor<'de> for Any<'_> {
+    type Value = Json<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
+        Ok(Json::Whole(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
+        Ok(i64::try_from(number).map_or(Json::Fraction(number as f64), Json::Whole))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Json<'de>, E> {
+        Ok(Json::Fraction(number))
+    }
+
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Json<'de>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            match &mut self.0 {
+                Some(take) => take(item),
+                None => items.push(item),
+            }
+        }
+        Ok(Json::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(key) = map.next_key::<Json>()? {
+            let value = map.next_value()?;
+            if let Json::Text(key) = key {
+                fields.push((key, value));
+            }
+        }
+        Ok(Json::Object(fields))
+    }
+}
+
+impl<'de> Deserialize<'de> for Json<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json<'de>, D::Error> {
+        deserializer.deserialize_any(Any(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anything_is_read() {
+        let json = Json::parse(br#"{"a":[null,true,1.5,-3,18446744073709551615,"x","\u00e4"],"b":{"c":"d"}}"#).unwrap();
+        assert_eq!(
+            json.get("a"),
+            &Json::List(vec![
+                Json::Null,
+                Json::Bool(true),
+                Json::Fraction(1.5),
+                Json::Whole(-3),
+                Json::Fraction(u64::MAX as f64),
+                Json::from("x"),
+                Json::from("ä")
+            ])
+        );
+        assert_eq!(json.get("b").get("c").text(), "d");
+        assert_eq!(json.get("b").get("no").get("no"), &Json::Null);
+        assert_eq!((json.get("b").whole(), json.get("b").items().len(), json.get("a").text()), (0, 0, ""));
+    }
+
+    #[test]
+    fn broken_json_is_an_error() {
+        for text in ["", "{", "[1", "<html>", "nul", "\"x", "{\"a\"}", "[] []", "{1:2}"] {
+            assert!(Json::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        // Deeper than any answer: an error, not the end of the stack.
+        assert!(Json::parse("[".repeat(100_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn lists_are_read_one_by_one() {
+        assert_eq!(Json::parse_list(b" [1, 2]", |item| item.whole()).unwrap(), Some(vec![1, 2]));
+        assert_eq!(Json::parse_list(b"{\"a\": [1]}", |item| item.whole()).unwrap(), None);
+        assert!(Json::parse_list(b"[1, 2", |item| item.whole()).is_err());
+    }
+
+    #[test]
+    fn writing() {
+        let json = Json::object(vec![
+            ("text", "a\"\u{1}\u{e4}".into()),
+            ("missing", Json::Null),
+            ("delay", Json::Seconds(1_500_000_000)),
+            ("list", ["x", "y"].into_iter().collect()),
+            ("none", Json::List(Vec::new())),
+        ]);
+        assert_eq!(json.to_string(), r#"{"text":"a\"\u0001ä","delay":1.5,"list":["x","y"],"none":[]}"#);
+        assert_eq!(
+            format!("{json:#}"),
+            "{\n  \"text\": \"a\\\"\\u0001ä\",\n  \"delay\": 1.5,\n  \"list\": [\n    \"x\",\n    \"y\"\n  ],\n  \"none\": []\n}"
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! Consul sessions with the option semantics of Ansible's `consul_session` module, as a WebAssembly component.
+//!
+//! Any host that runs WASI 0.2 loads `consul-session-plugin.wasm`; the host alone owns the network. This crate is what the
+//! component is made of. Its core compiles and is tested natively; what needs WebAssembly is in one module.
+//!
+//! # Layout
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`options`] | the option page as one table: names, defaults, choices, checks |
+//! | [`duration`] | `20s`, `20`, `1m30s` |
+//! | [`session`] | a session, and Consul's JSON for it |
+//! | [`consul`] | one file for each endpoint: build a request, read a response |
+//! | [`apply`] | the states of the page as steps over `consul` |
+//! | [`outcome`] | what `apply` answers, and its JSON |
+//! | [`json`] | one small JSON type, for what is read and what is written |
+//! | [`error`] | the errors, and the one function from a status of Consul to them |
+//! | [`transport`] | the trait that carries a request, and plain requests and responses |
+//! | `cli` | the command line: words and environment to options, answers to text |
+//! | `component` | wasm32 only: bindings, conversions, and the one file that touches `wasi:http` |
+//!
+//! Dependence goes one way: `component` and `cli` → `apply` → `consul` → plain types. Nothing in the core knows WASI, threads,
+//! clocks or the environment.
+//!
+//! # Endpoints
+//!
+//! | operation | request |
+//! |---|---|
+//! | create | `PUT /v1/session/create` |
+//! | destroy | `PUT /v1/session/destroy/<id>` |
+//! | renew | `PUT /v1/session/renew/<id>` |
+//! | info | `GET /v1/session/info/<id>` |
+//! | node | `GET /v1/session/node/<name>` |
+//! | list | `GET /v1/session/list` |
+//! | the agent's own node | `GET /v1/agent/self` |
+//! | may these sessions be read? | `POST /v1/internal/acl/authorize` |
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod apply;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(target_arch = "wasm32")]
+mod component;
+pub mod consul;
+pub mod duration;
+pub mod error;
+pub mod json;
+pub mod options;
+pub mod outcome;
+pub mod session;
+pub mod transport;
+
+pub use error::Error;
+pub use options::Options;
+pub use outcome::Outcome;
+pub use session::Session;

@@ -1,0 +1,83 @@
+//! What [`apply`](crate::apply) answers, and its JSON.
+
+use crate::duration;
+use crate::json::Json;
+use crate::session::Session;
+
+/// What was found and done; see `record outcome` in `wit/desired-state.wit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether anything was changed, or would be in a dry run.
+    pub changed: bool,
+    /// The one session that the options speak of. Its id is empty in the dry run of a creation.
+    pub session: Option<Session>,
+    /// The sessions found, or the one that is now present (first) with others of its name.
+    pub sessions: Vec<Session>,
+    /// Ids of the sessions that were, or in a dry run would be, destroyed.
+    pub destroyed: Vec<String>,
+    /// `None` after a read.
+    pub diff: Option<Diff>,
+    /// Whether ACLs hid something from a read, or may have.
+    pub filtered: bool,
+    /// What a person should know besides, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// What a call changes, or would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// The sessions concerned, before.
+    pub before: Vec<Session>,
+    /// The sessions concerned, after.
+    pub after: Vec<Session>,
+}
+
+impl Outcome {
+    /// The id of the one session that the options speak of, if it has one yet.
+    pub fn session_id(&self) -> Option<&str> {
+        self.session.as_ref().map(|session| session.id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    /// One object with the page's keys.
+    pub fn to_json(&self) -> Json<'_> {
+        let mut fields = vec![("changed", Json::Bool(self.changed)), ("session_id", self.session_id().into())];
+        if let Some(session) = &self.session {
+            fields.extend([
+                ("name", Json::from(&session.name)),
+                ("node", Json::from(&session.node)),
+                ("behavior", Json::from(&session.behavior)),
+                ("delay", Json::Seconds(session.lock_delay)),
+                ("checks", session.all_checks().into_iter().collect()),
+            ]);
+        }
+        fields.extend([("sessions", self.sessions.iter().collect()), ("destroyed", self.destroyed.iter().collect())]);
+        if let Some(diff) = &self.diff {
+            fields.push((
+                "diff",
+                Json::object(vec![("before", sessions_json(&diff.before)), ("after", sessions_json(&diff.after))]),
+            ));
+        }
+        fields.extend([("filtered", Json::Bool(self.filtered)), ("notes", self.notes.iter().collect())]);
+        let mut object = Json::object(fields);
+        // The one key whose `null` says something: there is no TTL.
+        if let (Some(session), Json::Object(fields)) = (&self.session, &mut object) {
+            fields.push(("ttl".into(), ttl(&session.ttl)));
+        }
+        object
+    }
+}
+
+/// One side of a [`Diff`].
+pub fn sessions_json(sessions: &[Session]) -> Json<'_> {
+    Json::object(vec![("sessions", sessions.iter().collect())])
+}
+
+/// A stored TTL as seconds; `null` for none. What does not read as a duration stays as it is.
+fn ttl(stored: &str) -> Json<'_> {
+    match duration::parse_go(stored) {
+        Some(0) => Json::Null,
+        Some(nanoseconds) => Json::Seconds(nanoseconds),
+        None if stored.is_empty() => Json::Null,
+        None => stored.into(),
+    }
+}
