@@ -1,0 +1,96 @@
+//! The plugin's WIT as Rust: what `bindgen!` makes of `wit/`, under readable names.
+
+#[allow(missing_docs, reason = "the documentation of generated items is the WIT's")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        // The world `plugin` without its imports: those are wasmtime's own, linked in `host.rs`.
+        inline: "
+            package consul-session:host;
+            world plugin {
+                export consul-session:plugin/sessions@0.1.0;
+                export consul-session:plugin/desired-state@0.1.0;
+            }
+        ",
+        world: "consul-session:host/plugin",
+        exports: { default: async },
+        additional_derives: [PartialEq],
+    });
+}
+
+pub use generated::PluginPre;
+pub use generated::exports::consul_session::plugin::desired_state::{Diff, OnMismatch, Options, Outcome, State};
+pub use generated::exports::consul_session::plugin::sessions::{
+    Behavior, Connection, Consistency, CreateOptions, Difference, Error, InvalidOption, Listing, Lookup, Mismatch,
+    NodeRequired, Query, Refusal, Scheme, ServiceCheck, Session,
+};
+
+/// Implements `Default` for records whose fields are all optional: everything left out.
+macro_rules! default_all_none {
+    ($($record:ident { $($field:ident),* $(,)? })*) => {
+        $(impl Default for $record {
+            fn default() -> Self {
+                Self { $($field: None),* }
+            }
+        })*
+    };
+}
+
+default_all_none! {
+    Connection { host, port, scheme, validate_certs, token, datacenter, namespace, partition, timeout }
+    CreateOptions { name, node, lock_delay, behavior, ttl, node_checks, service_checks }
+    Query { consistency, index, wait }
+    Options {
+        state, id, name, node, datacenter, checks, node_checks, service_checks, behavior, delay, ttl, token, host, port,
+        scheme, validate_certs, timeout, namespace, partition, on_mismatch, dry_run,
+    }
+}
+
+/// The same error as the core has it, which knows its case's name, its text and its JSON.
+impl From<Error> for consul_session::Error {
+    fn from(error: Error) -> consul_session::Error {
+        use consul_session::error::{Case, Difference};
+        let (case, message) = match error {
+            Error::InvalidOption(InvalidOption { option, message }) => (Case::InvalidOption { option }, message),
+            Error::Unsupported(message) => (Case::Unsupported, message),
+            Error::NotFound(message) => (Case::NotFound, message),
+            Error::Mismatch(mismatch) => {
+                let known = |name: &str| consul_session::options::info(name).map_or("", |info| info.name);
+                let differences = mismatch
+                    .differences
+                    .into_iter()
+                    .map(|one| Difference { option: known(&one.option), found: one.found, wanted: one.wanted })
+                    .collect();
+                (Case::Mismatch { session_id: mismatch.session_id, differences }, mismatch.message)
+            }
+            Error::NodeRequired(required) => (Case::NodeRequired { nodes: required.nodes }, required.message),
+            Error::Hidden(message) => (Case::Hidden, message),
+            Error::UnknownNode(message) => (Case::UnknownNode, message),
+            Error::UnknownCheck(message) => (Case::UnknownCheck, message),
+            Error::CriticalCheck(message) => (Case::CriticalCheck, message),
+            Error::UnknownDatacenter(message) => (Case::UnknownDatacenter, message),
+            Error::AccessDenied(Refusal { status, message }) => (Case::AccessDenied { status }, message),
+            Error::Unavailable(Refusal { status, message }) => (Case::Unavailable { status }, message),
+            Error::Refused(Refusal { status, message }) => (Case::Refused { status }, message),
+            Error::Unreachable(message) => (Case::Unreachable, message),
+            Error::DeniedByHost(message) => (Case::DeniedByHost, message),
+            Error::Tls(message) => (Case::Tls, message),
+            Error::Timeout(message) => (Case::Timeout, message),
+            Error::InvalidResponse(message) => (Case::InvalidResponse, message),
+            Error::ResponseTooLarge(message) => (Case::ResponseTooLarge, message),
+            Error::OutcomeUnknown(message) => (Case::OutcomeUnknown, message),
+            Error::Other(message) => (Case::Other, message),
+        };
+        case.because(message)
+    }
+}
+
+/// The WIT name of the error's case, for example `unknown-node`.
+pub fn error_case(error: &Error) -> &'static str {
+    consul_session::Error::from(error.clone()).case.name()
+}
+
+/// The error's text: the cause first, the remedy second, never a token.
+pub fn error_message(error: &Error) -> String {
+    consul_session::Error::from(error.clone()).into_parts().message
+}

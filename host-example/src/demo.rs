@@ -1,0 +1,42 @@
+//! `--dev demo`: the five examples of `consul_session`'s page, one after another.
+
+use crate::{PROGRAM, apply};
+use consul_session::Error;
+use consul_session::cli::{self, Invocation};
+use consul_session::json::Json;
+use consul_session_host::{DevAgent, Host};
+
+/// Each as on the page: what it is for, and its options. `session_id` stands for the id of the first example's session.
+const EXAMPLES: [(&str, &[(&str, &str)]); 5] = [
+    ("register basic session with consul", &[("name", "session1")]),
+    ("register a session with an existing check", &[("name", "session_with_check"), ("checks", "existing_check_name")]),
+    ("register a session with lock_delay", &[("name", "session_with_delay"), ("delay", "20s")]),
+    ("retrieve info about session by id", &[("id", "session_id"), ("state", "info")]),
+    ("retrieve active sessions", &[("state", "list")]),
+];
+
+/// Runs them against the dev agent; the commands and what each prints.
+pub async fn run(host: &Host, agent: &DevAgent, connection: &Invocation) -> Result<String, Error> {
+    agent.register_check("existing_check_name");
+    let mut text = format!("The five examples of consul_session's page, on a dev agent at {}.\n", agent.addr());
+    let mut session_id: Option<String> = None;
+    for (purpose, options) in EXAMPLES {
+        let mut invocation = connection.clone();
+        let mut command = format!("$ {}", PROGRAM.name);
+        for (name, value) in options {
+            let value = match (*value, &session_id) {
+                ("session_id", Some(id)) => id as &str,
+                (value, _) => value,
+            };
+            invocation.set_default(name, value);
+            command += &format!(" {name}={value}");
+        }
+        let answer = apply(host, &invocation).await?;
+        let shown = cli::success(&answer, &invocation).stdout;
+        text += &format!("\n# {purpose}\n{command}\n{shown}");
+        if session_id.is_none() {
+            session_id = Json::parse(answer.as_bytes()).ok().map(|answer| answer.get("session_id").text().to_owned());
+        }
+    }
+    Ok(text)
+}

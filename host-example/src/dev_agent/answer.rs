@@ -1,0 +1,96 @@
+//! Answers, and the headers that Consul puts on them.
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use serde::Serialize;
+
+/// An answer on its way out.
+pub struct Answer {
+    pub status: StatusCode,
+    /// JSON, or else plain text.
+    pub is_json: bool,
+    pub body: Vec<u8>,
+    pub allow: Option<HeaderValue>,
+    pub meta: Option<Meta>,
+}
+
+/// The `X-Consul-*` headers of a read.
+pub struct Meta {
+    pub index: u64,
+    pub known_leader: bool,
+    pub consistency: Option<&'static str>,
+}
+
+impl Answer {
+    pub fn text(status: StatusCode, text: String) -> Answer {
+        Answer { status, is_json: false, body: text.into_bytes(), allow: None, meta: None }
+    }
+
+    pub fn empty() -> Answer {
+        Answer { is_json: true, ..Answer::text(StatusCode::OK, String::new()) }
+    }
+
+    /// Indented as by an agent in `-dev` mode.
+    pub fn json(content: &impl Serialize) -> Answer {
+        let mut body = Vec::new();
+        let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        match content.serialize(&mut serde_json::Serializer::with_formatter(&mut body, indent)) {
+            Ok(()) => Answer { body, ..Answer::empty() },
+            Err(error) => internal(error.to_string()),
+        }
+    }
+
+    /// An error of a read has the headers of a read too, with nothing in them.
+    pub fn without_leader(self) -> Answer {
+        Answer { meta: Some(Meta { index: 1, known_leader: false, consistency: None }), ..self }
+    }
+}
+
+impl From<Answer> for Response<Full<Bytes>> {
+    fn from(answer: Answer) -> Self {
+        let mut response = response(answer.status, answer.body);
+        let headers = response.headers_mut();
+        if answer.is_json {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(allow) = answer.allow {
+            headers.insert(ALLOW, allow);
+        }
+        if let Some(meta) = answer.meta {
+            let mut set = |name, value| headers.insert(HeaderName::from_static(name), value);
+            if let Some(consistency) = meta.consistency {
+                set("x-consul-effective-consistency", HeaderValue::from_static(consistency));
+            }
+            set("x-consul-index", meta.index.into());
+            set("x-consul-knownleader", HeaderValue::from_static(if meta.known_leader { "true" } else { "false" }));
+            set("x-consul-lastcontact", HeaderValue::from_static("0"));
+            set("x-consul-query-backend", HeaderValue::from_static("blocking-query"));
+        }
+        response
+    }
+}
+
+pub fn response(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// The headers of everything that an endpoint answers.
+pub fn with_policy(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    headers.insert(HeaderName::from_static("x-consul-default-acl-policy"), HeaderValue::from_static("allow"));
+    response
+}
+
+pub fn bad_request(text: &str) -> Answer {
+    Answer::text(StatusCode::BAD_REQUEST, text.into())
+}
+
+pub fn internal(text: String) -> Answer {
+    Answer::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+}

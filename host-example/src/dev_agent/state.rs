@@ -1,0 +1,287 @@
+//! Nodes, checks and sessions, and what one does to another. Knows neither HTTP nor JSON bodies.
+
+use super::catalog::Registration;
+use super::go;
+use super::session::Session;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The agent's own node.
+pub const NODE: &str = "dev-agent";
+/// Its id.
+pub const NODE_ID: &str = "0d0a6e7c-0000-4000-8000-000000000001";
+/// Its datacenter, the only one.
+pub const DATACENTER: &str = "dc1";
+
+const CRITICAL: &str = "critical";
+const NANOSECONDS: i64 = 1_000_000_000;
+
+/// Everything that Consul would keep in its state store.
+pub struct State {
+    /// Grows with every change, as Raft's index.
+    index: u64,
+    /// Index of the last change of any session; 0 before the first.
+    sessions_index: u64,
+    /// Index of the last change of any node or check.
+    pub catalog_index: u64,
+    /// By name in lower case.
+    nodes: BTreeMap<String, Node>,
+    /// By id: the order in which Consul lists them.
+    sessions: BTreeMap<String, Live>,
+}
+
+struct Live {
+    session: Session,
+    /// Twice the TTL, if there is one.
+    lifetime: Option<Duration>,
+    expires: Option<Instant>,
+}
+
+/// A node as the catalog shows it.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Node {
+    #[serde(rename = "ID")]
+    pub id: String,
+    #[serde(rename = "Node")]
+    pub name: String,
+    pub address: String,
+    datacenter: &'static str,
+    tagged_addresses: (),
+    meta: (),
+    create_index: u64,
+    modify_index: u64,
+    /// By id in lower case.
+    #[serde(skip)]
+    checks: BTreeMap<String, Check>,
+}
+
+/// A check as the catalog shows it.
+#[derive(Clone, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Check {
+    pub node: String,
+    #[serde(rename = "CheckID")]
+    pub id: String,
+    pub name: String,
+    pub status: String,
+    pub notes: String,
+    pub output: String,
+    #[serde(rename = "ServiceID")]
+    pub service_id: String,
+    pub service_name: String,
+    pub service_tags: [String; 0],
+    #[serde(rename = "Type")]
+    pub kind: String,
+    pub interval: String,
+    pub timeout: String,
+    pub exposed_port: u16,
+    pub definition: BTreeMap<String, String>,
+    pub create_index: u64,
+    pub modify_index: u64,
+}
+
+impl State {
+    /// The agent's own node and nothing else.
+    pub fn new() -> State {
+        let mut state =
+            State { index: 10, sessions_index: 0, catalog_index: 0, nodes: BTreeMap::new(), sessions: BTreeMap::new() };
+        state.register_own_node();
+        state
+    }
+
+    fn register_own_node(&mut self) {
+        let serf_health = Check {
+            id: "serfHealth".into(),
+            name: "Serf Health Status".into(),
+            status: "passing".into(),
+            output: "Agent alive and reachable".into(),
+            ..Check::default()
+        };
+        self.register(Registration {
+            id: NODE_ID.into(),
+            node: NODE.into(),
+            address: "127.0.0.1".into(),
+            datacenter: DATACENTER.into(),
+            checks: vec![serf_health],
+        });
+    }
+
+    /// The index of the sessions, as a reader sees it.
+    pub fn sessions_index(&self) -> u64 {
+        self.sessions_index.max(1)
+    }
+
+    /// The sessions that `wanted` takes, by id.
+    pub fn sessions(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Session> {
+        self.sessions.values().map(|live| &live.session).filter(|session| wanted(session)).cloned().collect()
+    }
+
+    /// Stores a session under a new id, and answers with the id.
+    ///
+    /// Errors: Consul's text, in Consul's order of looking.
+    pub fn create(&mut self, mut session: Session, now: Instant) -> Result<String, String> {
+        if session.node.is_empty() {
+            return Err("Must provide Node".into());
+        }
+        match session.behavior.as_str() {
+            "" => session.behavior = "release".into(),
+            "release" | "delete" => {}
+            other => return Err(format!("Invalid Behavior setting '{other}'")),
+        }
+        let ttl = match session.ttl.as_str() {
+            "" => 0,
+            text => go::duration(text).map_err(|error| format!("Session TTL '{text}' invalid: {error}"))?,
+        };
+        if ttl != 0 && !(10 * NANOSECONDS..=24 * 3600 * NANOSECONDS).contains(&ttl) {
+            return Err(format!("Invalid Session TTL '{ttl}', must be between [10s=24h0m0s]"));
+        }
+        let node = self.nodes.get(&session.node.to_lowercase());
+        let node = node.ok_or("apply failed: Missing node registration")?;
+        for check in session.all_checks() {
+            if check.is_empty() {
+                return Err("apply failed: failed check lookup: index error: object is missing a value for this index".into());
+            }
+            match node.checks.get(&check.to_lowercase()) {
+                None => return Err(format!("apply failed: Missing check '{check}' registration")),
+                Some(found) if found.status == CRITICAL => {
+                    return Err(format!("apply failed: Check '{check}' is in critical state"));
+                }
+                Some(_) => {}
+            }
+        }
+        self.index += 1;
+        self.sessions_index = self.index;
+        session.id = uuid::Uuid::new_v4().to_string();
+        (session.create_index, session.modify_index) = (self.index, self.index);
+        let lifetime = (ttl != 0).then(|| 2 * Duration::from_nanos(ttl.unsigned_abs()));
+        let id = session.id.clone();
+        let live = Live { session, lifetime, expires: lifetime.map(|lifetime| now + lifetime) };
+        self.sessions.insert(id.clone(), live);
+        Ok(id)
+    }
+
+    /// Ends a session; one that does not exist is no error.
+    pub fn destroy(&mut self, id: &str) {
+        self.end_sessions(|session| session.id.eq_ignore_ascii_case(id));
+    }
+
+    /// Restarts the TTL of a session, and answers with the session.
+    pub fn renew(&mut self, id: &str, now: Instant) -> Option<Session> {
+        let live = self.sessions.get_mut(&id.to_lowercase())?;
+        live.expires = live.lifetime.map(|lifetime| now + lifetime);
+        Some(live.session.clone())
+    }
+
+    /// Ends the sessions whose time is up.
+    pub fn expire(&mut self, now: Instant) {
+        let expired = self.sessions.values().filter(|live| live.expires.is_some_and(|expires| expires <= now));
+        let expired: BTreeSet<String> = expired.map(|live| live.session.id.clone()).collect();
+        self.end_sessions(|session| expired.contains(&session.id));
+    }
+
+    /// When the next session expires.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.sessions.values().filter_map(|live| live.expires).min()
+    }
+
+    fn end_sessions(&mut self, ended: impl Fn(&Session) -> bool) {
+        let before = self.sessions.len();
+        self.sessions.retain(|_, live| !ended(&live.session));
+        if self.sessions.len() != before {
+            self.index += 1;
+            self.sessions_index = self.index;
+        }
+    }
+
+    /// All nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// The checks of a node, by id; none if the node does not exist.
+    pub fn checks(&self, node: &str) -> impl Iterator<Item = &Check> {
+        self.nodes.get(&node.to_lowercase()).into_iter().flat_map(|node| node.checks.values())
+    }
+
+    /// Adds a node, or changes it, and its checks.
+    pub fn register(&mut self, registration: Registration) {
+        let Registration { id, node: name, address, checks, .. } = registration;
+        self.index += 1;
+        self.catalog_index = self.index;
+        let node = self.nodes.entry(name.to_lowercase()).or_insert_with(|| Node {
+            id: String::new(),
+            name: name.clone(),
+            address: String::new(),
+            datacenter: DATACENTER,
+            tagged_addresses: (),
+            meta: (),
+            create_index: self.index,
+            modify_index: 0,
+            checks: BTreeMap::new(),
+        });
+        if !id.is_empty() {
+            node.id = id;
+        }
+        node.address = address;
+        node.modify_index = self.index;
+        for check in checks {
+            self.register_check(Check { node: name.clone(), ..check });
+        }
+    }
+
+    /// Adds a check to a node that exists, or changes it. A critical one ends the sessions that depend on it. No status
+    /// is critical, no id is the name.
+    pub fn register_check(&mut self, mut check: Check) {
+        let Some(node) = self.nodes.get_mut(&check.node.to_lowercase()) else { return };
+        if check.id.is_empty() {
+            check.id = check.name.clone();
+        }
+        if check.status.is_empty() {
+            check.status = CRITICAL.into();
+        }
+        self.index += 1;
+        self.catalog_index = self.index;
+        let key = check.id.to_lowercase();
+        check.create_index = node.checks.get(&key).map_or(self.index, |check| check.create_index);
+        check.modify_index = self.index;
+        let (id, node_name, critical) = (check.id.clone(), check.node.clone(), check.status == CRITICAL);
+        node.checks.insert(key, check);
+        if critical {
+            self.end_sessions_of_check(&node_name, &id);
+        }
+    }
+
+    /// Removes a check, and ends the sessions that depend on it.
+    pub fn deregister_check(&mut self, node: &str, check: &str) {
+        let Some(found) = self.nodes.get_mut(&node.to_lowercase()) else { return };
+        if found.checks.remove(&check.to_lowercase()).is_some() {
+            self.index += 1;
+            self.catalog_index = self.index;
+            self.end_sessions_of_check(node, check);
+        }
+    }
+
+    /// Removes a node, and ends its sessions. The agent puts its own node back, as Consul's does within a minute.
+    pub fn deregister_node(&mut self, node: &str) {
+        if self.nodes.remove(&node.to_lowercase()).is_some() {
+            self.index += 1;
+            self.catalog_index = self.index;
+            self.end_sessions(|session| same(&session.node, node));
+        }
+        if same(node, NODE) {
+            self.register_own_node();
+        }
+    }
+
+    fn end_sessions_of_check(&mut self, node: &str, check: &str) {
+        self.end_sessions(|session| same(&session.node, node) && session.all_checks().any(|id| same(id, check)));
+    }
+}
+
+/// Names of nodes and ids of checks are the same in any case.
+pub fn same(a: &str, b: &str) -> bool {
+    a.to_lowercase() == b.to_lowercase()
+}

@@ -1,0 +1,109 @@
+//! `consul-session-host`: the command line over the library.
+
+mod demo;
+
+use consul_session::cli::{self, Action, Format, Invocation, Output, Program};
+use consul_session::error::{Case, Error};
+use consul_session_host::{DevAgent, Host};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const DEV: &str = "dev";
+const DEMO: &str = "demo";
+
+const PROGRAM: Program = Program {
+    name: "consul-session-host",
+    flags: &[(
+        DEV,
+        "Start an embedded dev agent on a free port and use it: nothing needs to be installed, and nothing is kept",
+    )],
+    commands: &[(DEMO, "Walk through the five examples of consul_session's page; needs --dev")],
+};
+
+/// The component, where `cargo xtask build` puts it.
+const PLUGIN: &str = "dist/consul-session-plugin.wasm";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let words = match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
+        Ok(words) => words,
+        Err(_) => {
+            return print(cli::failure(
+                &Case::InvalidOption { option: "arguments".into() }.because("a word is not UTF-8"),
+                Format::Table,
+            ));
+        }
+    };
+    let output = match cli::parse(&PROGRAM, words, &|name| std::env::var(name).ok(), DEV) {
+        Ok(invocation) => {
+            let format = invocation.format;
+            run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format))
+        }
+        Err((format, error)) => cli::failure(&error, format),
+    };
+    print(output)
+}
+
+fn print(output: Output) -> ExitCode {
+    use std::io::Write;
+    // A reader that went away, such as `head`, is no reason to panic.
+    let written = std::io::stdout()
+        .write_all(output.stdout.as_bytes())
+        .and_then(|()| std::io::stderr().write_all(output.stderr.as_bytes()));
+    if output.success && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn run(mut invocation: Invocation) -> Result<Output, Error> {
+    let text = |stdout| Ok(Output { stdout, stderr: String::new(), success: true });
+    match invocation.action {
+        Action::Help => return text(cli::help(&PROGRAM)),
+        Action::Version => return text(format!("{} {}\n", PROGRAM.name, env!("CARGO_PKG_VERSION"))),
+        Action::Apply | Action::Command(_) => {}
+    }
+    let host =
+        Host::new(&plugin()?).map_err(|error| Case::Other.because(format!("the component cannot be loaded: {error:#}")))?;
+    let agent = if invocation.flags.contains(&DEV) {
+        if let Some(option) = ["host", "port", "scheme"].into_iter().find(|option| invocation.option(option).is_some()) {
+            return Err(Error::invalid(
+                option,
+                format!("option `{option}` cannot stand beside --dev, which starts an agent of its own"),
+            ));
+        }
+        let agent = DevAgent::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .await
+            .map_err(|error| Case::Other.because(format!("the dev agent cannot be started: {error}")))?;
+        invocation.set_default("host", agent.addr().ip().to_string());
+        invocation.set_default("port", agent.addr().port().to_string());
+        Some(agent)
+    } else {
+        None
+    };
+    match (invocation.action.clone(), &agent) {
+        (Action::Command(DEMO), Some(agent)) => text(demo::run(&host, agent, &invocation).await?),
+        (Action::Command(command), None) => Err(Error::invalid(
+            "arguments",
+            format!("`{command}` needs --dev: it makes sessions and a check to show, and no other agent should keep them"),
+        )),
+        _ => Ok(cli::success(&apply(&host, &invocation).await?, &invocation)),
+    }
+}
+
+/// Has the component apply the options; its answer in JSON.
+async fn apply(host: &Host, invocation: &Invocation) -> Result<String, Error> {
+    match host.apply_json(&invocation.json()).await {
+        Ok(answer) => Ok(answer?),
+        Err(trap) => Err(Case::Other.because(format!("the component failed: {trap:#}"))),
+    }
+}
+
+/// The component's file: the one that `CONSUL_SESSION_PLUGIN` names, else the one in `dist/`, else one beside this program.
+fn plugin() -> Result<PathBuf, Error> {
+    if let Some(path) = std::env::var_os("CONSUL_SESSION_PLUGIN") {
+        return Ok(path.into());
+    }
+    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join(Path::new(PLUGIN).file_name()?)));
+    [Some(PathBuf::from(PLUGIN)), beside].into_iter().flatten().find(|path| path.is_file()).ok_or_else(|| {
+        Case::Other.because(format!("the component is neither at {PLUGIN} nor beside this program: run `cargo xtask build`, or name it in CONSUL_SESSION_PLUGIN"))
+    })
+}
