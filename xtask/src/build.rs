@@ -1,0 +1,139 @@
+//! `cargo xtask build`: the component, with no tool besides rustup's toolchain.
+//!
+//! The crate is built for `wasm32-unknown-unknown` and wrapped here: std for `wasm32-wasip2` would add imports of `wasi:cli`
+//! that nothing uses and every host would have to grant.
+
+use crate::root;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use wasm_encoder::RawSection;
+use wasm_metadata::{AddMetadata, AddMetadataField};
+use wasmparser::{Parser, Payload};
+use wit_component::ComponentEncoder;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+const PROFILE: &str = "component";
+
+/// Builds `dist/consul-session-plugin.wasm`; the path.
+pub fn run() -> Result<PathBuf> {
+    add_target()?;
+    let core = core_module()?;
+    let component = ComponentEncoder::default()
+        .validate(true)
+        .module(&core)
+        .and_then(|encoder| encoder.encode())
+        .context("the module cannot be made a component")?;
+    let component = with_metadata(&without_names(&component)?)?;
+    let path = root().join("dist").join("consul-session-plugin.wasm");
+    std::fs::create_dir_all(root().join("dist"))?;
+    // Whole or not at all: a test run beside this one may be reading it.
+    let part = path.with_extension("wasm.part");
+    std::fs::write(&part, &component).with_context(|| format!("{} cannot be written", part.display()))?;
+    std::fs::rename(&part, &path)?;
+    println!("dist/consul-session-plugin.wasm: {} bytes", component.len());
+    Ok(path)
+}
+
+/// `rust-toolchain.toml` names the target, but rustup adds it by itself only where its auto-install is on.
+fn add_target() -> Result<()> {
+    let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]))?;
+    if Path::new(libdir.trim()).exists() {
+        return Ok(());
+    }
+    println!("adding the target {TARGET} to the toolchain");
+    output(Command::new("rustup").args(["target", "add", TARGET]))
+        .with_context(|| format!("the target {TARGET} is missing and rustup cannot add it"))?;
+    Ok(())
+}
+
+fn core_module() -> Result<Vec<u8>> {
+    let target_dir =
+        metadata()?["target_directory"].as_str().map(PathBuf::from).context("cargo metadata has no target_directory")?;
+    // Paths of this machine stand in panic locations; the same source must give the same bytes everywhere.
+    let home = |name: &str, folder: &str| {
+        std::env::var_os(name).map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(folder)))
+    };
+    let mut flags = vec![
+        format!("--remap-path-prefix={}=consul-session", root().display()),
+        // The linker leaves every reference five bytes long unless it is told.
+        "-Clink-arg=--compress-relocations".to_owned(),
+    ];
+    // Cargo names a registry's folder after the address that it reaches it by.
+    if let Some(sources) = home("CARGO_HOME", ".cargo").map(|home| home.join("registry").join("src")) {
+        for registry in std::fs::read_dir(sources).into_iter().flatten().flatten() {
+            flags.push(format!("--remap-path-prefix={}=deps", registry.path().display()));
+        }
+    }
+    if let Some(rustup) = home("RUSTUP_HOME", ".rustup") {
+        flags.push(format!("--remap-path-prefix={}=rustup", rustup.display()));
+    }
+    let status = Command::new("cargo")
+        .current_dir(root())
+        .args(["build", "--locked", "--package", "consul-session", "--lib", "--no-default-features"])
+        .args(["--profile", PROFILE, "--target", TARGET])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .status()
+        .context("cargo cannot be run")?;
+    if !status.success() {
+        bail!("the component's crate does not build");
+    }
+    let path = target_dir.join(TARGET).join(PROFILE).join("consul_session.wasm");
+    std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// Leaves out the names of the component's inner items, 6 kB that only a reader of its disassembly sees.
+fn without_names(component: &[u8]) -> Result<Vec<u8>> {
+    let mut kept = wasm_encoder::Component::new();
+    // How many modules and components deep the parser is; what is inside one is kept with it.
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        let payload = payload?;
+        let nested = matches!(payload, Payload::ModuleSection { .. } | Payload::ComponentSection { .. });
+        let unwanted = matches!(&payload, Payload::CustomSection(section) if section.name() == "component-name");
+        if let (0, false, Some((id, range))) = (depth, unwanted, payload.as_section()) {
+            let (start, end) = (usize::try_from(range.start)?, usize::try_from(range.end)?);
+            kept.section(&RawSection { id, data: &component[start..end] });
+        }
+        match payload {
+            _ if nested => depth += 1,
+            Payload::End(_) if depth > 0 => depth -= 1,
+            _ => {}
+        }
+    }
+    Ok(kept.finish())
+}
+
+/// Writes what the file is into the file; `wasm-tools metadata show` prints it.
+fn with_metadata(component: &[u8]) -> Result<Vec<u8>> {
+    let metadata = metadata()?;
+    let package = metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|package| package["name"] == "consul-session")
+        .context("cargo metadata does not list consul-session")?;
+    let field = |name: &str| package[name].as_str().with_context(|| format!("Cargo.toml has no {name}"));
+    let mut add = AddMetadata::default();
+    add.name = AddMetadataField::Set(field("name")?.to_owned());
+    add.version = AddMetadataField::Set(field("version")?.parse()?);
+    add.description = AddMetadataField::Set(field("description")?.parse()?);
+    add.licenses = AddMetadataField::Set(field("license")?.parse()?);
+    add.source = AddMetadataField::Set(field("repository")?.parse()?);
+    add.to_wasm(component).context("metadata cannot be added")
+}
+
+fn metadata() -> Result<Value> {
+    let text = output(Command::new("cargo").current_dir(root()).args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// What a command prints.
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?} cannot be run"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}

