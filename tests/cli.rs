@@ -1,0 +1,332 @@
+//! The command line as a person types it: the program against a real Consul and the dev agent, the plugin under `wasmtime run`, and
+//! what the README says of both.
+
+use anyhow::{Context, Result, ensure};
+use consul_session_tests::consul::{Consul, Kind, NODE, ROOT_TOKEN};
+use consul_session_tests::plugin;
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+type Test = fn() -> Result<()>;
+
+fn main() -> ExitCode {
+    let without_consul: [(&str, Test); 9] = [
+        ("help lists every option and exits with 0", help),
+        ("the version is the crate's", version),
+        ("the demo runs the page's five examples", demo),
+        ("a slip exits with 1 and names the nearest option", slip),
+        ("an error in JSON is one object on standard output", json_error),
+        ("a demo without --dev, and --dev with a host, are refused", dev_needs),
+        ("a component that is missing or broken is named", no_component),
+        ("the README's table of options is the program's", readme_options),
+        ("the README's table of errors has every case", readme_errors),
+    ];
+    let with_consul: [(&str, Test); 8] = [
+        ("the page's examples as typed", page_examples),
+        ("JSON has the page's keys", json_answer),
+        ("both spellings of an option", both_spellings),
+        ("the environment is read as Consul's tools read it", environment),
+        ("a token is never shown", token),
+        ("https with the CA in SSL_CERT_FILE", https),
+        ("what a session is named cannot steer the terminal", odd_name),
+        ("wasmtime run --invoke", invoke),
+    ];
+    let no_consul = Consul::is_missing();
+    let trial = |(name, test): (&str, Test), ignored: bool| {
+        Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}")))).with_ignored_flag(ignored)
+    };
+    let trials = without_consul
+        .into_iter()
+        .map(|test| trial(test, false))
+        .chain(with_consul.into_iter().map(|test| trial(test, no_consul)))
+        .collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// What a run of the program printed.
+struct Ran {
+    stdout: String,
+    stderr: String,
+    status: i32,
+}
+
+impl Ran {
+    fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.stdout).with_context(|| format!("no JSON: {}{}", self.stdout, self.stderr))
+    }
+
+    /// Fails unless the program succeeded.
+    fn succeeded(self) -> Result<Ran> {
+        ensure!(self.status == 0 && self.stderr.is_empty(), "status {}: {}{}", self.status, self.stdout, self.stderr);
+        Ok(self)
+    }
+}
+
+fn program(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_consul-session-host"));
+    command.args(words).env("CONSUL_SESSION_PLUGIN", plugin()?);
+    for variable in ["CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN", "CONSUL_HTTP_SSL", "SSL_CERT_FILE"] {
+        command.env_remove(variable);
+    }
+    run(command.envs(environment.iter().copied()))
+}
+
+fn run(command: &mut Command) -> Result<Ran> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    Ok(Ran {
+        stdout: String::from_utf8(output.stdout)?,
+        stderr: String::from_utf8(output.stderr)?,
+        status: output.status.code().context("ended by a signal")?,
+    })
+}
+
+/// The program, with a plain agent's address in its environment.
+fn at(agent: &Consul, words: &[&str]) -> Result<Ran> {
+    program(words, &[("CONSUL_HTTP_ADDR", &agent.http().to_string())])
+}
+
+fn help() -> Result<()> {
+    let help = program(&["--help"], &[])?.succeeded()?.stdout;
+    for info in consul_session::options::TABLE {
+        ensure!(help.contains(&format!("\n  {} ", info.name)), "{} is missing: {help}", info.name);
+    }
+    ensure!(help == program(&["-h"], &[])?.succeeded()?.stdout);
+    Ok(())
+}
+
+fn version() -> Result<()> {
+    let version = program(&["--version"], &[])?.succeeded()?.stdout;
+    ensure!(version == concat!("consul-session-host ", env!("CARGO_PKG_VERSION"), "\n"), "{version}");
+    Ok(())
+}
+
+fn demo() -> Result<()> {
+    // An agent in the environment is not touched: there is none.
+    let shown = program(&["--dev", "demo"], &[("CONSUL_HTTP_ADDR", "127.0.0.1:1")])?.succeeded()?.stdout;
+    for part in [
+        "$ consul-session-host name=session1\nchanged: created a session\n",
+        "$ consul-session-host name=session_with_check checks=existing_check_name\nchanged: created a session\n",
+        "$ consul-session-host name=session_with_delay delay=20s\nchanged: created a session\n",
+        " state=info\n1 session\n",
+        "$ consul-session-host state=list\n3 sessions\n",
+        "serfHealth,existing_check_name",
+    ] {
+        ensure!(shown.contains(part), "{part} is not in {shown}");
+    }
+    Ok(())
+}
+
+fn slip() -> Result<()> {
+    let ran = program(&["--dev", "dealy=20s"], &[])?;
+    let expected = "error (invalid-option): unknown option `dealy`: did you mean `delay`?\n";
+    ensure!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()) == (1, "", expected), "{}", ran.stderr);
+    Ok(())
+}
+
+fn json_error() -> Result<()> {
+    for words in [&["--format", "json", "--dev", "delay=61"][..], &["--dev", "delay=61", "--format=json"]] {
+        let ran = program(words, &[])?;
+        let error = ran.json()?;
+        ensure!(ran.status == 1 && ran.stderr.is_empty());
+        ensure!(error["changed"] == false && error["failed"] == true && error["error"] == "invalid-option", "{error}");
+        let message = error["msg"].as_str().unwrap_or_default();
+        ensure!(error["option"] == "delay" && message.contains("61") && message.contains("60s"), "{error}");
+    }
+    Ok(())
+}
+
+fn dev_needs() -> Result<()> {
+    let ran = program(&["demo"], &[])?;
+    ensure!(ran.status == 1 && ran.stderr.contains("needs --dev"), "{}", ran.stderr);
+    let ran = program(&["--dev", "host=localhost"], &[])?;
+    ensure!(ran.status == 1 && ran.stderr.contains("`host` cannot stand beside --dev"), "{}", ran.stderr);
+    Ok(())
+}
+
+fn no_component() -> Result<()> {
+    for (path, part) in [("/nonexistent.wasm", "/nonexistent.wasm"), (file!(), "cannot be loaded")] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent")?.join(path);
+        let ran = program(&["--dev"], &[("CONSUL_SESSION_PLUGIN", path.to_str().context("no UTF-8")?)])?;
+        ensure!(ran.status == 1 && ran.stderr.contains(part) && ran.stdout.is_empty(), "{}", ran.stderr);
+    }
+    Ok(())
+}
+
+fn readme() -> Result<String> {
+    Ok(std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"))?)
+}
+
+fn readme_options() -> Result<()> {
+    let readme = readme()?;
+    let (_, rest) = readme.split_once("checked by tests/cli.rs -->\n").context("no beginning")?;
+    let (table, _) = rest.split_once("<!-- /options -->").context("no end")?;
+    let expected = consul_session::cli::options_markdown();
+    ensure!(table == expected, "put this between the two comments of the README:\n{expected}");
+    Ok(())
+}
+
+fn readme_errors() -> Result<()> {
+    let (readme, wit) =
+        (readme()?, std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/sessions.wit"))?);
+    let (_, variant) = wit.split_once("variant error {").context("no variant")?;
+    let (variant, _) = variant.split_once("    }").context("no end")?;
+    let cases: Vec<&str> =
+        variant.lines().filter_map(|line| Some(line.trim().split_once('(')?.0)).filter(|case| !case.starts_with('/')).collect();
+    ensure!(cases.len() > 15, "{cases:?}");
+    for case in cases {
+        ensure!(readme.contains(&format!("\n| `{case}` |")), "{case} is not in the README");
+    }
+    Ok(())
+}
+
+fn page_examples() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let created = at(&agent, &["name=session1"])?.succeeded()?.stdout;
+    ensure!(
+        created.starts_with("changed: created a session\nID") && created.contains("session1") && created.contains(NODE),
+        "{created}"
+    );
+    let again = at(&agent, &["name=session1"])?.succeeded()?.stdout;
+    ensure!(again == created.replace("changed: created a session", "unchanged: the session is as wanted"), "{again}");
+    at(&agent, &["name=session_with_check", "checks=passing-check"])?.succeeded()?;
+    let delayed = at(&agent, &["name=session_with_delay", "delay=20s"])?.succeeded()?.stdout;
+    ensure!(delayed.contains(" 20s "), "{delayed}");
+    let sessions = agent.api().sessions()?;
+    let id = sessions.iter().find(|session| session["Name"] == "session1").and_then(|session| session["ID"].as_str());
+    let id = id.context("no session1")?;
+    let info = at(&agent, &[&format!("id={id}"), "state=info"])?.succeeded()?.stdout;
+    ensure!(info.starts_with("1 session\n") && info.contains(id), "{info}");
+    let list = at(&agent, &["state=list"])?.succeeded()?.stdout;
+    ensure!(list.starts_with("3 sessions\n") && list.lines().count() == 5, "{list}");
+    let dry = at(&agent, &["state=absent", "name=session1", "--dry-run"])?.succeeded()?.stdout;
+    ensure!(
+        dry.starts_with("changed: would destroy 1 session\nto be destroyed:\n") && agent.api().sessions()?.len() == 3,
+        "{dry}"
+    );
+    let absent = at(&agent, &["state=absent", "name=session1"])?.succeeded()?.stdout;
+    ensure!(absent.starts_with("changed: destroyed 1 session\n") && agent.api().sessions()?.len() == 2, "{absent}");
+    ensure!(at(&agent, &["state=absent", "name=session1"])?.succeeded()?.stdout == "unchanged: there is no such session\n");
+    Ok(())
+}
+
+fn json_answer() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let answer = at(&agent, &["name=s", "delay=0.5", "ttl=1m30s", "--format", "json"])?.succeeded()?.json()?;
+    let expected = json!({"changed": true, "name": "s", "node": NODE, "behavior": "release", "delay": 0.5, "ttl": 90, "checks": ["serfHealth"], "destroyed": [], "filtered": false});
+    for (key, value) in expected.as_object().into_iter().flatten() {
+        ensure!(answer[key] == *value, "{key}: {answer}");
+    }
+    ensure!(answer["sessions"][0]["ID"] == answer["session_id"], "{answer}");
+    ensure!(answer["session_id"] == agent.api().sessions()?[0]["ID"], "{answer}");
+    Ok(())
+}
+
+fn both_spellings() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    at(&agent, &["--name", "a", "--node-checks", "passing-check", "--service-checks=service:web", "on_mismatch=fail"])?
+        .succeeded()?;
+    let again = at(&agent, &["name=a", "node_checks=passing-check", "service-checks=service:web"])?.succeeded()?.stdout;
+    ensure!(again.starts_with("unchanged"), "{again}");
+    let repeated =
+        at(&agent, &["name=b", "checks=passing-check", "--checks", "service:web", "--format", "json"])?.succeeded()?.json()?;
+    ensure!(repeated["checks"] == json!(["serfHealth", "passing-check", "service:web"]), "{repeated}");
+    Ok(())
+}
+
+fn environment() -> Result<()> {
+    let agent = Consul::start(Kind::Acl)?;
+    let address = format!("http://{}/", agent.http());
+    let port = agent.http().port().to_string();
+    let with = |words: &[&str], token: &str| program(words, &[("CONSUL_HTTP_ADDR", &address), ("CONSUL_HTTP_TOKEN", token)]);
+    with(&["name=s"], ROOT_TOKEN)?.succeeded()?;
+    let denied = with(&["name=s"], "")?;
+    ensure!(denied.status == 1 && denied.stderr.starts_with("error (access-denied)"), "{}", denied.stderr);
+    // What is typed counts for more, each by itself.
+    let typed = program(
+        &["host=127.0.0.1", &format!("port={port}"), &format!("token={ROOT_TOKEN}"), "name=s"],
+        &[("CONSUL_HTTP_ADDR", "127.0.0.9:1"), ("CONSUL_HTTP_TOKEN", "nonsense")],
+    )?;
+    ensure!(typed.succeeded()?.stdout.starts_with("unchanged"));
+    let tls = program(&["state=list"], &[("CONSUL_HTTP_ADDR", &agent.http().to_string()), ("CONSUL_HTTP_SSL", "true")])?;
+    ensure!(tls.stderr.starts_with("error (tls)"), "{}", tls.stderr);
+    Ok(())
+}
+
+fn token() -> Result<()> {
+    const SECRET: &str = "5ec2e700-0000-4000-8000-cafecafecafe";
+    let agent = Consul::start(Kind::Acl)?;
+    let port = format!("port={}", agent.http().port());
+    let token = format!("token={SECRET}");
+    for words in [
+        &[port.as_str(), &token, "name=s"][..],
+        &[&port, "--token", SECRET, "state=info"],
+        &[&port, "--tokn", SECRET],
+        &["token", SECRET],
+        &[SECRET],
+        &["port=1", &token],
+        &[&port, &token, &token],
+        &[&port, &format!("token={SECRET} x"), "name=s"],
+    ] {
+        for format in ["table", "json"] {
+            let ran = program(&[words, &["--format", format]].concat(), &[])?;
+            ensure!(
+                ran.status == 1 && !ran.stdout.contains(SECRET) && !ran.stderr.contains(SECRET),
+                "{words:?}: {}{}",
+                ran.stdout,
+                ran.stderr
+            );
+        }
+    }
+    Ok(())
+}
+
+fn https() -> Result<()> {
+    let agent = Consul::start(Kind::Tls)?;
+    let folder = tempfile::tempdir()?;
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, agent.ca().context("no CA")?)?;
+    let address = format!("https://localhost:{}", agent.https().context("no https")?.port());
+    let trusting = [("CONSUL_HTTP_ADDR", address.as_str()), ("SSL_CERT_FILE", ca.to_str().context("no UTF-8")?)];
+    program(&["name=s"], &trusting)?.succeeded()?;
+    let refused = program(&["name=s"], &trusting[..1])?;
+    ensure!(refused.status == 1 && refused.stderr.starts_with("error (tls)"), "{}", refused.stderr);
+    let unverified = program(&["name=s", "validate_certs=no"], &trusting[..1])?;
+    ensure!(unverified.stderr.starts_with("error (unsupported)"), "{}", unverified.stderr);
+    Ok(())
+}
+
+fn odd_name() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    agent.api().put("/v1/session/create", Some(&json!({"Name": "x\u{1b}[2Jy\u{7}"})))?;
+    let shown = at(&agent, &["state=list"])?.succeeded()?.stdout;
+    ensure!(shown.contains("x\u{fffd}[2Jy\u{fffd}") && !shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
+    Ok(())
+}
+
+fn invoke() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let port = agent.http().port();
+    let wasmtime = std::env::var_os("WASMTIME_BIN")
+        .map(PathBuf::from)
+        .context("WASMTIME_BIN names no wasmtime: run `cargo xtask test`")?;
+    let invoke = |call: String| {
+        let ran = run(Command::new(&wasmtime).args(["run", "-S", "http", "--invoke", &call]).arg(plugin()?))?;
+        ran.succeeded().map(|ran| ran.stdout)
+    };
+    let none = invoke(format!("list-sessions(none, {{port: {port}}})"))?;
+    ensure!(none.starts_with("ok({sessions: [], "), "{none}");
+    let created = invoke(format!("apply({{name: \"session1\", delay: 20, port: {port}}})"))?;
+    ensure!(created.starts_with("ok({changed: true, ") && created.contains("lock-delay: 20000000000"), "{created}");
+    let again = invoke(format!("apply({{name: \"session1\", delay: 20, port: {port}}})"))?;
+    ensure!(again.starts_with("ok({changed: false, "), "{again}");
+    let json = invoke(format!("apply-json(\"{{\\\"state\\\": \\\"list\\\", \\\"port\\\": {port}}}\")"))?;
+    ensure!(json.contains("session1"), "{json}");
+    // As the README types it: without a port, to the default agent, which may or may not be there.
+    let typed = invoke("list-sessions(none)".into())?;
+    ensure!(typed.starts_with("ok({sessions: ") || typed.starts_with("err(unreachable("), "{typed}");
+    let refused = invoke("apply({name: \"x\", delay: 0.0001})".into())?;
+    ensure!(refused.starts_with("err(invalid-option("), "{refused}");
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Requests to an agent itself, which is a real Consul or the dev agent, to set up what a test needs and to see what it did.
+
+use crate::consul::{Kind, ROOT_TOKEN, START_LIMIT};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The HTTP API of an agent, with all rights.
+#[derive(Clone)]
+pub struct Api {
+    /// Where the agent listens.
+    pub address: SocketAddr,
+    /// Whether it has ACLs, which a test may have changed.
+    kind: Kind,
+    client: ureq::Agent,
+}
+
+/// What an agent answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body.
+    pub text: String,
+}
+
+impl Api {
+    /// The API of the agent at this address.
+    pub fn new(address: SocketAddr, kind: Kind) -> Api {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build();
+        Api { address, kind, client: config.new_agent() }
+    }
+
+    /// The name of the agent's own node.
+    pub fn node(&self) -> Result<String> {
+        let agent = self.get("/v1/agent/self")?;
+        Ok(agent["Config"]["NodeName"].as_str().context("/v1/agent/self without a node name")?.to_owned())
+    }
+
+    /// Sends a request and gives back whatever is answered.
+    pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .header("X-Consul-Token", ROOT_TOKEN)
+            .body(body.map(Value::to_string).unwrap_or_default())?;
+        let mut response = self.client.run(request).with_context(|| format!("{method} {path}"))?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().with_context(|| format!("{method} {path}"))?;
+        Ok(Answer { status, text })
+    }
+
+    /// GET; anything but 200 with JSON is an error.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        self.send("GET", path, None)?.json().with_context(|| format!("GET {path}"))
+    }
+
+    /// PUT; anything but 200 is an error. What is not JSON comes back as a string: some endpoints answer nothing.
+    pub fn put(&self, path: &str, body: Option<&Value>) -> Result<Value> {
+        self.send("PUT", path, body)?.json().with_context(|| format!("PUT {path}"))
+    }
+
+    /// All sessions, in Consul's order.
+    pub fn sessions(&self) -> Result<Vec<Value>> {
+        match self.get("/v1/session/list")? {
+            Value::Array(sessions) => Ok(sessions),
+            other => bail!("/v1/session/list answered {other}"),
+        }
+    }
+
+    /// Makes the agent forget what tests have done: all sessions, all nodes but its own, keys, tokens and policies.
+    pub fn clean(&self) -> Result<()> {
+        if self.kind == Kind::Acl {
+            self.clean_acls()?;
+        }
+        for session in self.sessions()? {
+            self.put(&format!("/v1/session/destroy/{}", text(&session, "ID")?), None)?;
+        }
+        let own = self.node()?;
+        for node in array(self.get("/v1/catalog/nodes")?) {
+            let name = text(&node, "Node")?;
+            if name != own {
+                self.put("/v1/catalog/deregister", Some(&json!({"Node": name})))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers the checks of the agent's own node that the conformance cases count on; see their README. By the agent's own
+    /// API, since an agent removes from its node whatever it does not know of.
+    pub fn register_checks(&self) -> Result<()> {
+        let register = |name: &str, status: &str| {
+            let check = json!({"ID": name, "Name": name, "TTL": "1000h", "Status": status});
+            self.put("/v1/agent/check/register", Some(&check))
+        };
+        register("passing-check", "passing")?;
+        register("critical-check", "critical")?;
+        let check = json!({"CheckID": "service:web", "TTL": "1000h", "Status": "passing"});
+        let service = self.send("PUT", "/v1/agent/service/register", Some(&json!({"Name": "web", "Check": check})))?;
+        if service.status == 404 {
+            // The dev agent has no services, and to a session any check is as good.
+            register("service:web", "passing")?;
+        }
+        let start = Instant::now();
+        let node = self.node()?;
+        while !self.has_checks(&node, &["passing-check", "critical-check", "service:web"])? {
+            ensure!(start.elapsed() < START_LIMIT, "the agent's checks did not reach the catalog");
+            sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Whether the node has all of these checks in the catalog.
+    pub fn has_checks(&self, node: &str, ids: &[&str]) -> Result<bool> {
+        let checks = array(self.get(&format!("/v1/health/node/{node}"))?);
+        Ok(ids.iter().all(|id| checks.iter().any(|check| check["CheckID"] == *id)))
+    }
+
+    /// Leaves the management token, the anonymous one without rights, and what is built in.
+    fn clean_acls(&self) -> Result<()> {
+        const ANONYMOUS: &str = "00000000-0000-0000-0000-000000000002";
+        self.put("/v1/agent/token/default", Some(&json!({"Token": ""})))?;
+        self.put(&format!("/v1/acl/token/{ANONYMOUS}"), Some(&json!({"Policies": []})))?;
+        for token in array(self.get("/v1/acl/tokens")?) {
+            let id = text(&token, "AccessorID")?;
+            if id != ANONYMOUS && token["SecretID"] != ROOT_TOKEN {
+                self.send("DELETE", &format!("/v1/acl/token/{id}"), None)?.json()?;
+            }
+        }
+        for policy in array(self.get("/v1/acl/policies")?) {
+            let id = text(&policy, "ID")?;
+            // Consul's own policies have ids that count from zero.
+            if !id.starts_with("00000000-") {
+                self.send("DELETE", &format!("/v1/acl/policy/{id}"), None)?.json()?;
+            }
+        }
+        self.send("DELETE", "/v1/kv/?recurse", None)?.json()?;
+        Ok(())
+    }
+}
+
+impl Answer {
+    /// The JSON of a 200.
+    fn json(self) -> Result<Value> {
+        if self.status != 200 {
+            bail!("status {}: {}", self.status, self.text);
+        }
+        Ok(serde_json::from_str(&self.text).unwrap_or(Value::String(self.text)))
+    }
+}
+
+fn array(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(elements) => elements,
+        _ => Vec::new(),
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
+    value[key].as_str().with_context(|| format!("no {key} in {value}"))
+}

@@ -1,0 +1,102 @@
+//! The plugin embedded in wasmtime, as a program has it that uses `consul_session_host`: one host and one runtime for all
+//! tests of a program, since compiling the component takes seconds.
+
+use anyhow::{Context, Result, anyhow, bail};
+use consul_session_host::{Connection, DevAgent, Error, Host, InvalidOption, Options, error_case, error_message};
+use libtest_mimic::{Failed, Trial};
+use std::fmt::Debug;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::LazyLock;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// How much longer than its own timeout a call may take on a busy machine.
+pub const SLACK: Duration = Duration::from_secs(5);
+
+/// A token with no letter that JSON, HTML or a URL would write otherwise, so that an echo of it is always found.
+pub const TOKEN: &str = "5ec2e700-0000-4000-8000-cafecafecafe";
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a tokio runtime"));
+
+/// Runs a future on the runtime on which the host's connections live.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(future)
+}
+
+/// The host of this program.
+pub fn host() -> Result<&'static Host> {
+    static HOST: LazyLock<Result<Host>> = LazyLock::new(|| Host::new(&crate::plugin()?).map_err(|error| anyhow!("{error:?}")));
+    started(&HOST)
+}
+
+/// What was started once for many tests. The error stays with it; every test that needs it tells it again.
+pub fn started<T>(thing: &Result<T>) -> Result<&T> {
+    thing.as_ref().map_err(|error| anyhow!("{error:#}"))
+}
+
+/// Starts a dev agent with the checks that the tests count on.
+pub fn start_dev_agent(listen: SocketAddr) -> Result<DevAgent> {
+    let agent = block_on(DevAgent::start(listen))?;
+    crate::agent::Api::new(agent.addr(), crate::consul::Kind::Plain).register_checks()?;
+    Ok(agent)
+}
+
+/// The answer of a call, which must come in no more than this and [`SLACK`]; a trap is an error.
+pub async fn within<T>(limit: Duration, call: impl Future<Output = wasmtime::Result<Result<T, Error>>>) -> Result<Answer<T>> {
+    let answer = tokio::time::timeout(limit + SLACK, call).await;
+    let answer = answer.with_context(|| format!("no answer within {limit:?} and {SLACK:?} more"))?;
+    Ok(Answer(answer.map_err(|trap| anyhow!("trap: {trap:?}"))?))
+}
+
+/// The answer of a call that has the default timeout of 10 seconds.
+pub async fn answer<T>(call: impl Future<Output = wasmtime::Result<Result<T, Error>>>) -> Result<Answer<T>> {
+    within(Duration::from_secs(10), call).await
+}
+
+/// What the plugin answered.
+#[derive(Debug)]
+pub struct Answer<T>(pub Result<T, Error>);
+
+impl<T: Debug> Answer<T> {
+    /// The value; an error of the plugin fails the test.
+    pub fn value(self) -> Result<T> {
+        self.0.map_err(|error| anyhow!("{}: {}", error_case(&error), error_message(&error)))
+    }
+
+    /// The text of an error of this case; anything else fails the test.
+    pub fn error(self, case: &str) -> Result<String> {
+        match self.0 {
+            Ok(value) => bail!("expected `{case}`, and it succeeded: {value:?}"),
+            Err(error) if error_case(&error) == case => Ok(error_message(&error)),
+            Err(error) => bail!("expected `{case}`, not {error:?}"),
+        }
+    }
+
+    /// The name and the text of an option that was refused; anything else fails the test.
+    pub fn invalid_option(self) -> Result<InvalidOption> {
+        match self.0 {
+            Err(Error::InvalidOption(invalid)) => Ok(invalid),
+            other => bail!("expected `invalid-option`, not {other:?}"),
+        }
+    }
+}
+
+/// A connection to this address.
+pub fn connection(address: SocketAddr) -> Connection {
+    Connection { host: Some(address.ip().to_string()), port: Some(address.port()), ..Connection::default() }
+}
+
+/// Options for this address.
+pub fn options(address: SocketAddr) -> Options {
+    Options { host: Some(address.ip().to_string()), port: Some(address.port()), ..Options::default() }
+}
+
+/// A free port of this machine, on which nothing listens.
+pub fn unused_address() -> Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// A test whose failure shows the whole chain of causes.
+pub fn trial(name: impl Into<String>, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}"))))
+}

@@ -1,0 +1,27 @@
+//! What the tests stand on: a real Consul agent, the dev agent behind the same face, a server that follows a script, the plugin
+//! embedded in wasmtime, and the conformance cases.
+
+pub mod agent;
+pub mod case;
+pub mod consul;
+pub mod embedded;
+pub mod scripted;
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+/// The plugin that `cargo xtask build` makes, or the one that `CONSUL_SESSION_PLUGIN` names.
+///
+/// A missing file is an error: it is always buildable, so its absence excuses no test.
+pub fn plugin() -> Result<PathBuf> {
+    let path = match std::env::var_os("CONSUL_SESSION_PLUGIN") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/consul-session-plugin.wasm")),
+    };
+    path.canonicalize().with_context(|| format!("no plugin at {}: run `cargo xtask build`", path.display()))
+}
+
+/// Whether this is a CI run, where nothing is skipped.
+pub fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
