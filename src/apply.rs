@@ -10,7 +10,7 @@
 
 use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, create, need};
 use crate::duration;
-use crate::error::{Case, Difference, Error};
+use crate::error::{Case, Difference, Error, find};
 use crate::options::{OnMismatch, Options, SessionId, State, join};
 use crate::outcome::{Diff, Outcome};
 use crate::session::Session;
@@ -354,9 +354,8 @@ impl Run<'_> {
             },
         };
         let Place::Node(node) = place else { return Err(unknown(lost)) };
-        let fresh = those(&listing.sessions, &|session| {
-            same_node(&session.node, &node) && !before.iter().any(|old| old.id == session.id) && self.task.matches(session)
-        });
+        // None of those before it matched, else nothing would have been created.
+        let fresh = those(&listing.sessions, &|session| same_node(&session.node, &node) && self.task.matches(session));
         match fresh.first() {
             // Ours or another caller's, which is the same to whoever asked for it. Replacing goes on as usual.
             Some(session) => match SessionId::parse(&session.id) {
@@ -395,7 +394,8 @@ impl Run<'_> {
         // Consul refuses to destroy a session that is only hidden, and has nothing against one that does not exist.
         match self.consul.destroy(id) {
             Ok(()) => Ok(nothing_to_destroy()),
-            Err(error) if matches!(error.case, Case::AccessDenied { .. }) => {
+            // Not so of a write that the agent's configuration blocks.
+            Err(error) if find(&error.message, "Permission denied").is_some() => {
                 Err(error.and(&format!("session {} exists, but ACLs hide it from reads", id.as_str())))
             }
             Err(error) => Err(error),
@@ -507,6 +507,9 @@ impl Run<'_> {
     /// What a dry run says of a creation.
     fn planned(&mut self, replaced: Vec<Session>) -> Result<Outcome, Error> {
         let mut session = self.task.new_session.planned();
+        if let ("", Some(old)) = (session.node.as_str(), replaced.first()) {
+            session.node = old.node.clone();
+        }
         // Left empty where the agent may not be asked.
         if session.node.is_empty()
             && let Place::Node(node) = self.own_place()?
@@ -520,12 +523,10 @@ impl Run<'_> {
     fn created_and_gone(&self, id: &SessionId) -> Outcome {
         let session = Session { id: id.as_str().into(), ..self.task.new_session.planned() };
         Outcome {
-            changed: true,
-            session: Some(session),
             notes: vec![
                 "the new session was gone when it was read back: somebody destroyed it, or one of its checks failed".into(),
             ],
-            ..Outcome::default()
+            ..created(session, Vec::new(), Vec::new())
         }
     }
 }

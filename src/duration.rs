@@ -48,12 +48,12 @@ pub fn parse(text: &str) -> Option<i64> {
     }
 }
 
-/// Turns a count of seconds into nanoseconds, to the nearest microsecond: `0.1` is not exact as a binary fraction, and what is
-/// meant is 100 ms. `None` if it is not finite or does not fit.
+/// Turns a count of seconds into nanoseconds, to the nearest: `0.1` is not exact as a binary fraction, and what is meant is
+/// 100 ms. `None` if it is not finite or does not fit.
 pub fn from_seconds(seconds: f64) -> Option<i64> {
-    let microseconds = seconds * 1e6;
-    // 9e15 is below 2^53, where every whole number is exact, and a thousandfold of it fits an i64.
-    (microseconds.abs() < 9e15).then(|| round(microseconds) * 1_000)
+    let nanoseconds = seconds * 1e9;
+    // Over 2^53 (a hundred days) binary fractions are coarser than that, which is out of every range here.
+    (nanoseconds.abs() < 9e18).then(|| round(nanoseconds))
 }
 
 /// `f64::round` without its library call: the value is known to fit.

@@ -103,7 +103,7 @@ impl Deref for Error {
 }
 
 /// Where a text stands in another. `str::find` is faster, which does not matter here, and three times as large.
-fn find(text: &str, part: &str) -> Option<usize> {
+pub(crate) fn find(text: &str, part: &str) -> Option<usize> {
     text.as_bytes().windows(part.len().max(1)).position(|window| window == part.as_bytes())
 }
 
@@ -126,18 +126,23 @@ impl Error {
         self
     }
 
-    /// Takes a secret out of the text, should Consul or a proxy have echoed it.
+    /// Takes a secret out of the text, should Consul or a proxy have echoed it: whole, or as far as the answer is shown.
     #[must_use]
     pub fn without(mut self, secret: &str) -> Error {
-        let mut rest = std::mem::take(&mut self.0.message);
-        while let Some(at) = find(&rest, secret) {
-            let tail = rest.split_off(at + secret.len());
-            rest.truncate(at);
-            self.0.message += &rest;
-            self.0.message += "(token)";
-            rest = tail;
+        let mut text = String::new();
+        let mut rest = self.0.message.as_str();
+        while let Some(c) = rest.chars().next() {
+            let same = rest.bytes().zip(secret.bytes()).take_while(|(a, b)| a == b).count();
+            let tail = rest.get(same..).unwrap_or_default();
+            if same == secret.len().max(1) || same > 3 && tail.starts_with('…') {
+                text += "(token)";
+                rest = tail;
+            } else {
+                text.push(c);
+                rest = rest.get(c.len_utf8()..).unwrap_or_default();
+            }
         }
-        self.0.message += &rest;
+        self.0.message = text;
         self
     }
 
@@ -148,7 +153,7 @@ impl Error {
             // A gateway that gave up, or a server that lost its leader or its connection half-way.
             Case::Refused { status } | Case::Unavailable { status } => {
                 matches!(status, 502 | 504)
-                    || ["leadership lost", "timed out", "timeout", "EOF", "connection reset"]
+                    || ["leadership lost", "timed out", "timeout", "deadline", "EOF", "connection reset", "disconnect"]
                         .iter()
                         .any(|sign| find(&self.message, sign).is_some())
             }

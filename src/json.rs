@@ -43,6 +43,24 @@ impl<'a> Json<'a> {
         Ok(matches!(json, Json::List(_)).then_some(items))
     }
 
+    /// The same value, which borrows nothing.
+    #[cfg(feature = "cli")]
+    pub fn into_owned(self) -> Json<'static> {
+        let own = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
+        match self {
+            Json::Null => Json::Null,
+            Json::Bool(value) => Json::Bool(value),
+            Json::Whole(number) => Json::Whole(number),
+            Json::Fraction(number) => Json::Fraction(number),
+            Json::Seconds(nanoseconds) => Json::Seconds(nanoseconds),
+            Json::Text(text) => Json::Text(own(text)),
+            Json::List(items) => Json::List(items.into_iter().map(Json::into_owned).collect()),
+            Json::Object(fields) => {
+                Json::Object(fields.into_iter().map(|(key, value)| (own(key), value.into_owned())).collect())
+            }
+        }
+    }
+
     /// An object without the fields that are [`Null`](Json::Null).
     pub fn object(fields: Vec<(&'static str, Json<'a>)>) -> Json<'a> {
         Json::Object(
@@ -152,7 +170,7 @@ fn write_fraction(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
     write!(f, "{number}")
 }
 
-/// The component only shows the fractions that it refuses: to the microsecond, since the printing of floats weighs 18 kB.
+/// The component only shows the fractions that it refuses: to the nanosecond, since the printing of floats weighs 18 kB.
 #[cfg(not(feature = "cli"))]
 fn write_fraction(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
     match crate::duration::from_seconds(number) {

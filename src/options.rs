@@ -4,7 +4,7 @@
 //! record `options` has the same names, which a test compares.
 
 use crate::duration::{self, MILLISECOND, SECOND};
-use crate::error::Error;
+use crate::error::{Error, find};
 use crate::json::Json;
 use std::fmt;
 
@@ -41,7 +41,7 @@ pub enum Kind {
 }
 
 /// A row of the table.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Info {
     /// Name, as on the page.
     pub name: &'static str,
@@ -532,25 +532,21 @@ impl FromValue for Host {
 /// Whether this is an IPv6 address in one of its shorter or longer forms. By hand: std's parser is ten times as large.
 fn is_ipv6(text: &str) -> bool {
     let group = |group: &str| (1..=4).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let octet = |octet: &str| octet.len() <= 3 && octet.parse::<u8>().is_ok();
-    let (mut groups, mut gaps, mut last) = (0, 0, "");
-    for (at, part) in text.split(':').enumerate() {
-        match part {
-            "" if at == 0 => {}
-            "" => gaps += 1,
-            part if group(part) => groups += 1,
+    // Neither a leading zero, which some take for octal, nor a sign.
+    let octet = |octet: &str| octet == "0" || !octet.starts_with(['0', '+']) && octet.parse::<u8>().is_ok();
+    let count = |list: &str| {
+        list.split(':').filter(|_| !list.is_empty()).try_fold(0, |count, part| match part {
+            part if group(part) => Some(count + 1),
             // The last two groups may be written as an IPv4 address.
-            part if part.split('.').count() == 4 && part.split('.').all(octet) && text.ends_with(part) => groups += 2,
-            _ => return false,
-        }
-        last = part;
-    }
-    // `::` leaves an empty part in the middle, or one more at an end.
-    let starts = text.starts_with("::");
-    let ends = text.ends_with("::");
-    if text.starts_with(':') && !starts || last.is_empty() && !ends {
+            part if part.split('.').count() == 4 && part.split('.').all(octet) => Some(count + 2),
+            _ => None,
+        })
+    };
+    if text.rsplit_once(':').is_some_and(|(head, _)| head.contains('.')) {
         return false;
     }
-    let gaps = gaps - i32::from(ends);
-    if gaps == 0 && !starts && !ends { groups == 8 } else { gaps <= 1 && groups < 8 }
+    match find(text, "::").and_then(|at| Some((text.get(..at)?, text.get(at + 2..)?))) {
+        Some((head, tail)) => count(head).zip(count(tail)).is_some_and(|(head, tail)| head + tail < 8),
+        None => count(text) == Some(8),
+    }
 }

@@ -12,19 +12,22 @@ use std::process::{Command, ExitCode};
 type Test = fn() -> Result<()>;
 
 fn main() -> ExitCode {
-    let without_consul: [(&str, Test); 9] = [
+    let without_consul: [(&str, Test); 10] = [
         ("help lists every option and exits with 0", help),
         ("the version is the crate's", version),
         ("the demo runs the page's five examples", demo),
         ("a slip exits with 1 and names the nearest option", slip),
         ("an error in JSON is one object on standard output", json_error),
+        ("options from standard input", from_input),
         ("a demo without --dev, and --dev with a host, are refused", dev_needs),
         ("a component that is missing or broken is named", no_component),
         ("the README's table of options is the program's", readme_options),
         ("the README's table of errors has every case", readme_errors),
     ];
-    let with_consul: [(&str, Test); 8] = [
-        ("the page's examples as typed", page_examples),
+    let with_consul: [(&str, Test); 10] = [
+        ("the page's examples as typed", || page_examples(host)),
+        ("the page's examples as typed, with the command component", || page_examples(component)),
+        ("the command component answers, fails and exits as the program does", same_answers),
         ("JSON has the page's keys", json_answer),
         ("both spellings of an option", both_spellings),
         ("the environment is read as Consul's tools read it", environment),
@@ -64,7 +67,40 @@ impl Ran {
     }
 }
 
+/// One of the two programs that take the same words.
+type Program = fn(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran>;
+
 fn program(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
+    host(words, environment)
+}
+
+/// `wasmtime run` on the command component.
+fn component(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
+    let mut command = Command::new(wasmtime()?);
+    command.args(["run", "-S", "http"]);
+    for (name, value) in environment {
+        command.arg("--env").arg(format!("{name}={value}"));
+    }
+    run(command.arg(plugin()?.with_file_name("consul-session.wasm")).args(words))
+}
+
+fn wasmtime() -> Result<PathBuf> {
+    std::env::var_os("WASMTIME_BIN").map(PathBuf::from).context("WASMTIME_BIN names no wasmtime: run `cargo xtask test`")
+}
+
+/// `consul-session-host`, at whose standard input a text is read.
+fn host_reading(words: &[&str], text: &str) -> Result<Ran> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("input");
+    std::fs::write(&file, text)?;
+    run(Command::new(env!("CARGO_BIN_EXE_consul-session-host"))
+        .args(words)
+        .env("CONSUL_SESSION_PLUGIN", plugin()?)
+        .stdin(std::fs::File::open(file)?))
+}
+
+/// `consul-session-host`.
+fn host(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_consul-session-host"));
     command.args(words).env("CONSUL_SESSION_PLUGIN", plugin()?);
     for variable in ["CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN", "CONSUL_HTTP_SSL", "SSL_CERT_FILE"] {
@@ -137,6 +173,27 @@ fn json_error() -> Result<()> {
     Ok(())
 }
 
+fn from_input() -> Result<()> {
+    let made = host_reading(&["--dev", "-", "--format", "json"], r#"{"name": "s", "delay": 0.5, "checks": []}"#)?
+        .succeeded()?
+        .json()?;
+    ensure!(made["name"] == "s" && made["delay"] == 0.5 && made["checks"] == json!([]), "{made}");
+    let typed =
+        host_reading(&["--dev", "-", "delay=1", "--format", "json"], r#"{"name": "s", "delay": 0.5}"#)?.succeeded()?.json()?;
+    ensure!(typed["delay"] == 1, "{typed}");
+    for (text, part) in
+        [("[1]", "not a JSON object"), ("{", "not JSON"), (r#"{"dealy": 1}"#, "`delay`"), ("\u{fe}", "not JSON")]
+    {
+        let ran = host_reading(&["--dev", "-"], text)?;
+        ensure!(
+            ran.status == 1 && ran.stderr.contains("error (invalid-option)") && ran.stderr.contains(part),
+            "{text}: {}",
+            ran.stderr
+        );
+    }
+    Ok(())
+}
+
 fn dev_needs() -> Result<()> {
     let ran = program(&["demo"], &[])?;
     ensure!(ran.status == 1 && ran.stderr.contains("needs --dev"), "{}", ran.stderr);
@@ -181,8 +238,40 @@ fn readme_errors() -> Result<()> {
     Ok(())
 }
 
-fn page_examples() -> Result<()> {
+/// Both print the same, to the letter.
+fn same_answers() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
+    let (port, address) = (format!("port={}", agent.http().port()), agent.http().to_string());
+    let by_environment = [("CONSUL_HTTP_ADDR", address.as_str()), ("CONSUL_HTTP_TOKEN", "any")];
+    host(&["name=s1", &port], &[])?.succeeded()?;
+    for words in [
+        &["state=list", &port][..],
+        &["name=s1", &port, "--format", "json"],
+        &["name=s1", &port, "delay=1s"],
+        &["name=s1", &port, "delay=1s", "--format", "json"],
+        &["name=s2", &port, "node=nowhere"],
+        &["name=s2", &port, "--dry-run", "--format", "json"],
+        &["dealy=1"],
+        &["state=info"],
+        &["--version"],
+        &["help", "checks"],
+    ] {
+        let (one, other) = (host(words, &[])?, component(words, &[])?);
+        let other_text = other.stdout.replace("consul-session 0", "consul-session-host 0");
+        ensure!(
+            (&one.stdout, &one.stderr, one.status) == (&other_text, &other.stderr, other.status),
+            "{words:?}: {other_text}{}",
+            other.stderr
+        );
+    }
+    ensure!(component(&["state=list"], &by_environment)?.succeeded()?.stdout == host(&["state=list"], &by_environment)?.stdout);
+    Ok(())
+}
+
+fn page_examples(program: Program) -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let address = agent.http().to_string();
+    let at = |_: &Consul, words: &[&str]| program(words, &[("CONSUL_HTTP_ADDR", &address)]);
     let created = at(&agent, &["name=session1"])?.succeeded()?.stdout;
     ensure!(
         created.starts_with("changed: created a session\nID") && created.contains("session1") && created.contains(NODE),
@@ -308,9 +397,7 @@ fn odd_name() -> Result<()> {
 fn invoke() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let port = agent.http().port();
-    let wasmtime = std::env::var_os("WASMTIME_BIN")
-        .map(PathBuf::from)
-        .context("WASMTIME_BIN names no wasmtime: run `cargo xtask test`")?;
+    let wasmtime = wasmtime()?;
     let invoke = |call: String| {
         let ran = run(Command::new(&wasmtime).args(["run", "-S", "http", "--invoke", &call]).arg(plugin()?))?;
         ran.succeeded().map(|ran| ran.stdout)

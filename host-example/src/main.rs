@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const DEV: &str = "dev";
+const DEV: &str = Program::OWN_AGENT;
 const DEMO: &str = "demo";
 
 const PROGRAM: Program = Program {
@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
             ));
         }
     };
-    let output = match cli::parse(&PROGRAM, words, &|name| std::env::var(name).ok(), DEV) {
+    let output = match cli::parse(&PROGRAM, words, &|name| std::env::var(name).ok(), &mut read_all) {
         Ok(invocation) => {
             let format = invocation.format;
             run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format))
@@ -55,11 +55,8 @@ fn print(output: Output) -> ExitCode {
 }
 
 async fn run(mut invocation: Invocation) -> Result<Output, Error> {
-    let text = |stdout| Ok(Output { stdout, stderr: String::new(), success: true });
-    match invocation.action {
-        Action::Help => return text(cli::help(&PROGRAM)),
-        Action::Version => return text(format!("{} {}\n", PROGRAM.name, env!("CARGO_PKG_VERSION"))),
-        Action::Apply | Action::Command(_) => {}
+    if let Action::Help(_) | Action::Version = invocation.action {
+        return Ok(cli::about(&PROGRAM, &invocation.action));
     }
     let host =
         Host::new(&plugin()?).map_err(|error| Case::Other.because(format!("the component cannot be loaded: {error:#}")))?;
@@ -80,7 +77,10 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
         None
     };
     match (invocation.action.clone(), &agent) {
-        (Action::Command(DEMO), Some(agent)) => text(demo::run(&host, agent, &invocation).await?),
+        (Action::Command(DEMO), Some(agent)) => {
+            let stdout = demo::run(&host, agent, &invocation).await?;
+            Ok(Output { stdout, stderr: String::new(), success: true })
+        }
         (Action::Command(command), None) => Err(Error::invalid(
             "arguments",
             format!("`{command}` needs --dev: it makes sessions and a check to show, and no other agent should keep them"),
@@ -95,6 +95,12 @@ async fn apply(host: &Host, invocation: &Invocation) -> Result<String, Error> {
         Ok(answer) => Ok(answer?),
         Err(trap) => Err(Case::Other.because(format!("the component failed: {trap:#}"))),
     }
+}
+
+/// All of standard input.
+fn read_all() -> Result<String, Error> {
+    std::io::read_to_string(std::io::stdin())
+        .map_err(|error| Error::invalid("options", format!("the options on standard input cannot be read: {error}")))
 }
 
 /// The component's file: the one that `CONSUL_SESSION_PLUGIN` names, else the one in `dist/`, else one beside this program.

@@ -38,7 +38,6 @@ pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<St
 }
 
 /// Scheme, host and port of an address such as `127.0.0.1:8500`, `https://consul.example:8501` or `[::1]:8500`.
-#[expect(clippy::type_complexity, reason = "three parts of one address")]
 fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Error> {
     let refused = |reason: &str| {
         Error::invalid(
@@ -77,6 +76,7 @@ fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Er
 mod tests {
     use super::*;
     use crate::cli::{Action, Format};
+    use crate::json::Json;
 
     #[track_caller]
     fn with(typed: &[(&'static str, &str)], variables: &[(&str, &str)]) -> Result<String, Error> {
@@ -84,7 +84,7 @@ mod tests {
             action: Action::Apply,
             format: Format::Table,
             flags: Vec::new(),
-            options: typed.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+            options: typed.iter().map(|(name, value)| (*name, Json::Text((*value).to_owned().into()))).collect(),
         };
         let variable =
             |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned());

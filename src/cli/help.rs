@@ -1,19 +1,38 @@
 //! The help, made from the table of options.
 
-use super::Program;
+use super::{Action, Output, Program};
 use crate::options::{Info, Kind, TABLE};
 use comfy_table::{ContentArrangement, Table, presets};
 
 /// Columns of the help.
 const WIDTH: u16 = 80;
 
+/// What answers a question about the program itself: the help, that of one option, or the version.
+pub fn about(program: &Program, action: &Action) -> Output {
+    let stdout = match action {
+        Action::Version => format!("{} {}\n", program.name, env!("CARGO_PKG_VERSION")),
+        Action::Help(Some(info)) => one(info),
+        _ => help(program),
+    };
+    Output { stdout, stderr: String::new(), success: true }
+}
+
+/// The help of one option.
+fn one(info: &Info) -> String {
+    let mut rows = vec![("what it is for", info.help.trim().to_owned()), ("accepted", info.kind.to_string())];
+    let default = info.default.unwrap_or(info.default_note);
+    rows.push(("default", if default.is_empty() { "none".into() } else { default.to_owned() }));
+    rows.push(("in WIT", info.name.replace('_', "-")));
+    format!("{}\n{}", info.name, two_columns(rows.into_iter().map(|(title, text)| (title.to_owned(), text))))
+}
+
 /// The whole help.
-pub fn help(program: &Program) -> String {
+fn help(program: &Program) -> String {
     let name = program.name;
     let flags: String = program.flags.iter().map(|(flag, _)| format!("[--{flag}] ")).collect();
     let mut text = format!(
         "Makes, finds, reads and destroys Consul sessions, with the options of Ansible's\nconsul_session.\n\n\
-         Usage: {name} {flags}[--format table|json]\n       [OPTION=VALUE | --OPTION VALUE]...\n"
+         Usage: {name} {flags}[--format table|json]\n       [OPTION=VALUE | --OPTION VALUE]... [-]\n       {name} help OPTION\n"
     );
     for (command, _) in program.commands {
         text += &format!("       {name} {flags}{command}\n");
@@ -24,6 +43,7 @@ pub fn help(program: &Program) -> String {
     let flags = program.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
     let common = [
         ("--format table|json", "How the answer is printed; an error in JSON goes to standard output too. Default: table"),
+        ("-", "One JSON object of options on standard input; what is typed counts for more"),
         ("-h, --help", "This help"),
         ("-V, --version", "The version"),
     ];
@@ -100,5 +120,9 @@ mod tests {
             assert!(line.chars().count() <= WIDTH.into(), "{line}");
         }
         assert!(help.contains("program [--dev] demo"));
+        assert_eq!(
+            one(crate::options::info("on_mismatch").unwrap()),
+            "on_mismatch\n  what it is for  What to do with a session that differs from the options:\n                  fail, or create a new one and destroy it\n  accepted        fail, replace\n  default         fail\n  in WIT          on-mismatch\n"
+        );
     }
 }

@@ -7,9 +7,11 @@ mod help;
 mod output;
 mod words;
 
+use crate::json::Json;
+use crate::options::Info;
 use comfy_table::{Table, presets};
 
-pub use help::{help, options_markdown};
+pub use help::{about, options_markdown};
 pub use output::{Output, failure, success};
 pub use words::parse;
 
@@ -35,6 +37,11 @@ pub struct Program {
     pub commands: &'static [(&'static str, &'static str)],
 }
 
+impl Program {
+    /// The flag that says that the program has an agent of its own.
+    pub const OWN_AGENT: &str = "dev";
+}
+
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -46,14 +53,14 @@ pub enum Format {
 }
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Apply the options.
     Apply,
     /// One of the program's own commands.
     Command(&'static str),
-    /// Print the help.
-    Help,
+    /// Print the help, or that of one option.
+    Help(Option<&'static Info>),
     /// Print the version.
     Version,
 }
@@ -68,24 +75,24 @@ pub struct Invocation {
     /// Which of the program's own flags were given.
     pub flags: Vec<&'static str>,
     /// The options, checked for their names only: what the values are worth is said by whoever applies them.
-    pub options: Vec<(&'static str, String)>,
+    pub options: Vec<(&'static str, Json<'static>)>,
 }
 
 impl Invocation {
-    /// The value of an option, as typed.
-    pub fn option(&self, name: &str) -> Option<&str> {
-        self.options.iter().find(|(option, _)| *option == name).map(|(_, value)| value.as_str())
+    /// The value of an option, as given.
+    pub fn option(&self, name: &str) -> Option<&Json<'static>> {
+        self.options.iter().find(|(option, _)| *option == name).map(|(_, value)| value)
     }
 
-    /// Sets an option that was not typed.
+    /// Sets an option that was not given.
     pub fn set_default(&mut self, name: &'static str, value: impl Into<String>) {
         if self.option(name).is_none() {
-            self.options.push((name, value.into()));
+            self.options.push((name, Json::Text(value.into().into())));
         }
     }
 
     /// The options as the JSON object that `apply-json` takes.
     pub fn json(&self) -> String {
-        crate::json::Json::object(self.options.iter().map(|(name, value)| (*name, value.into())).collect()).to_string()
+        Json::object(self.options.clone()).to_string()
     }
 }

@@ -2,39 +2,41 @@
 
 use super::{Action, Format, Invocation, Program, environment};
 use crate::error::Error;
+use crate::json::Json;
 use crate::options::{self, Kind, Options, nearest};
 use lexopt::{Arg, Parser, ValueExt};
 
 /// Reads the words behind the program's name: `OPTION=VALUE`, `--OPTION VALUE` and `--OPTION=VALUE` in any order, names with `_`
-/// or `-`; an option that is a list may be repeated; a boolean one may stand alone for `true`. What is not typed is looked up in
-/// the environment, unless one of `flags` (`own_agent`) says that the agent is the program's own.
+/// or `-`; an option that is a list may be repeated; a boolean one may stand alone for `true`. The word `-` stands for a JSON object
+/// of options on standard input, which `input` reads. What is typed counts for more than what is read, and that for more than the
+/// environment, which is not looked at when the program has an agent of its own ([`Program::OWN_AGENT`]).
 ///
 /// Errors, each with the format in which to print it: [`InvalidOption`](crate::error::Case::InvalidOption).
 pub fn parse(
     program: &Program,
     words: Vec<String>,
     environment: &dyn Fn(&str) -> Option<String>,
-    own_agent: &str,
+    input: &mut dyn FnMut() -> Result<String, Error>,
 ) -> Result<Invocation, (Format, Error)> {
     // Known first: an error before `--format json` is printed as JSON too.
     let asks_json = |pair: &[String]| matches!(pair, [flag, value] if flag == "--format" && value == "json");
     let json = words.windows(2).any(asks_json) || words.iter().any(|word| word == "--format=json");
     let format = if json { Format::Json } else { Format::Table };
-    read(program, words, environment, own_agent).map_err(|error| (format, error))
+    read(program, words, environment, input).map_err(|error| (format, error))
 }
 
 fn read(
     program: &Program,
     words: Vec<String>,
     environment: &dyn Fn(&str) -> Option<String>,
-    own_agent: &str,
+    input: &mut dyn FnMut() -> Result<String, Error>,
 ) -> Result<Invocation, Error> {
     let mut invocation = Invocation { action: Action::Apply, format: Format::Table, flags: Vec::new(), options: Vec::new() };
+    let mut from_input = false;
     let mut parser = Parser::from_args(words);
     while let Some(word) = parser.next().map_err(refused)? {
         match word {
-            Arg::Short('h') => invocation.action = Action::Help,
-            Arg::Long("help") => invocation.action = Action::Help,
+            Arg::Short('h') | Arg::Long("help") => invocation.action = Action::Help(None),
             Arg::Short('V') | Arg::Long("version") => invocation.action = Action::Version,
             Arg::Long("format") => invocation.format = format(&text(parser.value().map_err(refused)?)?)?,
             Arg::Long(name) => {
@@ -53,6 +55,11 @@ fn read(
             Arg::Value(word) => {
                 let word = text(word)?;
                 match word.split_once('=') {
+                    None if word == "-" => from_input = true,
+                    None if word == "help" => invocation.action = Action::Help(None),
+                    None if invocation.action == Action::Help(None) => {
+                        invocation.action = Action::Help(Some(known(program, &word)?));
+                    }
                     Some((name, value)) => add(&mut invocation, known(program, name)?, value.to_owned())?,
                     None => match program.commands.iter().find(|(command, _)| *command == word) {
                         Some((command, _)) => invocation.action = Action::Command(command),
@@ -65,7 +72,10 @@ fn read(
             }
         }
     }
-    if invocation.action == Action::Apply && !invocation.flags.contains(&own_agent) {
+    if from_input {
+        add_input(&mut invocation, &input()?)?;
+    }
+    if !matches!(invocation.action, Action::Help(_) | Action::Version) && !invocation.flags.contains(&Program::OWN_AGENT) {
         environment::read(&mut invocation, environment)?;
     }
     Ok(invocation)
@@ -84,12 +94,28 @@ fn boolean(parser: &mut Parser) -> Result<String, Error> {
     }
 }
 
+/// Adds the options of a JSON object that were not typed.
+fn add_input(invocation: &mut Invocation, text: &str) -> Result<(), Error> {
+    // The core's own reading says what is wrong with it.
+    Options::from_json(text)?;
+    if let Ok(Json::Object(fields)) = Json::parse(text.as_bytes()) {
+        for (name, value) in fields {
+            if let Some(info) = options::info(&name)
+                && invocation.option(info.name).is_none()
+            {
+                invocation.options.push((info.name, value.into_owned()));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn add(invocation: &mut Invocation, info: &'static options::Info, value: String) -> Result<(), Error> {
     match invocation.options.iter_mut().find(|(name, _)| *name == info.name) {
-        None => invocation.options.push((info.name, value)),
-        Some((_, list)) if info.kind == Kind::List => {
-            list.push(',');
-            list.push_str(&value);
+        None => invocation.options.push((info.name, Json::Text(value.into()))),
+        Some((_, Json::Text(list))) if info.kind == Kind::List => {
+            list.to_mut().push(',');
+            list.to_mut().push_str(&value);
         }
         Some(_) => return Err(Error::invalid(info.name, format!("option `{}` is given twice", info.name))),
     }
@@ -153,7 +179,8 @@ mod tests {
 
     #[track_caller]
     fn typed(words: &[&str]) -> Result<Invocation, (Format, Error)> {
-        parse(&PROGRAM, words.iter().map(|word| (*word).to_owned()).collect(), &|_| None, "dev")
+        let mut input = || Ok(r#"{"name":"from input","delay":20,"checks":["a"]}"#.to_owned());
+        parse(&PROGRAM, words.iter().map(|word| (*word).to_owned()).collect(), &|_| None, &mut input)
     }
 
     #[test]
@@ -163,33 +190,45 @@ mod tests {
             &["--name", "s1", "--delay", "20s", "--validate-certs", "no"],
             &["--name=s1", "delay=20s", "--validate_certs=no"],
         ] {
-            let options = typed(words).unwrap().options;
-            assert_eq!(options, [("name", "s1".into()), ("delay", "20s".into()), ("validate_certs", "no".into())], "{words:?}");
+            assert_eq!(typed(words).unwrap().json(), r#"{"name":"s1","delay":"20s","validate_certs":"no"}"#, "{words:?}");
         }
-        assert_eq!(typed(&["name=a=b"]).unwrap().option("name"), Some("a=b"));
-        assert_eq!(typed(&["--delay", "-5"]).unwrap().option("delay"), Some("-5"));
+        assert_eq!(typed(&["name=a=b"]).unwrap().option("name"), Some(&"a=b".into()));
+        assert_eq!(typed(&["--delay", "-5"]).unwrap().option("delay"), Some(&"-5".into()));
     }
 
     #[test]
     fn booleans_may_stand_alone() {
-        assert_eq!(typed(&["--dry-run"]).unwrap().option("dry_run"), Some("true"));
+        assert_eq!(typed(&["--dry-run"]).unwrap().option("dry_run"), Some(&"true".into()));
         let both = typed(&["--dry-run", "name=x"]).unwrap();
-        assert_eq!((both.option("dry_run"), both.option("name")), (Some("true"), Some("x")));
-        assert_eq!(typed(&["--dry-run", "off"]).unwrap().option("dry_run"), Some("off"));
+        assert_eq!((both.option("dry_run"), both.option("name")), (Some(&"true".into()), Some(&"x".into())));
+        assert_eq!(typed(&["--dry-run", "off"]).unwrap().option("dry_run"), Some(&"off".into()));
     }
 
     #[test]
     fn lists_add_up() {
         assert_eq!(typed(&["checks=a", "--checks", "b,c"]).unwrap().json(), r#"{"checks":"a,b,c"}"#);
-        assert_eq!(typed(&["checks="]).unwrap().option("checks"), Some(""));
+        assert_eq!(typed(&["checks="]).unwrap().option("checks"), Some(&"".into()));
     }
 
     #[test]
     fn flags_commands_and_formats() {
         let demo = typed(&["--dev", "demo", "--format", "json"]).unwrap();
         assert_eq!((demo.action, demo.flags, demo.format), (Action::Command("demo"), vec!["dev"], Format::Json));
-        assert_eq!(typed(&["--help"]).unwrap().action, Action::Help);
+        assert_eq!(typed(&["--help"]).unwrap().action, Action::Help(None));
+        assert_eq!(typed(&["help"]).unwrap().action, Action::Help(None));
+        assert_eq!(typed(&["help", "on-mismatch"]).unwrap().action, Action::Help(options::info("on_mismatch")));
         assert_eq!(typed(&["-V"]).unwrap().action, Action::Version);
+    }
+
+    #[test]
+    fn options_from_standard_input() {
+        assert_eq!(typed(&["-"]).unwrap().json(), r#"{"name":"from input","delay":20,"checks":["a"]}"#);
+        assert_eq!(typed(&["name=typed", "-"]).unwrap().json(), r#"{"name":"typed","delay":20,"checks":["a"]}"#);
+        for (input, option) in [("[]", "options"), ("{", "options"), (r#"{"nmae":"x"}"#, "nmae"), (r#"{"delay":61}"#, "delay")]
+        {
+            let (_, error) = parse(&PROGRAM, vec!["-".into()], &|_| None, &mut || Ok(input.to_owned())).unwrap_err();
+            assert_eq!(error.case, crate::error::Case::InvalidOption { option: option.into() }, "{input}");
+        }
     }
 
     #[test]
@@ -206,6 +245,7 @@ mod tests {
             (&["secret-secret"], "arguments", "OPTION=VALUE"),
             (&["--name"], "arguments", "name"),
             (&["-x"], "arguments", "-x"),
+            (&["help", "dealy"], "dealy", "did you mean `delay`?"),
             (&["--format", "yaml"], "format", "accepted: table, json"),
         ] {
             let (_, error) = typed(words).unwrap_err();

@@ -2,7 +2,7 @@
 //!
 //! What comes in goes through [`Options::set`], so that every value is checked in one place, whichever way it came.
 
-use super::{desired_state, sessions};
+use super::bindings::exports::consul_session::plugin::{desired_state, sessions};
 use crate::consul::{Consistency, Listing, Query};
 use crate::error::{Case, Difference, Error, Parts};
 use crate::json::Json;

@@ -164,7 +164,7 @@ impl Transport for WasiHttp {
         let headers = HEADERS
             .iter()
             .filter_map(|name| {
-                let value = fields.get(&(*name).to_owned()).into_iter().next()?;
+                let value = fields.get(name).into_iter().next()?;
                 Some((*name, String::from_utf8(value).ok()?))
             })
             .collect();

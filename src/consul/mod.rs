@@ -184,7 +184,8 @@ impl Client<'_> {
     pub fn destroy(&mut self, id: &SessionId) -> Result<(), Error> {
         let request = destroy::request(self.connection, id);
         match self.call(&request, destroy::response) {
-            Err(error) if error.leaves_doubt() => self.call(&request, destroy::response),
+            // What the second attempt says of itself, such as that nothing was sent, is not true of the first.
+            Err(lost) if lost.leaves_doubt() => self.call(&request, destroy::response).or(Err(lost)),
             result => result,
         }
         .map_err(|error| error.of_a_change("the destruction of the session"))

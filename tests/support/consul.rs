@@ -22,6 +22,15 @@ pub const ROOT_TOKEN: &str = "root";
 /// The longest that an agent may take until it can make sessions. It takes half a second; after a restart with data, five.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// Lets any web page use the API and read what the component reads of an answer. Only the runner in a browser needs it.
+const CORS: &str = r#"http_config { response_headers {
+    "Access-Control-Allow-Origin" = "*"
+    "Access-Control-Allow-Methods" = "GET, PUT"
+    "Access-Control-Allow-Headers" = "X-Consul-Token"
+    "Access-Control-Expose-Headers" = "X-Consul-Index, X-Consul-Results-Filtered-By-ACLs, X-Consul-Default-ACL-Policy"
+} }
+"#;
+
 const MISSING: &str = "no Consul agent: run `cargo xtask test`, which builds one, or set CONSUL_BIN";
 
 /// How an agent is set up.
@@ -216,7 +225,8 @@ fn command(binary: &Path, kind: Kind, ports: &Ports, data: Option<&Path>, tls: O
     let mut config = format!(
         "ports {{ http = {http}, https = {https}, server = {server}, serf_lan = {serf}, serf_wan = -1, dns = -1, grpc = -1, grpc_tls = -1 }}
          performance {{ raft_multiplier = 1 }}
-         connect {{ enabled = false }}\n"
+         connect {{ enabled = false }}
+         {CORS}"
     );
     if kind == Kind::Acl {
         config.push_str(&format!(

@@ -1,11 +1,14 @@
 //! What the tests stand on: a real Consul agent, the dev agent behind the same face, a server that follows a script, the plugin
-//! embedded in wasmtime, and the conformance cases.
+//! embedded in wasmtime, the conformance cases, and the runtimes that they run in.
 
 pub mod agent;
 pub mod case;
 pub mod consul;
 pub mod embedded;
+pub mod report;
+pub mod runtime;
 pub mod scripted;
+pub mod tools;
 
 use anyhow::{Context, Result};
 use std::path::PathBuf;
@@ -19,6 +22,12 @@ pub fn plugin() -> Result<PathBuf> {
         None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/consul-session-plugin.wasm")),
     };
     path.canonicalize().with_context(|| format!("no plugin at {}: run `cargo xtask build`", path.display()))
+}
+
+/// The command component, which lies beside the plugin.
+pub fn component() -> Result<PathBuf> {
+    let path = plugin()?.with_file_name("consul-session.wasm");
+    path.canonicalize().with_context(|| format!("no command at {}: run `cargo xtask build`", path.display()))
 }
 
 /// Whether this is a CI run, where nothing is skipped.

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the component, with no tool besides rustup's toolchain.
+//! `cargo xtask build`: the components, with no tool besides rustup's toolchain.
 //!
 //! The crate is built for `wasm32-unknown-unknown` and wrapped here: std for `wasm32-wasip2` would add imports of `wasi:cli`
 //! that nothing uses and every host would have to grant.
@@ -13,27 +13,45 @@ use wasm_metadata::{AddMetadata, AddMetadataField};
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-const TARGET: &str = "wasm32-unknown-unknown";
+/// What the components are built for.
+pub const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "component";
 
-/// Builds `dist/consul-session-plugin.wasm`; the path.
+/// Both components: the name of the file in `dist/`, and the features of the crate that make it.
+const COMPONENTS: [(&str, &str); 2] = [("consul-session.wasm", "command"), ("consul-session-plugin.wasm", "")];
+
+/// Builds both components into `dist/`; the plugin's path.
 pub fn run() -> Result<PathBuf> {
+    run_to(&root().join("dist"))
+}
+
+/// Builds both components into this folder; the plugin's path.
+pub fn run_to(dist: &Path) -> Result<PathBuf> {
     add_target()?;
-    let core = core_module()?;
+    std::fs::create_dir_all(dist)?;
+    for (name, features) in COMPONENTS {
+        write(&dist.join(name), &component("consul-session", features)?)?;
+    }
+    Ok(dist.join("consul-session-plugin.wasm"))
+}
+
+/// The component that this package is with these features.
+pub fn component(package: &str, features: &str) -> Result<Vec<u8>> {
     let component = ComponentEncoder::default()
         .validate(true)
-        .module(&core)
+        .module(&core_module(package, features)?)
         .and_then(|encoder| encoder.encode())
-        .context("the module cannot be made a component")?;
-    let component = with_metadata(&without_names(&component)?)?;
-    let path = root().join("dist").join("consul-session-plugin.wasm");
-    std::fs::create_dir_all(root().join("dist"))?;
-    // Whole or not at all: a test run beside this one may be reading it.
+        .with_context(|| format!("the module of {package} cannot be made a component"))?;
+    with_metadata(&without_names(&component)?, package)
+}
+
+/// Writes the file whole or not at all: a test run beside this one may be reading it.
+pub fn write(path: &Path, component: &[u8]) -> Result<()> {
     let part = path.with_extension("wasm.part");
-    std::fs::write(&part, &component).with_context(|| format!("{} cannot be written", part.display()))?;
-    std::fs::rename(&part, &path)?;
-    println!("dist/consul-session-plugin.wasm: {} bytes", component.len());
-    Ok(path)
+    std::fs::write(&part, component).with_context(|| format!("{} cannot be written", part.display()))?;
+    std::fs::rename(&part, path)?;
+    println!("{}: {} bytes", path.file_name().unwrap_or_default().display(), component.len());
+    Ok(())
 }
 
 /// `rust-toolchain.toml` names the target, but rustup adds it by itself only where its auto-install is on.
@@ -48,7 +66,7 @@ fn add_target() -> Result<()> {
     Ok(())
 }
 
-fn core_module() -> Result<Vec<u8>> {
+fn core_module(package: &str, features: &str) -> Result<Vec<u8>> {
     let target_dir =
         metadata()?["target_directory"].as_str().map(PathBuf::from).context("cargo metadata has no target_directory")?;
     // Paths of this machine stand in panic locations; the same source must give the same bytes everywhere.
@@ -71,15 +89,15 @@ fn core_module() -> Result<Vec<u8>> {
     }
     let status = Command::new("cargo")
         .current_dir(root())
-        .args(["build", "--locked", "--package", "consul-session", "--lib", "--no-default-features"])
+        .args(["build", "--locked", "--package", package, "--lib", "--no-default-features", "--features", features])
         .args(["--profile", PROFILE, "--target", TARGET])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .status()
         .context("cargo cannot be run")?;
     if !status.success() {
-        bail!("the component's crate does not build");
+        bail!("{package} does not build");
     }
-    let path = target_dir.join(TARGET).join(PROFILE).join("consul_session.wasm");
+    let path = target_dir.join(TARGET).join(PROFILE).join(package.replace('-', "_")).with_extension("wasm");
     std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
@@ -106,14 +124,14 @@ fn without_names(component: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Writes what the file is into the file; `wasm-tools metadata show` prints it.
-fn with_metadata(component: &[u8]) -> Result<Vec<u8>> {
+fn with_metadata(component: &[u8], package: &str) -> Result<Vec<u8>> {
     let metadata = metadata()?;
     let package = metadata["packages"]
         .as_array()
         .into_iter()
         .flatten()
-        .find(|package| package["name"] == "consul-session")
-        .context("cargo metadata does not list consul-session")?;
+        .find(|listed| listed["name"] == package)
+        .with_context(|| format!("cargo metadata does not list {package}"))?;
     let field = |name: &str| package[name].as_str().with_context(|| format!("Cargo.toml has no {name}"));
     let mut add = AddMetadata::default();
     add.name = AddMetadataField::Set(field("name")?.to_owned());

@@ -1,21 +1,26 @@
 //! Builds the components and what the tests need: `cargo xtask build`, `cargo xtask test`.
 
 mod build;
+mod compose;
 mod test;
 
 use anyhow::{Result, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const USAGE: &str = "\
-cargo xtask build             makes dist/consul-session-plugin.wasm
+cargo xtask build             makes dist/consul-session-plugin.wasm and dist/consul-session.wasm
 cargo xtask demo              builds it and shows the examples of consul_session's page on an embedded dev agent
+cargo xtask compose           builds it and plugs it into the example of a guest: dist/leader-election.wasm
 cargo xtask test [ARGS]       builds what is missing and runs all checks and tests; ARGS go to cargo test";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["build"] => build::run().map(|_| ()),
+        // For the test that two builds give the same bytes.
+        ["build", folder] => build::run_to(Path::new(folder)).map(|_| ()),
+        ["compose"] => compose::run(&build::run()?),
         ["demo"] => demo(),
         ["test", ..] => test::run(&args[1..]),
         [] | ["help" | "--help" | "-h"] => {

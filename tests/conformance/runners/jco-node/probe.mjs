@@ -1,0 +1,40 @@
+// Proves expected-failures.json: what preview2-shim does on Node, without any component. `node probe.mjs FOLDER`; fails when it is
+// not so any more.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+
+const shim = join(process.argv[2], "node_modules/@bytecodealliance/preview2-shim/dist/nodejs/index.js");
+const { http } = await import(shim);
+const { Fields, OutgoingRequest, OutgoingBody } = http.types;
+
+// It refuses authorities that are valid.
+const accepts = (authority) => {
+  try {
+    new OutgoingRequest(new Fields()).setAuthority(authority);
+    return true;
+  } catch {
+    return false;
+  }
+};
+assert.deepEqual(["consul-1:8500", "[::1]:8500", "consul_1:8500"].map(accepts), [true, false, false]);
+
+// It does not tell a TLS error from others. The server is in a thread of its own, since calls block this one.
+const server = new Worker(
+  `const server = require("node:http").createServer((_, response) => response.end("[]"));
+   server.listen(0, "127.0.0.1", () => require("node:worker_threads").parentPort.postMessage(server.address().port));`,
+  { eval: true },
+);
+const [port] = await once(server, "message");
+const request = new OutgoingRequest(new Fields());
+request.setScheme({ tag: "HTTPS" });
+request.setAuthority(`127.0.0.1:${port}`);
+request.setPathWithQuery("/");
+const future = http.outgoingHandler.handle(request, undefined);
+OutgoingBody.finish(request.body(), undefined);
+future.subscribe().block();
+const { tag, val } = future.get().val;
+console.log(tag, val);
+process.exit(tag === "err" && val.tag === "internal-error" ? 0 : 1);

@@ -1,0 +1,25 @@
+//! The conformance runner for wasmtime embedded in Rust, by host-example's library. In the test program itself, so that it
+//! has no protocol.
+
+use anyhow::Result;
+use consul_session_host::{Error, Host};
+use std::path::Path;
+use tokio::runtime::Runtime;
+
+/// The plugin, loaded once; each call runs in an instance of its own.
+pub struct Runner {
+    host: Host,
+    runtime: Runtime,
+}
+
+impl Runner {
+    /// Loads the plugin.
+    pub fn new(plugin: &Path) -> wasmtime::Result<Runner> {
+        Ok(Runner { host: Host::new(plugin)?, runtime: Runtime::new()? })
+    }
+
+    /// Calls `apply-json`.
+    pub fn apply_json(&self, options: &str) -> wasmtime::Result<Result<String, Error>> {
+        self.runtime.block_on(self.host.apply_json(options))
+    }
+}

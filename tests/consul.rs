@@ -1,0 +1,409 @@
+//! What only a real Consul can show: that any number of callers end with one session, and that nothing is half done when the
+//! agent dies, halts or starts again under them.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use consul_session_host::{OnMismatch, Options, Outcome, Query, Scheme, State, error_case};
+use consul_session_tests::consul::{Consul, Kind, NODE};
+use consul_session_tests::embedded::{Answer, answer, block_on, connection, host, options, trial, within};
+use libtest_mimic::Arguments;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+type Test = fn() -> Result<()>;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each has the machine to itself: they are about many calls at once, and about time.
+    arguments.test_threads = Some(1);
+    let tests: [(&str, Test); 15] = [
+        ("50 callers of the same name end with one session and one id, ten times over", same_name),
+        ("50 callers that find the session change nothing", found),
+        ("40 callers that replace end with one session and one id", same_replacement),
+        ("40 callers that replace by two different sessions end with one", two_replacements),
+        ("50 callers, half present and half absent, leave no more than one", present_and_absent),
+        ("50 callers of as many names end with as many sessions", many_names),
+        ("20 callers that may not ask for the agent's node end with one session", node_not_readable),
+        ("20 callers that may not ask for the agent's node find the session that is there", node_not_readable_found),
+        ("a killed agent leaves nothing half done", killed),
+        ("a halted agent leaves nothing half done", halted),
+        ("an agent that starts again leaves nothing half done", restarted),
+        ("callers of the same name agree after a crash", agreed_after_crash),
+        ("a blocking query ends when the agent dies", blocking_query_of_dying_agent),
+        ("a read without a token says what it may not see", filtered),
+        ("a certificate of a CA that the host does not know is refused", unknown_ca),
+    ];
+    let no_consul = Consul::is_missing();
+    let trials = tests.map(|(name, test)| trial(name, test).with_ignored_flag(no_consul));
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+/// `present` by this name.
+fn present(agent: &Consul, name: &str) -> Options {
+    Options { name: Some(name.into()), ..options(agent.http()) }
+}
+
+/// `absent` by this name.
+fn absent(agent: &Consul, name: &str) -> Options {
+    Options { state: Some(State::Absent), ..present(agent, name) }
+}
+
+async fn apply(options: &Options) -> Result<Answer<Outcome>> {
+    answer(host()?.apply(options)).await
+}
+
+/// Applies all of these at once, each in an instance of its own, and waits for all; each must succeed.
+fn at_once(calls: impl IntoIterator<Item = Options>) -> Result<Vec<Outcome>> {
+    block_on(async {
+        let mut running = JoinSet::new();
+        for options in calls {
+            running.spawn(async move { apply(&options).await?.value() });
+        }
+        running.join_all().await.into_iter().collect()
+    })
+}
+
+/// The one id that all of these answers name.
+fn one_id(outcomes: &[Outcome]) -> Result<&str> {
+    let ids: BTreeSet<_> = outcomes.iter().map(|outcome| outcome.session_id.as_deref()).collect();
+    match ids.first() {
+        Some(Some(id)) if ids.len() == 1 => Ok(id),
+        _ => Err(anyhow!("{} different ids: {ids:?}", ids.len())),
+    }
+}
+
+/// The ids of the sessions of this name.
+fn ids_of(agent: &Consul, name: &str) -> Result<Vec<String>> {
+    let named = |session: &Value| session["Name"] == name;
+    Ok(agent.api().sessions()?.iter().filter(|session| named(session)).map(|session| text(&session["ID"])).collect())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn changed(outcomes: &[Outcome]) -> usize {
+    outcomes.iter().filter(|outcome| outcome.changed).count()
+}
+
+fn same_name() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    for round in 0..10 {
+        let name = format!("x{round}");
+        let outcomes = at_once((0..50).map(|_| present(&agent, &name)))?;
+        let id = one_id(&outcomes).with_context(|| format!("round {round}"))?;
+        ensure!(ids_of(&agent, &name)? == [id], "round {round}: {:?}", ids_of(&agent, &name)?);
+        ensure!(changed(&outcomes) == 1, "round {round}: {} say that they created it", changed(&outcomes));
+    }
+    Ok(())
+}
+
+fn found() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let first = at_once([present(&agent, "x")])?;
+    let outcomes = at_once((0..50).map(|_| present(&agent, "x")))?;
+    ensure!(one_id(&outcomes)? == one_id(&first)? && changed(&outcomes) == 0);
+    ensure!(ids_of(&agent, "x")?.len() == 1);
+    Ok(())
+}
+
+/// One that replaces whatever has another delay.
+fn replace(agent: &Consul, delay: f64) -> Options {
+    Options { delay: Some(delay), on_mismatch: Some(OnMismatch::Replace), ..present(agent, "x") }
+}
+
+fn same_replacement() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let old = at_once([present(&agent, "x")])?;
+    let outcomes = at_once((0..40).map(|_| replace(&agent, 20.0)))?;
+    let id = one_id(&outcomes)?;
+    ensure!(id != one_id(&old)? && ids_of(&agent, "x")? == [id], "{:?}", ids_of(&agent, "x")?);
+    ensure!(changed(&outcomes) == 1, "{} say that they replaced it", changed(&outcomes));
+    Ok(())
+}
+
+fn two_replacements() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    at_once([present(&agent, "x")])?;
+    at_once((0..40).map(|number| replace(&agent, if number % 2 == 0 { 20.0 } else { 30.0 })))?;
+    ensure!(ids_of(&agent, "x")?.len() == 1, "{:?}", ids_of(&agent, "x")?);
+    Ok(())
+}
+
+fn present_and_absent() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    for round in 0..5 {
+        at_once((0..50).map(|number| if number % 2 == 0 { present(&agent, "x") } else { absent(&agent, "x") }))?;
+        let left = ids_of(&agent, "x")?;
+        ensure!(left.len() <= 1, "round {round}: {left:?}");
+    }
+    let outcomes = at_once([present(&agent, "x")])?;
+    ensure!(ids_of(&agent, "x")? == [one_id(&outcomes)?]);
+    Ok(())
+}
+
+fn many_names() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let outcomes = at_once((0..50).map(|number| present(&agent, &format!("x{number}"))))?;
+    let ids: BTreeSet<_> = outcomes.iter().filter_map(|outcome| outcome.session_id.clone()).collect();
+    let there: BTreeSet<_> = agent.api().sessions()?.iter().map(|session| text(&session["ID"])).collect();
+    ensure!(ids.len() == 50 && ids == there, "{} and {}", ids.len(), there.len());
+    Ok(())
+}
+
+/// A token that may make sessions everywhere, and may not read `/v1/agent/self`.
+fn limited_token(agent: &Consul) -> Result<String> {
+    let rules = r#"session_prefix "" { policy = "write" }"#;
+    agent.api().put("/v1/acl/policy", Some(&json!({"Name": "sessions", "Rules": rules})))?;
+    let token = agent.api().put("/v1/acl/token", Some(&json!({"Policies": [{"Name": "sessions"}]})))?;
+    Ok(text(&token["SecretID"]))
+}
+
+/// An ACL agent with a session of the name on another node, so that the agent's own must be known, and callers that may not
+/// ask for it.
+fn agent_with_another_node() -> Result<(Consul, Options)> {
+    let agent = Consul::start(Kind::Acl)?;
+    agent.api().put("/v1/catalog/register", Some(&json!({"Node": "n2", "Address": "127.0.0.1"})))?;
+    agent.api().put("/v1/session/create", Some(&json!({"Name": "x", "Node": "n2", "NodeChecks": []})))?;
+    let caller = Options { token: Some(limited_token(&agent)?), ..present(&agent, "x") };
+    Ok((agent, caller))
+}
+
+/// The ids of the sessions named x on the agent's own node.
+fn own_ids(agent: &Consul) -> Result<Vec<String>> {
+    let sessions = agent.api().sessions()?;
+    let own = sessions.iter().filter(|session| session["Name"] == "x" && session["Node"] == NODE);
+    Ok(own.map(|session| text(&session["ID"])).collect())
+}
+
+fn node_not_readable() -> Result<()> {
+    let (agent, caller) = agent_with_another_node()?;
+    let outcomes = at_once((0..20).map(|_| caller.clone()))?;
+    ensure!(own_ids(&agent)? == [one_id(&outcomes)?], "{:?}", own_ids(&agent)?);
+    ensure!(ids_of(&agent, "x")?.len() == 2, "the other node's is gone");
+    Ok(())
+}
+
+fn node_not_readable_found() -> Result<()> {
+    let (agent, caller) = agent_with_another_node()?;
+    let there = agent.api().put("/v1/session/create", Some(&json!({"Name": "x"})))?;
+    let outcomes = at_once((0..20).map(|_| caller.clone()))?;
+    ensure!(one_id(&outcomes)? == text(&there["ID"]) && changed(&outcomes) == 0, "{outcomes:?}");
+    ensure!(own_ids(&agent)? == [text(&there["ID"])], "{:?}", own_ids(&agent)?);
+    Ok(())
+}
+
+/// How long a call may take while an agent is in trouble.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Callers that go on and on until they are told to stop. Each has a name of its own, which it makes present and absent in
+/// turn, so that at any moment some are in each phase of a call.
+struct Callers {
+    stop: watch::Sender<bool>,
+    /// How many calls of each caller have succeeded and failed.
+    counts: Vec<watch::Receiver<Counts>>,
+    running: JoinSet<Result<()>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    successes: u64,
+    errors: u64,
+}
+
+impl Callers {
+    const COUNT: usize = 8;
+
+    fn start(agent: &Consul) -> Callers {
+        let stop = watch::Sender::new(false);
+        let mut callers = Callers { stop, counts: Vec::new(), running: JoinSet::new() };
+        for number in 0..Callers::COUNT {
+            let (count, counts) = watch::channel(Counts::default());
+            callers.counts.push(counts);
+            let stop = callers.stop.subscribe();
+            let timeout = Some(TIMEOUT.as_secs_f64());
+            let pair = [present(agent, &Callers::name(number)), absent(agent, &Callers::name(number))];
+            let pair = pair.map(|options| Options { timeout, ..options });
+            block_on(async { callers.running.spawn(call_in_turn(pair, stop, count)) });
+        }
+        callers
+    }
+
+    fn name(number: usize) -> String {
+        format!("x{number}")
+    }
+
+    /// Waits until each caller has gone on as far as this from where it is now. None may have stopped.
+    fn wait_until(&mut self, reached: impl Fn(Counts, Counts) -> bool) -> Result<()> {
+        block_on(async {
+            for counts in &mut self.counts {
+                let begin = *counts.borrow();
+                // It ends when the caller does, which is for the caller to explain.
+                let waiting = counts.wait_for(|now| reached(begin, *now));
+                if tokio::time::timeout(Duration::from_secs(60), waiting).await.is_err() {
+                    return Err(anyhow!("a caller does not get on: {:?}", *counts.borrow()));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn wait_for_successes(&mut self) -> Result<()> {
+        self.wait_until(|begin, now| now.successes >= begin.successes + 3)
+    }
+
+    fn wait_for_errors(&mut self) -> Result<()> {
+        self.wait_until(|begin, now| now.errors > begin.errors)
+    }
+
+    fn stop(self) -> Result<()> {
+        // All have ended if nobody listens.
+        let _ = self.stop.send(true);
+        block_on(self.running.join_all()).into_iter().collect()
+    }
+}
+
+/// Applies the two in turn until told to stop. An error must be one of those of an agent in trouble, and in time.
+async fn call_in_turn(pair: [Options; 2], stop: watch::Receiver<bool>, counts: watch::Sender<Counts>) -> Result<()> {
+    for options in pair.iter().cycle() {
+        if *stop.borrow() {
+            break;
+        }
+        match within(TIMEOUT, host()?.apply(options)).await?.0 {
+            Ok(_) => counts.send_modify(|counts| counts.successes += 1),
+            Err(error) => {
+                let of_trouble = ["unreachable", "timeout", "outcome-unknown", "invalid-response", "unavailable"];
+                ensure!(of_trouble.contains(&error_case(&error)), "{error:?}");
+                counts.send_modify(|counts| counts.errors += 1);
+                // An agent that is gone refuses at once.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gets an agent into trouble and out of it while callers call, and then looks what is left.
+fn nothing_is_half_done(trouble: impl FnOnce(&mut Consul, &mut Callers) -> Result<()>) -> Result<()> {
+    let mut agent = Consul::start_persistent(Kind::Plain)?;
+    let mut callers = Callers::start(&agent);
+    callers.wait_for_successes()?;
+    let troubled = trouble(&mut agent, &mut callers).and_then(|()| callers.wait_for_successes());
+    // What a caller says goes before what waiting for it came to.
+    callers.stop()?;
+    troubled?;
+    for number in 0..Callers::COUNT {
+        let name = Callers::name(number);
+        let left = ids_of(&agent, &name)?;
+        ensure!(left.len() <= 1, "{name}: {left:?}");
+        // The same again converges, whatever the last call came to.
+        let outcomes = at_once([present(&agent, &name)])?;
+        ensure!(ids_of(&agent, &name)? == [one_id(&outcomes)?]);
+        at_once([absent(&agent, &name)])?;
+        ensure!(ids_of(&agent, &name)?.is_empty());
+    }
+    Ok(())
+}
+
+fn killed() -> Result<()> {
+    nothing_is_half_done(|agent, callers| {
+        agent.kill()?;
+        callers.wait_for_errors()?;
+        agent.restart()
+    })
+}
+
+fn halted() -> Result<()> {
+    nothing_is_half_done(|agent, callers| {
+        agent.pause()?;
+        callers.wait_for_errors()?;
+        agent.resume()
+    })
+}
+
+fn restarted() -> Result<()> {
+    nothing_is_half_done(|agent, _| {
+        agent.kill()?;
+        agent.restart()
+    })
+}
+
+/// Creators that died between creating and comparing can leave several; whoever comes next must still agree on one.
+fn agreed_after_crash() -> Result<()> {
+    let mut agent = Consul::start_persistent(Kind::Plain)?;
+    let calls: Vec<_> = (0..20).map(|_| Options { timeout: Some(TIMEOUT.as_secs_f64()), ..present(&agent, "x") }).collect();
+    block_on(async {
+        let mut running = JoinSet::new();
+        for options in calls {
+            running.spawn(async move { within(TIMEOUT, host()?.apply(&options)).await });
+        }
+        // In the middle of it: when the first sessions are there.
+        let first = async {
+            while agent.api().sessions()?.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(TIMEOUT, first).await.context("nothing was created")??;
+        agent.kill()?;
+        running.join_all().await.into_iter().try_for_each(|answer| answer.map(|_| ()))
+    })?;
+    agent.restart()?;
+    let outcomes = at_once((0..20).map(|_| present(&agent, "x")))?;
+    let id = one_id(&outcomes)?;
+    ensure!(ids_of(&agent, "x")?.contains(&id.to_owned()));
+    at_once([absent(&agent, "x")])?;
+    ensure!(ids_of(&agent, "x")?.is_empty());
+    Ok(())
+}
+
+fn blocking_query_of_dying_agent() -> Result<()> {
+    let mut agent = Consul::start(Kind::Plain)?;
+    let to = connection(agent.http());
+    let index = block_on(answer(host()?.list_sessions(None, Some(&to))))?.value()?.index;
+    let query = Query { index: Some(index), wait: Some(300.0), consistency: None };
+    // It is sent, and cannot be answered before the agent dies.
+    agent.pause()?;
+    let call = std::thread::spawn(move || -> Result<_> {
+        block_on(within(Duration::from_secs(5), host()?.list_sessions(Some(query), Some(&to))))
+    });
+    agent.kill()?;
+    let answer = call.join().map_err(|_| anyhow!("the call panicked"))??;
+    let case = answer.0.as_ref().err().map(error_case);
+    ensure!(matches!(case, Some("invalid-response" | "unreachable")), "{answer:?}");
+    Ok(())
+}
+
+fn filtered() -> Result<()> {
+    let agent = Consul::start(Kind::Acl)?;
+    let id = text(&agent.api().put("/v1/session/create", None)?["ID"]);
+    let to = connection(agent.http());
+    let call = async |token: Option<&str>| {
+        let to = consul_session_host::Connection { token: token.map(String::from), ..to.clone() };
+        let lookup = answer(host()?.info(&id, None, Some(&to))).await?.value()?;
+        let listing = answer(host()?.list_sessions(None, Some(&to))).await?.value()?;
+        anyhow::Ok([(lookup.session.is_some(), lookup.filtered), (!listing.sessions.is_empty(), listing.filtered)])
+    };
+    block_on(async {
+        ensure!(call(Some("root")).await? == [(true, false); 2]);
+        ensure!(call(None).await? == [(false, true); 2]);
+        let to = consul_session_host::Connection { token: Some("unknown".into()), ..to.clone() };
+        answer(host()?.list_sessions(None, Some(&to))).await?.error("access-denied").map(|_| ())
+    })
+}
+
+fn unknown_ca() -> Result<()> {
+    let agent = Consul::start(Kind::Tls)?;
+    let https = agent.https().context("an HTTPS port")?;
+    for host_name in ["localhost", "127.0.0.1"] {
+        let options =
+            Options { host: Some(host_name.into()), scheme: Some(Scheme::Https), name: Some("x".into()), ..options(https) };
+        let text = block_on(apply(&options))?.error("tls")?;
+        ensure!(text.contains("the host needs the CA"), "{text}");
+    }
+    ensure!(agent.api().sessions()?.is_empty());
+    Ok(())
+}

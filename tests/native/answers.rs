@@ -1,0 +1,344 @@
+//! What Consul, or something else, answers instead of success: every status and text of the reference's first chapter, and what
+//! becomes of it.
+
+use crate::script::{Script, call, create, destroy, get, id, put};
+use consul_session::consul::{NewSession, Query, Scope};
+use consul_session::error::{Case, Error, excerpt, from_status};
+use consul_session::options::SessionId;
+use consul_session::transport::from_error_code;
+use consul_session::{Options, Session};
+use serde_json::json;
+
+/// An answer and its case, whatever the endpoint; and after any number of hops between agents and servers.
+#[track_caller]
+fn means(status: u16, body: &str, case: &Case) {
+    for hops in ["", "rpc error making call: ", "rpc error making call: rpc error making call: "] {
+        let error = from_status(status, format!("{hops}{body}").as_bytes());
+        assert_eq!(error.case, *case, "{status} {hops}{body}");
+        let said = excerpt(format!("{hops}{body}").as_bytes());
+        assert!(error.message.contains(&said), "what consul said is quoted: {error}");
+        assert!(error.message.contains(&status.to_string()), "the status is named: {error}");
+    }
+}
+
+#[test]
+fn refusals_by_acls() {
+    for body in [
+        "ACL not found",
+        "Permission denied: token with AccessorID 'a9b9f3b6-4d0c-4e2c-9b0b-0e7b6f7f0b0a' lacks permission 'session:write' on \"n1\"",
+        "Permission denied: anonymous token lacks permission 'session:write' on \"n1\". The anonymous token is used implicitly when a request does not specify a token.",
+        "Permission denied: token with AccessorID '00000000-0000-0000-0000-000000000002' lacks permission 'session:write' on \"n1\"",
+        "Permission denied",
+        "Endpoint is blocked by agent configuration",
+        "Access is restricted",
+    ] {
+        means(403, body, &Case::AccessDenied { status: 403 });
+    }
+    // Consul maps these to 403 by their text, and older versions did not.
+    means(500, "Permission denied", &Case::AccessDenied { status: 500 });
+    means(500, "ACL not found", &Case::AccessDenied { status: 500 });
+    means(401, "", &Case::AccessDenied { status: 401 });
+}
+
+#[test]
+fn no_leader_no_server_or_too_many_requests() {
+    for (status, body) in [
+        (429, "RPC rate limit exceeded"),
+        (429, "rate limit exceeded, try again later or against a different server"),
+        (429, "Your IP is issuing too many concurrent connections, please rate limit your calls\n"),
+        (503, "rate limit exceeded for operation that can only be performed by the leader, try again later"),
+        (500, "rate limit exceeded, try again later or against a different server"),
+        (500, "No cluster leader"),
+        (500, "Raft leader not found in server lookup mapping"),
+        (500, "No known Consul servers"),
+        (500, "leadership lost while committing log"),
+        (502, "Bad Gateway"),
+        (503, ""),
+        (504, "<html>Gateway Time-out</html>"),
+    ] {
+        means(status, body, &Case::Unavailable { status });
+    }
+}
+
+#[test]
+fn wrong_datacenters_nodes_and_checks() {
+    means(500, "No path to datacenter", &Case::UnknownDatacenter);
+    means(500, "Remote DC has no server currently reachable", &Case::UnknownDatacenter);
+    for prefix in ["apply failed: ", ""] {
+        means(500, &format!("{prefix}Missing node registration"), &Case::UnknownNode);
+        means(500, &format!("{prefix}Missing check 'dne' registration"), &Case::UnknownCheck);
+        means(500, &format!("{prefix}Missing check 'serfHealth' registration"), &Case::UnknownCheck);
+        means(500, &format!("{prefix}Check 'web' is in critical state"), &Case::CriticalCheck);
+    }
+    let error = from_status(500, b"apply failed: Missing check 'serfHealth' registration");
+    assert!(error.message.contains("give `checks=` for a node without serfHealth"), "{error}");
+}
+
+#[test]
+fn options_of_the_enterprise_edition() {
+    for body in [
+        "Invalid query parameter: \"ns\" - Namespaces are a Consul Enterprise feature",
+        "Invalid header: \"X-Consul-Namespace\" - Namespaces are a Consul Enterprise feature",
+        "Invalid query parameter: \"partition\" - Partitions are a Consul Enterprise feature",
+        "Invalid header: \"X-Consul-Partition\" - Partitions are a Consul Enterprise feature",
+    ] {
+        means(400, body, &Case::Unsupported);
+    }
+}
+
+#[test]
+fn other_refusals_of_consul_are_quoted() {
+    for (status, body) in [
+        (400, "Invalid index"),
+        (400, "Invalid wait time"),
+        (400, "Cannot specify ?stale with ?consistent, conflicting semantics."),
+        (400, "Invalid max_stale value \"x\""),
+        (400, "Invalid Cache-Control header."),
+        (400, "Missing session"),
+        (400, "Missing node name"),
+        (400, "Request decode failed: time: missing unit in duration \"15\""),
+        (400, "Request decode failed: json: cannot unmarshal number into Go struct field .Alias.TTL of type string"),
+        (404, "Invalid URL path: not a recognized HTTP API endpoint\n"),
+        (405, "method DELETE not allowed"),
+        (500, "Must provide Node"),
+        (500, "Invalid Behavior setting 'x'"),
+        (500, "Session TTL '10z' invalid: time: unknown unit \"z\" in duration \"10z\""),
+        (500, "Invalid Session TTL '5000000000', must be between [10s=24h0m0s]"),
+        (500, "cross datacenter lock must be created at server agent"),
+        (500, "Cannot resolve root ACL"),
+        (500, ""),
+        (418, "short and stout"),
+    ] {
+        means(status, body, &Case::Refused { status });
+    }
+    assert_eq!(from_status(500, b"Must provide Node").message, "consul answered 500: Must provide Node");
+    assert_eq!(from_status(400, b"").message, "consul answered 400: (nothing)");
+}
+
+#[test]
+fn what_is_not_consul() {
+    for (status, body) in [
+        (301, "<a href=\"/v1/session/\">Moved Permanently</a>."),
+        (302, ""),
+        (307, "<a href=\"/ui/\">Temporary Redirect</a>."),
+        (404, "<!DOCTYPE html><html><body>nginx</body></html>"),
+        (400, "<html>The plain HTTP request was sent to HTTPS port</html>"),
+        (201, ""),
+        (204, ""),
+    ] {
+        let error = from_status(status, body.as_bytes());
+        assert_eq!(error.case, Case::InvalidResponse, "{status} {body}");
+        assert!(
+            error.message.starts_with("what answers at this address is not consul's HTTP API: check `host` and `port`"),
+            "{error}"
+        );
+    }
+}
+
+fn session_id() -> SessionId {
+    SessionId::parse(&id(1)).unwrap()
+}
+
+fn destroys(script: Script) -> Result<(), Error> {
+    call(json!({}), script, |client| client.destroy(&session_id()))
+}
+
+fn reads(script: Script) -> Result<Vec<Session>, Error> {
+    call(json!({}), script, |client| client.sessions(&Scope::All, &Query::default())).map(|listing| listing.sessions)
+}
+
+fn renews(script: Script) -> Result<Session, Error> {
+    call(json!({}), script, |client| client.renew(&session_id()))
+}
+
+fn creates(script: Script) -> Result<SessionId, Error> {
+    let options = Options::from_json(r#"{"name": "web"}"#).unwrap().or_default().unwrap();
+    call(json!({}), script, |client| client.create(&NewSession::new(&options).unwrap()))
+}
+
+#[test]
+fn refusals_are_the_same_at_every_endpoint() {
+    let denied = Case::AccessDenied { status: 403 };
+    let renew = || put(&format!("/v1/session/renew/{}", id(1)));
+    assert_eq!(reads(Script::new([get("/v1/session/list").says(403, "ACL not found")])).unwrap_err().case, denied);
+    assert_eq!(creates(Script::new([create("web").says(403, "Permission denied")])).unwrap_err().case, denied);
+    assert_eq!(destroys(Script::new([destroy(1).says(403, "Permission denied")])).unwrap_err().case, denied);
+    assert_eq!(renews(Script::new([renew().says(403, "Permission denied")])).unwrap_err().case, denied);
+    let own = Script::new([get("/v1/agent/self").says(403, "Permission denied")]);
+    assert_eq!(call(json!({}), own, |client| client.own_node()).unwrap_err().case, denied);
+}
+
+#[test]
+fn what_is_unknown_is_named_since_consul_does_not() {
+    let unknown = get("/v1/session/list?dc=dc%202").says(500, "No path to datacenter");
+    let error =
+        call(json!({"datacenter": "dc 2"}), Script::new([unknown]), |client| client.sessions(&Scope::All, &Query::default()))
+            .unwrap_err();
+    assert_eq!(error.case, Case::UnknownDatacenter);
+    assert!(error.message.ends_with("dc=dc%202"), "{error}");
+    let error = creates(Script::new([create("web").says(500, "apply failed: Missing node registration")])).unwrap_err();
+    assert_eq!(error.case, Case::UnknownNode);
+    assert!(error.message.contains(r#""Name":"web""#), "{error}");
+}
+
+#[test]
+fn answers_of_status_200_that_consul_does_not_give() {
+    for (body, quoted) in [
+        ("", "(nothing)"),
+        ("<html>hello</html>", "<html>hello</html>"),
+        ("[{\"ID\":\"x\"", "[{\"ID\":\"x\""),
+        ("{}", "{}"),
+        ("null", "null"),
+        ("\"ok\"", "\"ok\""),
+        ("[1, 2]", "[1, 2]"),
+        ("[{}]", "[{}]"),
+        ("[[]]", "[[]]"),
+        ("[] []", "[] []"),
+    ] {
+        let error = reads(Script::new([get("/v1/session/list").says(200, body)])).unwrap_err();
+        assert_eq!(error.case, Case::InvalidResponse, "{body}");
+        assert!(error.message.contains("does not speak consul's HTTP API, check `host` and `port`"), "{error}");
+        assert!(error.message.ends_with(&format!("in the answer {quoted}")), "{error}");
+    }
+    for body in ["", "{}", "{\"ID\":\"web\"}", "{\"ID\":7}", "[]", "true"] {
+        assert_eq!(creates(Script::new([create("web").says(200, body)])).unwrap_err().case, Case::InvalidResponse, "{body}");
+    }
+    for body in ["{}", "{\"Config\":{}}", "{\"Config\":{\"NodeName\":\"\"}}", "[]", "x"] {
+        let script = Script::new([get("/v1/agent/self").says(200, body)]);
+        assert_eq!(call(json!({}), script, |client| client.own_node()).unwrap_err().case, Case::InvalidResponse, "{body}");
+    }
+}
+
+#[test]
+fn the_answer_is_quoted_in_one_line_and_not_at_length() {
+    assert_eq!(excerpt(b"  a\r\n\tb\0  c \n"), "a b c");
+    assert_eq!(excerpt(b" \n"), "(no text)");
+    assert_eq!(excerpt(b"\xff\xfe\x00"), "(no text)");
+    assert_eq!(excerpt(b"caf\xc3\xa9 \xff"), "café");
+    assert_eq!(excerpt("x".repeat(200).as_bytes()), "x".repeat(200));
+    assert_eq!(excerpt("x".repeat(201).as_bytes()), "x".repeat(200) + "…");
+    // Cut between characters, and never through one.
+    assert_eq!(excerpt("🦀".repeat(5_000).as_bytes()).trim_end_matches('…'), "🦀".repeat(200));
+    for shift in 0..4 {
+        let text = "x".repeat(shift) + &"🦀".repeat(300);
+        assert!(excerpt(text.as_bytes()).starts_with(&text[..shift + 4]), "{shift}");
+    }
+}
+
+#[test]
+fn a_destruction_whose_answer_was_lost_is_tried_again_once() {
+    let lost = || destroy(1).fails(Case::InvalidResponse);
+    assert_eq!(destroys(Script::new([lost(), destroy(1).gives(json!(true))])), Ok(()));
+    for second in [Case::InvalidResponse, Case::Timeout, Case::Unreachable, Case::DeniedByHost, Case::Other] {
+        // Whatever becomes of the second attempt: the first may have done it.
+        let error = destroys(Script::new([lost(), destroy(1).fails(second)])).unwrap_err();
+        assert_eq!(error.case, Case::OutcomeUnknown, "{error}");
+        assert!(
+            error.message.ends_with("the destruction of the session may have happened all the same: look before trying again")
+        );
+    }
+    let refused = destroys(Script::new([lost(), destroy(1).says(500, "No cluster leader")])).unwrap_err();
+    assert_eq!(refused.case, Case::OutcomeUnknown);
+    for body in ["false", "null", "{}", "", "<html>"] {
+        let twice = [destroy(1).says(200, body), destroy(1).says(200, body)];
+        assert_eq!(destroys(Script::new(twice)).unwrap_err().case, Case::OutcomeUnknown, "{body}");
+    }
+}
+
+#[test]
+fn a_destruction_that_was_surely_not_done_is_not_tried_again() {
+    for case in [Case::Unreachable, Case::DeniedByHost, Case::Tls, Case::Unsupported] {
+        assert_eq!(destroys(Script::new([destroy(1).fails(case.clone())])).unwrap_err().case, case);
+    }
+    assert_eq!(
+        destroys(Script::new([destroy(1).says(400, "Missing session")])).unwrap_err().case,
+        Case::Refused { status: 400 }
+    );
+    let error = destroys(Script::new([destroy(1).says(500, "No cluster leader")])).unwrap_err();
+    assert_eq!(error.case, Case::Unavailable { status: 500 });
+}
+
+#[test]
+fn a_renewal_whose_answer_was_lost_is_reported() {
+    let renew = put(&format!("/v1/session/renew/{}", id(1)));
+    let error = renews(Script::new([renew.fails(Case::Timeout)])).unwrap_err();
+    assert_eq!(error.case, Case::OutcomeUnknown);
+    assert!(error.message.contains("the renewal may have happened all the same"), "{error}");
+}
+
+#[test]
+fn changes_that_may_have_happened_all_the_same() {
+    for (status, body) in [
+        (500, "rpc error making call: EOF"),
+        (500, "rpc error making call: unexpected EOF"),
+        (500, "rpc error making call: i/o deadline reached"),
+        (500, "rpc error making call: read tcp 10.0.0.1:1->10.0.0.2:2: i/o timeout"),
+        (500, "rpc error making call: read tcp 10.0.0.1:1->10.0.0.2:2: connection reset by peer"),
+        (500, "context deadline exceeded"),
+        (500, "leadership lost while committing log"),
+        (500, "raft apply failed: timed out enqueuing operation"),
+        (502, "Bad Gateway"),
+        (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination"),
+        (504, "Gateway Time-out"),
+        (301, ""),
+        (404, "<html>"),
+    ] {
+        assert!(from_status(status, body.as_bytes()).leaves_doubt(), "{status} {body}");
+    }
+    for (status, body) in [
+        (400, "Missing session"),
+        (403, "Permission denied"),
+        (405, "method PUT not allowed"),
+        (429, "RPC rate limit exceeded"),
+        (500, "No cluster leader"),
+        (500, "No known Consul servers"),
+        (500, "No path to datacenter"),
+        (500, "apply failed: Missing node registration"),
+        (500, "apply failed: Missing check 'EOF' registration"),
+        (500, "Invalid Session TTL '5000000000', must be between [10s=24h0m0s]"),
+        (500, "rpc error getting client: failed to get conn: dial tcp 10.0.0.1:8300: connect: connection refused"),
+        (503, "rate limit exceeded for operation that can only be performed by the leader, try again later"),
+    ] {
+        assert!(!from_status(status, body.as_bytes()).leaves_doubt(), "{status} {body}");
+    }
+}
+
+#[test]
+fn the_hosts_error_codes() {
+    for (codes, case) in [
+        (
+            &["DNS-timeout", "DNS-error", "destination-not-found", "destination-unavailable", "destination-IP-unroutable"][..],
+            Case::Unreachable,
+        ),
+        (&["connection-refused", "connection-limit-reached"], Case::Unreachable),
+        (&["destination-IP-prohibited", "HTTP-request-denied"], Case::DeniedByHost),
+        (
+            &["connection-timeout", "connection-read-timeout", "connection-write-timeout", "HTTP-response-timeout"],
+            Case::Timeout,
+        ),
+        (&["TLS-protocol-error", "TLS-certificate-error", "TLS-alert-received"], Case::Tls),
+        (&["connection-terminated", "HTTP-protocol-error", "HTTP-upgrade-failed"], Case::InvalidResponse),
+        (
+            &["HTTP-response-incomplete", "HTTP-response-header-section-size", "HTTP-response-header-size"],
+            Case::InvalidResponse,
+        ),
+        (
+            &["HTTP-response-body-size", "HTTP-response-trailer-section-size", "HTTP-response-trailer-size"],
+            Case::InvalidResponse,
+        ),
+        (&["HTTP-response-transfer-coding", "HTTP-response-content-coding"], Case::InvalidResponse),
+        (&["HTTP-request-length-required", "HTTP-request-body-size", "HTTP-request-method-invalid"], Case::Other),
+        (&["HTTP-request-URI-invalid", "HTTP-request-URI-too-long", "HTTP-request-header-section-size"], Case::Other),
+        (&["HTTP-request-header-size", "HTTP-request-trailer-section-size", "HTTP-request-trailer-size"], Case::Other),
+        (&["loop-detected", "configuration-error", "internal-error", "a-code-of-the-future"], Case::Other),
+    ] {
+        for code in codes {
+            let error = from_error_code(code, None, "consul:8500");
+            assert_eq!(error.case, case, "{code}");
+            assert!(error.message.starts_with("no answer from consul:8500: "), "{error}");
+            assert!(error.message.ends_with(&format!(" ({code})")), "{error}");
+            let error = from_error_code(code, Some("the\nhost's  words"), "consul:8500");
+            assert!(error.message.ends_with(&format!(" ({code}: the host's words)")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! Every option, with every form of its values.
+
+use consul_session::Options;
+use consul_session::error::{Case, Error};
+use consul_session::json::Json;
+use consul_session::options::{self, Kind, TABLE};
+use serde_json::{Value, json};
+
+/// Makes the way from an option's name to what is stored, for all of them.
+macro_rules! fields {
+    ($($name:ident)*) => {
+        const FIELDS: &[&str] = &[$(stringify!($name)),*];
+
+        fn stored(options: &Options, name: &str) -> String {
+            match name {
+                $(stringify!($name) => options.$name.as_ref().map_or("none".into(), |value| format!("{value:?}")),)*
+                _ => panic!("no such option: {name}"),
+            }
+        }
+    };
+}
+
+fields! {
+    state id name node datacenter checks node_checks service_checks behavior delay ttl token host port scheme validate_certs
+    timeout namespace partition on_mismatch dry_run
+}
+
+const UUID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
+
+fn read(name: &str, value: &Value) -> Result<Options, Error> {
+    Options::from_json(&json!({name: value}).to_string())
+}
+
+#[track_caller]
+fn accepts(name: &str, value: Value, expected: &str) {
+    let options = read(name, &value).unwrap_or_else(|error| panic!("{name}={value}: {error}"));
+    assert_eq!(stored(&options, name), expected, "{name}={value}");
+    for other in FIELDS.iter().filter(|other| **other != name) {
+        assert_eq!(stored(&options, other), "none", "{other}, after {name}={value}");
+    }
+}
+
+#[track_caller]
+fn accepts_all<const N: usize>(name: &str, forms: [(Value, &str); N]) {
+    for (value, expected) in forms {
+        accepts(name, value, expected);
+    }
+}
+
+/// The value is refused, with the option's name, the value, this reason and what is accepted.
+#[track_caller]
+fn refuses(name: &str, value: &Value, reason: &str) {
+    let error = read(name, value).expect_err(&format!("{name}={value} is refused"));
+    assert_eq!(error.case, Case::InvalidOption { option: name.into() });
+    let kind = options::info(name).unwrap().kind;
+    // As it was written, without the quotes of JSON.
+    let shown = value.as_str().map_or(value.to_string(), |text| format!("`{text}`"));
+    for part in [&format!("`{name}`"), &shown, reason, &format!("accepted: {kind}")] {
+        let secret = kind == Kind::Secret && *part == shown;
+        assert!(secret || error.message.contains(part), "{name}={value}: {part:?} is missing: {error}");
+    }
+}
+
+#[track_caller]
+fn refuses_all(name: &str, reason: &str, values: &[Value]) {
+    values.iter().for_each(|value| refuses(name, value, reason));
+}
+
+#[test]
+fn the_tests_know_every_option() {
+    assert_eq!(TABLE.iter().map(|info| info.name).collect::<Vec<_>>(), FIELDS);
+}
+
+#[test]
+fn null_is_an_option_that_is_not_given() {
+    for name in FIELDS {
+        assert_eq!(read(name, &Value::Null), Ok(Options::default()), "{name}");
+    }
+}
+
+#[test]
+fn choices() {
+    accepts_all(
+        "state",
+        [
+            (json!("present"), "Present"),
+            (json!("absent"), "Absent"),
+            (json!("info"), "Info"),
+            (json!("node"), "Node"),
+            (json!("list"), "List"),
+        ],
+    );
+    accepts_all("behavior", [(json!("release"), "Release"), (json!("delete"), "Delete")]);
+    accepts_all("scheme", [(json!("http"), "Http"), (json!("https"), "Https")]);
+    accepts_all("on_mismatch", [(json!("fail"), "Fail"), (json!("replace"), "Replace")]);
+    for (name, near) in [("state", "Present"), ("behavior", "released"), ("scheme", "ftp"), ("on_mismatch", "replace ")] {
+        refuses_all(name, "is not known", &[json!(near), json!(""), json!(1), json!(true), json!(["present"]), json!({})]);
+    }
+    refuses("state", &json!("remove"), "accepted: present, absent, info, node, list");
+}
+
+#[test]
+fn ids() {
+    accepts("id", json!(UUID), &format!("SessionId({UUID:?})"));
+    accepts("id", json!(UUID.to_uppercase()), &format!("SessionId({UUID:?})"));
+    accepts("id", json!(format!(" {UUID}\n")), &format!("SessionId({UUID:?})"));
+    refuses_all(
+        "id",
+        "is no session id",
+        &[
+            json!(""),
+            json!("web"),
+            json!("*"),
+            json!(&UUID[1..]),
+            json!(format!("{UUID}0")),
+            json!(UUID.replace('-', "")),
+            json!(UUID.replace('a', "g")),
+            json!(format!("{{{}}}", &UUID[1..35])),
+            json!("adf4238a/882b/9ddc/4a9d/5b6758e4159e"),
+            json!("adf4238a-882b-9ddc-4a9d-5b6758e4159/"),
+            json!("adf4238a-882b-9ddc-4a9d-5b6758e415é"),
+            json!(17),
+            json!(true),
+            json!([UUID]),
+        ],
+    );
+}
+
+#[test]
+fn texts() {
+    for name in ["name", "node", "datacenter", "namespace", "partition"] {
+        accepts_all(
+            name,
+            [
+                (json!("web"), r#""web""#),
+                (json!(" two words "), r#"" two words ""#),
+                (json!("a/b?c#d&e=f%20ä\n\"🦀"), r#""a/b?c#d&e=f%20ä\n\"🦀""#),
+                (json!("true"), r#""true""#),
+                // What YAML makes of a name that is all digits.
+                (json!(2024), r#""2024""#),
+                (json!(-7), r#""-7""#),
+            ],
+        );
+        refuses(name, &json!(""), "is empty; leave the option out instead");
+        refuses_all(name, "is not a text", &[json!(true), json!(1.5), json!(["web"]), json!({"a": 1})]);
+    }
+}
+
+#[test]
+fn nodes_can_stand_in_a_path() {
+    for node in ["n1", "n1.example.com", "a/b", "..a", "...", "a b"] {
+        accepts("node", json!(node), &format!("{node:?}"));
+    }
+    let refused = [".", "..", "/", "a/", "/a", "a//b", "a/./b", "../kv/secret"].map(Value::from);
+    refuses_all("node", "cannot stand in a URL's path", &refused);
+    // A name is never part of one.
+    accepts("name", json!("../kv/secret"), r#""../kv/secret""#);
+}
+
+#[test]
+fn lists() {
+    for name in ["checks", "node_checks", "service_checks"] {
+        accepts_all(
+            name,
+            [
+                (json!([]), "[]"),
+                (json!(""), "[]"),
+                (json!(" "), "[]"),
+                (json!("a"), r#"["a"]"#),
+                (json!("a,b"), r#"["a", "b"]"#),
+                (json!(" a , service:web "), r#"["a", "service:web"]"#),
+                (json!(["a", "b"]), r#"["a", "b"]"#),
+                (json!(["a,b"]), r#"["a,b"]"#),
+                (json!(["a", "a"]), r#"["a", "a"]"#),
+                (json!([1, "b"]), r#"["1", "b"]"#),
+                (json!(7), r#"["7"]"#),
+            ],
+        );
+        refuses_all(name, "has an empty element", &[json!("a,,b"), json!(","), json!("a,"), json!([""]), json!(["a", ""])]);
+        refuses_all(name, "is not a text", &[json!([true]), json!([null]), json!([["a"]]), json!([1.5])]);
+        refuses_all(name, "is not a list of texts", &[json!(true), json!(0.5), json!({"a": "b"})]);
+    }
+}
+
+#[test]
+fn durations() {
+    const S: i64 = 1_000_000_000;
+    let nanoseconds = |milliseconds: i64| format!("{}", milliseconds * 1_000_000);
+    for (value, milliseconds) in [
+        (json!(20), 20_000),
+        (json!("20"), 20_000),
+        (json!(" 20 "), 20_000),
+        (json!(20.0), 20_000),
+        (json!("20s"), 20_000),
+        (json!("0.5m"), 30_000),
+        (json!("10.5"), 10_500),
+        (json!(10.001), 10_001),
+        (json!("10s500ms"), 10_500),
+        (json!("60000ms"), 60_000),
+        (json!("60000000us"), 60_000),
+        (json!("60000000000ns"), 60_000),
+        (json!("+15s"), 15_000),
+    ] {
+        for name in ["delay", "ttl", "timeout"] {
+            accepts(name, value.clone(), &nanoseconds(milliseconds));
+        }
+    }
+    for (name, least, most) in [("delay", 0, 60 * S), ("ttl", 10 * S, 86_400 * S), ("timeout", 1_000_000, 86_400 * S)] {
+        accepts(name, json!(format!("{least}ns")), &least.to_string());
+        accepts(name, json!(format!("{most}ns")), &most.to_string());
+        let beyond =
+            [format!("{}ms", least / 1_000_000 - 1), format!("{}ms", most / 1_000_000 + 1), "-20s".into(), "2562047h".into()];
+        refuses_all(name, "is out of range", &beyond.map(Value::from));
+        refuses_all(name, "is out of range", &[json!(-1), json!(-0.5), json!(86_400.5), json!(1_000_000_000)]);
+        refuses_all(
+            name,
+            "is finer than a millisecond",
+            &[json!("20.0005s"), json!("10.0001"), json!("11s1us"), json!("1m1ns")],
+        );
+        refuses(name, &json!(10.0005), "is finer than a millisecond");
+        refuses_all(
+            name,
+            "is no duration",
+            &[
+                json!(""),
+                json!("soon"),
+                json!("20 s"),
+                json!("20S"),
+                json!("1d"),
+                json!("1e3"),
+                json!("20,5"),
+                json!("s"),
+                json!("--20"),
+                json!("NaN"),
+                json!("inf"),
+                json!("9223372037"),
+                json!("2562048h"),
+                json!(9_223_372_037_i64),
+                json!(true),
+                json!([20]),
+                json!({}),
+            ],
+        );
+    }
+    // 0 is a delay, is no TTL, and is no time to wait.
+    for name in ["delay", "ttl"] {
+        accepts(name, json!(0.0), "0");
+    }
+    for zero in [json!(0), json!("0"), json!("0s"), json!("-0")] {
+        accepts("delay", zero.clone(), "0");
+        accepts("ttl", zero.clone(), "0");
+        refuses("timeout", &zero, "is out of range");
+    }
+    let accepted = "seconds or a duration (20, 20s, 1m30s), 10s to 86400s, or 0 for none";
+    refuses("ttl", &json!(9.999), accepted);
+}
+
+#[test]
+fn numbers_that_are_no_numbers_are_refused() {
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
+        let error = Options::default().set("delay", &Json::Fraction(number)).unwrap_err();
+        assert!(error.message.contains("is no duration; accepted: seconds or a duration"), "{error}");
+    }
+}
+
+#[test]
+fn booleans() {
+    for name in ["validate_certs", "dry_run"] {
+        for word in ["yes", "y", "true", "t", "on", "1", "1.0"] {
+            for word in [word.to_owned(), word.to_uppercase(), format!(" {word} ")] {
+                accepts(name, json!(word), "true");
+            }
+        }
+        for word in ["no", "n", "false", "f", "off", "0", "0.0", "No"] {
+            accepts(name, json!(word), "false");
+        }
+        accepts_all(name, [(json!(true), "true"), (json!(false), "false"), (json!(1), "true"), (json!(0), "false")]);
+        refuses_all(
+            name,
+            "is neither yes nor no",
+            &[json!(""), json!("maybe"), json!("yesno"), json!("2"), json!(2), json!(-1), json!(0.5), json!([true]), json!({})],
+        );
+    }
+}
+
+#[test]
+fn ports() {
+    for port in [1, 80, 8501, 65_535] {
+        accepts("port", json!(port), &port.to_string());
+        accepts("port", json!(format!(" {port} ")), &port.to_string());
+    }
+    refuses_all(
+        "port",
+        "is no port",
+        &[
+            json!(0),
+            json!(65_536),
+            json!(-1),
+            json!(8500.5),
+            json!(""),
+            json!("http"),
+            json!("0"),
+            json!("65536"),
+            json!("8500/tcp"),
+            json!(":8500"),
+            json!("0x50"),
+            json!(true),
+            json!([8500]),
+        ],
+    );
+}
+
+#[test]
+fn hosts() {
+    for host in ["localhost", "consul.service.consul", "Consul-1.example.com.", "a_b", "10.0.0.1", "1", "xn--bcher-kva.example"]
+    {
+        accepts("host", json!(host), &format!("Host({host:?})"));
+        accepts("host", json!(format!(" {host}\n")), &format!("Host({host:?})"));
+    }
+    for host in ["::1", "[::1]", "2001:DB8::a", "[::ffff:10.0.0.1]"] {
+        let inner = host.trim_matches(['[', ']']);
+        accepts("host", json!(host), &format!("Host(\"[{inner}]\")"));
+    }
+    refuses_all(
+        "host",
+        "is no host; give the port as `port`",
+        &[json!("localhost:8500"), json!("[::1]:8500"), json!("10.0.0.1:80")],
+    );
+    refuses_all("host", "is a URL; give `scheme`, `host` and `port`", &[json!("http://localhost"), json!("https://c:8501/v1")]);
+    refuses_all(
+        "host",
+        "is no host",
+        &[
+            json!(""),
+            json!(" "),
+            json!("a b"),
+            json!("a/b"),
+            json!("a?b"),
+            json!("a#b"),
+            json!("a@b"),
+            json!("a%41"),
+            json!("a\\b"),
+            json!("bücher.example"),
+            json!("[localhost]"),
+            json!("[10.0.0.1]"),
+            json!("[]"),
+            json!("[::1"),
+            json!("::1]"),
+            json!("fe80::1%eth0"),
+            json!(":"),
+            json!(127),
+            json!(true),
+            json!(["localhost"]),
+        ],
+    );
+}
+
+#[test]
+fn tokens() {
+    accepts_all(
+        "token",
+        [
+            (json!(UUID), "Token(…)"),
+            (json!("~!@#$%^&*(){}[]<>'\"\\"), "Token(…)"),
+            (json!(12_345), "Token(…)"),
+            // Consul takes an empty header for none.
+            (json!(""), "none"),
+        ],
+    );
+    let token = |value| read("token", &value).unwrap().token.unwrap().secret().to_owned();
+    assert_eq!((token(json!(UUID)), token(json!(12_345))), (UUID.into(), "12345".into()));
+    refuses_all(
+        "token",
+        "cannot stand in a header",
+        &[json!("a b"), json!(" "), json!("a\r\nX-Evil: 1"), json!("tökén"), json!("a\0")],
+    );
+    refuses_all("token", "the token is not a text", &[json!(true), json!(1.5), json!(["t"]), json!({})]);
+}
+
+#[test]
+fn values_in_messages_are_one_line_and_not_too_long() {
+    let error = read("delay", &json!("a\nb\tc")).unwrap_err();
+    assert!(error.message.contains("`a\u{fffd}b\u{fffd}c`"), "{error}");
+    let error = read("delay", &json!("x".repeat(10_000))).unwrap_err();
+    assert!(error.message.contains(&format!("`{}…`", "x".repeat(80))), "{error}");
+    assert!(error.message.len() < 300);
+}
+
+#[test]
+fn defaults_are_those_of_the_page() {
+    let all = Options::default().or_default().unwrap();
+    for name in FIELDS {
+        let expected = match *name {
+            "state" => "Present",
+            "behavior" => "Release",
+            "delay" => "15000000000",
+            "host" => r#"Host("localhost")"#,
+            "port" => "8500",
+            "scheme" => "Http",
+            "validate_certs" => "true",
+            "timeout" => "10000000000",
+            "on_mismatch" => "Fail",
+            "dry_run" => "false",
+            _ => "none",
+        };
+        assert_eq!(stored(&all, name), expected, "{name}");
+    }
+}
+
+#[test]
+fn defaults_do_not_replace_what_is_given() {
+    let given = json!({
+        "state": "list", "behavior": "delete", "delay": 0, "host": "consul", "port": 1, "scheme": "https", "validate_certs": false,
+        "timeout": 1, "on_mismatch": "replace", "dry_run": true, "ttl": 0, "checks": [],
+    });
+    let given = Options::from_json(&given.to_string()).unwrap();
+    assert_eq!(given.or_default(), Ok(given.clone()));
+}
+
+#[test]
+fn unknown_options_are_refused_with_the_nearest_name() {
+    for (name, near) in [
+        ("Name", "name"),
+        ("naem", "name"),
+        ("stat", "state"),
+        ("validate-certs", "validate_certs"),
+        ("valdiate_certs", "validate_certs"),
+        ("chekcs", "checks"),
+        ("behaviour", "behavior"),
+        ("data_center", "datacenter"),
+        ("dryrun", "dry_run"),
+        ("tokn", "token"),
+        ("TTL", "ttl"),
+        ("prot", "port"),
+    ] {
+        let error = read(name, &json!("value-of-it")).unwrap_err();
+        assert_eq!(error.case, Case::InvalidOption { option: name.into() });
+        assert_eq!(error.message, format!("unknown option `{name}`: did you mean `{near}`?"));
+    }
+    let error = read("lock_wait_time", &json!(1)).unwrap_err();
+    assert!(error.message.starts_with("unknown option `lock_wait_time`: known are state, id, name, node, "), "{error}");
+    assert_eq!(options::nearest("", TABLE.iter().map(|info| info.name)), None);
+}
+
+#[test]
+fn options_are_one_json_object() {
+    for text in
+        ["", "name=web", "{", "{\"name\": \"web\"", "{\"name\": }", "{\"name\": \"web\"} x", "<html>", "{'name': 'web'}"]
+    {
+        let error = Options::from_json(text).unwrap_err();
+        assert_eq!(error.case, Case::InvalidOption { option: "options".into() });
+        assert!(error.message.starts_with("the options are not JSON: "), "{error}");
+        assert!(error.message.ends_with("an object such as {\"name\": \"session1\"} is wanted"), "{error}");
+    }
+    for text in ["[]", "null", "\"web\"", "1", "true"] {
+        let error = Options::from_json(text).unwrap_err();
+        assert_eq!(error.message, "the options are not a JSON object; one such as {\"name\": \"session1\"} is wanted");
+    }
+    assert_eq!(Options::from_json(" {} "), Ok(Options::default()));
+    // The last one counts, as in most readers of JSON.
+    assert_eq!(Options::from_json(r#"{"name": "a", "name": "b"}"#).unwrap().name.as_deref(), Some("b"));
+    assert_eq!(Options::from_json(r#"{"n\u0061me": "\u00e4"}"#).unwrap().name.as_deref(), Some("ä"));
+}
+
+#[test]
+fn the_wait_of_a_blocking_query_is_checked_as_options_are() {
+    assert_eq!(options::wait(&Json::Fraction(0.5)), Ok(500_000_000));
+    assert_eq!(options::wait(&Json::from("10m")), Ok(600_000_000_000));
+    for value in [Json::Whole(0), Json::Whole(601), Json::from("soon"), Json::Null] {
+        let error = options::wait(&value).unwrap_err();
+        assert_eq!(error.case, Case::InvalidOption { option: "wait".into() });
+        assert!(error.message.contains("`wait`"), "{error}");
+    }
+}
+
+#[test]
+fn every_row_of_the_table_says_what_it_is_for() {
+    for info in TABLE {
+        assert!(!info.help.trim().is_empty(), "{}", info.name);
+        assert!(!info.kind.to_string().is_empty(), "{}", info.name);
+        assert_eq!(options::info(info.name).map(|found| found.name), Some(info.name));
+        if let Some(default) = info.default {
+            Options::default().set(info.name, &Json::from(default)).unwrap();
+        }
+    }
+    assert!(options::info("nmae").is_none());
+}

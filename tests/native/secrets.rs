@@ -1,0 +1,182 @@
+//! The token is in the requests' own field, and nowhere else: in no URL, body, message, debug text or JSON, whatever Consul, a
+//! proxy or the host echoes.
+
+use crate::script::{Script, apply, call, create, destroy, get, id, post, put, session};
+use consul_session::apply::Task;
+use consul_session::consul::{Client, Connection, Query, Scope};
+use consul_session::error::{Case, Error, from_status};
+use consul_session::options::SessionId;
+use consul_session::transport::{Request, Response, Transport, from_error_code};
+use consul_session::{Options, Outcome};
+use serde_json::{Value, json};
+
+const TOKEN: &str = "b1gs33cr3t-9f0c-4e2c-9b0b-0e7b6f7f0b0a";
+
+/// Neither the token nor so much of it that it could be guessed.
+#[track_caller]
+fn is_clean(text: &str) {
+    for length in [TOKEN.len(), 8] {
+        for start in 0..=TOKEN.len() - length {
+            assert!(!text.contains(&TOKEN[start..start + length]), "{text}");
+        }
+    }
+}
+
+#[track_caller]
+fn error_is_clean(error: &Error) {
+    is_clean(&error.message);
+    is_clean(&format!("{error} {error:?} {error:#?}"));
+    is_clean(&error.to_json().to_string());
+}
+
+#[track_caller]
+fn result_is_clean(result: &Result<Outcome, Error>) {
+    match result {
+        Ok(outcome) => {
+            is_clean(&format!("{outcome:?}"));
+            is_clean(&outcome.to_json().to_string());
+        }
+        Err(error) => error_is_clean(error),
+    }
+}
+
+#[test]
+fn it_is_in_no_url_and_no_body_and_no_debug_text() {
+    struct Watch(Vec<Request>);
+
+    impl Transport for Watch {
+        fn send(&mut self, request: &Request) -> Result<Response, Error> {
+            self.0.push(request.clone());
+            Err(Case::AccessDenied { status: 403 }.because("no"))
+        }
+    }
+
+    let options = json!({
+        "token": TOKEN, "name": "web", "node": "n1", "datacenter": "dc1", "namespace": "ns1", "partition": "p1",
+    });
+    let options = Options::from_json(&options.to_string()).unwrap();
+    let connection = Connection::new(&options.or_default().unwrap()).unwrap();
+    let task = Task::new(options.clone()).unwrap();
+    is_clean(&format!("{options:?} {options:#?} {connection:?} {task:?} {task:#?}"));
+    let mut watch = Watch(Vec::new());
+    let _ = task.run(&mut watch);
+    let mut client = Client { connection: &connection, transport: &mut watch };
+    let session_id = SessionId::parse(&id(1)).unwrap();
+    let _ = client.renew(&session_id);
+    let _ = client.destroy(&session_id);
+    let _ = client.own_node();
+    let _ = client.may_read("n1");
+    let _ = client.sessions(&Scope::All, &Query::default());
+    assert_eq!(watch.0.len(), 6);
+    for request in &watch.0 {
+        is_clean(&format!("{request:?} {}", String::from_utf8_lossy(&request.body)));
+        assert_eq!(request.token.as_ref().unwrap().secret(), TOKEN);
+    }
+}
+
+#[test]
+fn a_value_that_is_refused_is_not_shown() {
+    for token in [format!("{TOKEN} "), format!("{TOKEN}\n"), format!("ä{TOKEN}")] {
+        error_is_clean(&Options::from_json(&json!({"token": token}).to_string()).unwrap_err());
+    }
+    error_is_clean(&Options::from_json(&json!({"token": [TOKEN]}).to_string()).unwrap_err());
+    error_is_clean(&Options::from_json(&json!({"token": {"value": TOKEN}}).to_string()).unwrap_err());
+    // A slip in the name, and a text that is no JSON.
+    error_is_clean(&Options::from_json(&json!({"tokem": TOKEN}).to_string()).unwrap_err());
+    error_is_clean(&Options::from_json(&json!({"secret_thing": TOKEN}).to_string()).unwrap_err());
+    error_is_clean(&Options::from_json(&format!("{{\"token\": {TOKEN}}}")).unwrap_err());
+    error_is_clean(&Options::from_json(&format!("token={TOKEN}")).unwrap_err());
+}
+
+/// Texts in which the token stands at every place, also where a quotation of the answer is cut off.
+fn echoes() -> Vec<String> {
+    let mut texts = vec![TOKEN.to_owned(), format!("{TOKEN}{TOKEN} {TOKEN}"), format!("<html>{TOKEN}</html>")];
+    texts.extend([format!("ACL not found: {TOKEN}"), format!("rpc error making call: token {TOKEN} has no 'session:write'")]);
+    texts.extend((155..205).map(|length| format!("{}{TOKEN}", "x".repeat(length))));
+    texts.extend((190..200).step_by(3).map(|length| format!("{}{TOKEN}", "ä".repeat(length))));
+    texts.extend((740..800).step_by(20).map(|length| format!("{}{TOKEN}", " ".repeat(length))));
+    texts
+}
+
+fn with_token(more: Value) -> Value {
+    let mut options = json!({"token": TOKEN});
+    more.as_object().unwrap().iter().for_each(|(key, value)| options[key] = value.clone());
+    options
+}
+
+#[test]
+fn an_answer_that_echoes_it_is_quoted_without_it() {
+    for text in echoes() {
+        for status in [200, 301, 403, 500] {
+            let result = apply(with_token(json!({"state": "list"})), [get("/v1/session/list").says(status, &text)]);
+            result_is_clean(&result);
+            let unnamed = put("/v1/session/create").body(r#"{"LockDelay":"15s","Behavior":"release"}"#);
+            result_is_clean(&apply(with_token(json!({})), [unnamed.says(status, &text)]));
+            let script = Script::new([put(&format!("/v1/session/renew/{}", id(1))).says(status, &text)]).token(TOKEN);
+            let renewed = call(with_token(json!({})), script, |client| client.renew(&SessionId::parse(&id(1)).unwrap()));
+            error_is_clean(&renewed.unwrap_err());
+        }
+    }
+}
+
+#[test]
+fn notes_and_remedies_quote_it_no_more_than_errors() {
+    for text in echoes() {
+        let unnamed = put("/v1/session/create").body(r#"{"LockDelay":"15s","Behavior":"release"}"#);
+        let requests =
+            [unnamed.gives(json!({"ID": id(1)})), get(&format!("/v1/session/info/{}?consistent", id(1))).says(500, &text)];
+        result_is_clean(&apply(with_token(json!({})), requests));
+
+        let one = || json!([session(1, json!({}))]);
+        let requests = [
+            get("/v1/session/list").gives(json!([])),
+            create("web").says(200, &text),
+            get("/v1/session/list?consistent").gives(one()),
+            get("/v1/agent/self").gives(json!({"Config": {"NodeName": "n1"}})),
+            get("/v1/session/list?consistent").gives(one()),
+        ];
+        result_is_clean(&apply(with_token(json!({"name": "web"})), requests));
+
+        let requests =
+            [get("/v1/session/node/n1?consistent").gives(one()), destroy(1).says(200, &text), destroy(1).says(500, &text)];
+        result_is_clean(&apply(with_token(json!({"name": "web", "node": "n1", "state": "absent"})), requests));
+    }
+}
+
+#[test]
+fn what_the_host_says_is_quoted_without_it() {
+    struct Broken(String);
+
+    impl Transport for Broken {
+        fn send(&mut self, request: &Request) -> Result<Response, Error> {
+            Err(from_error_code("internal-error", Some(&self.0), &request.authority))
+        }
+    }
+
+    let task = Task::new(Options::from_json(&with_token(json!({"state": "list"})).to_string()).unwrap()).unwrap();
+    for text in echoes() {
+        result_is_clean(&task.run(&mut Broken(text)));
+    }
+}
+
+#[test]
+fn the_question_whether_something_may_be_read_quotes_it_no_more() {
+    let node = get("/v1/session/node/n1?consistent").gives(json!([])).header("x-consul-results-filtered-by-acls", "true");
+    result_is_clean(&apply(with_token(json!({"name": "web", "node": "n1", "state": "absent"})), [node]));
+    let asked = post("/v1/internal/acl/authorize")
+        .body(r#"[{"Resource":"session","Access":"read","Segment":"n1"}]"#)
+        .says(200, &json!([TOKEN]).to_string());
+    let script = Script::new([asked]).token(TOKEN);
+    error_is_clean(&call(with_token(json!({})), script, |client| client.may_read("n1")).unwrap_err());
+}
+
+#[test]
+fn a_short_or_odd_token_is_taken_out_too() {
+    let without = |body: &str, token| from_status(500, body.as_bytes()).without(token).message.clone();
+    assert_eq!(without("no a b c", "x"), "consul answered 500: no a b c");
+    assert_eq!(without("a, ab, abc", "ab"), "consul answered 500: a, (token), (token)c");
+    assert_eq!(without("xxxxx", "xx"), "consul answered 500: (token)(token)x");
+    assert_eq!(without("aab", "ab"), "consul answered 500: a(token)");
+    assert_eq!(without("\"a\\b\" ä", "\"a\\b\""), "consul answered 500: (token) ä");
+    assert_eq!(without("anything", ""), "consul answered 500: anything");
+}

@@ -1,0 +1,826 @@
+//! The states of the page: which requests, in which order, and what is answered.
+
+use crate::script::{Exchange, apply, create, destroy, get, id, own_node, own_node_denied, post, put, session};
+use consul_session::error::{Case, Difference, Error};
+use consul_session::transport::{DEFAULT_POLICY, FILTERED};
+use consul_session::{Outcome, Session};
+use serde_json::{Value, json};
+
+#[track_caller]
+fn list(sessions: Value) -> Exchange {
+    get("/v1/session/list").gives(sessions)
+}
+
+#[track_caller]
+fn list_again(sessions: Value) -> Exchange {
+    get("/v1/session/list?consistent").gives(sessions)
+}
+
+#[track_caller]
+fn node(sessions: Value) -> Exchange {
+    get("/v1/session/node/n1?consistent").gives(sessions)
+}
+
+/// What an absent by name asks first where an id is given.
+#[track_caller]
+fn info(number: u64) -> Exchange {
+    get(&format!("/v1/session/info/{}", id(number)))
+}
+
+#[track_caller]
+fn info_again(number: u64) -> Exchange {
+    get(&format!("/v1/session/info/{}?consistent", id(number)))
+}
+
+#[track_caller]
+fn may_read(answer: bool) -> Exchange {
+    post("/v1/internal/acl/authorize")
+        .body(r#"[{"Resource":"session","Access":"read","Segment":"n1"}]"#)
+        .gives(json!([{"Resource": "session", "Access": "read", "Segment": "n1", "Allow": answer}]))
+}
+
+/// The headers that Consul sends without a token where everything is denied by default.
+fn masked(exchange: Exchange) -> Exchange {
+    exchange.header(DEFAULT_POLICY, "deny")
+}
+
+fn filtered(exchange: Exchange) -> Exchange {
+    exchange.header(FILTERED, "true")
+}
+
+/// A request that creates a session of the name `web`; these fields stand behind the name.
+#[track_caller]
+fn create_with(fields: &str) -> Exchange {
+    put("/v1/session/create").body(&format!(r#"{{"Name":"web",{fields}}}"#))
+}
+
+fn made(number: u64) -> Value {
+    json!({"ID": id(number)})
+}
+
+fn plain(number: u64) -> Value {
+    session(number, json!({}))
+}
+
+fn ids(sessions: &[Session]) -> Vec<&str> {
+    sessions.iter().map(|session| session.id.as_str()).collect()
+}
+
+#[track_caller]
+fn found(result: Result<Outcome, Error>, number: u64) -> Outcome {
+    let outcome = result.unwrap();
+    assert!(!outcome.changed);
+    assert_eq!(outcome.session_id(), Some(id(number).as_str()));
+    assert_eq!(outcome.destroyed, [""; 0]);
+    let diff = outcome.diff.as_ref().unwrap();
+    assert_eq!(diff.before, diff.after);
+    assert_eq!(ids(&diff.after), [id(number)]);
+    outcome
+}
+
+#[track_caller]
+fn new(result: Result<Outcome, Error>, number: u64) -> Outcome {
+    let outcome = result.unwrap();
+    assert!(outcome.changed);
+    assert_eq!(outcome.session_id(), Some(id(number).as_str()));
+    outcome
+}
+
+#[track_caller]
+fn gone<const N: usize>(result: Result<Outcome, Error>, numbers: [u64; N]) -> Outcome {
+    let outcome = result.unwrap();
+    assert_eq!(outcome.changed, N > 0);
+    assert_eq!(outcome.session_id(), None);
+    assert_eq!(outcome.destroyed, numbers.map(id));
+    let diff = outcome.diff.as_ref().unwrap();
+    assert_eq!(ids(&diff.before), numbers.map(id));
+    assert!(diff.after.is_empty());
+    outcome
+}
+
+#[track_caller]
+fn fails(result: Result<Outcome, Error>, case: &Case, words: &str) {
+    let error = result.unwrap_err();
+    assert_eq!(error.case, *case, "{error}");
+    assert!(error.message.contains(words), "{words:?} is missing: {error}");
+}
+
+#[track_caller]
+fn differs<const N: usize>(
+    result: Result<Outcome, Error>,
+    number: u64,
+    differences: [(&'static str, &str, &str); N],
+) -> String {
+    let error = result.unwrap_err();
+    let differences =
+        differences.map(|(option, found, wanted)| Difference { option, found: found.into(), wanted: wanted.into() }).into();
+    assert_eq!(error.case, Case::Mismatch { session_id: id(number), differences }, "{error}");
+    for Difference { option, found, wanted } in match &error.case {
+        Case::Mismatch { differences, .. } => differences.as_slice(),
+        _ => &[],
+    } {
+        assert!(error.message.contains(&format!("{option} is {found}, not {wanted}")), "{error}");
+    }
+    error.message.clone()
+}
+
+mod present_without_id_or_name {
+    use super::*;
+
+    fn create_unnamed() -> Exchange {
+        put("/v1/session/create").body(r#"{"LockDelay":"15s","Behavior":"release"}"#)
+    }
+
+    #[test]
+    fn creates_every_time_and_reads_it_back() {
+        let outcome = new(apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).gives(json!([plain(1)]))]), 1);
+        assert_eq!(ids(&outcome.sessions), [id(1)]);
+        assert!(outcome.diff.unwrap().before.is_empty());
+    }
+
+    #[test]
+    fn reports_a_session_that_was_gone_at_once() {
+        let outcome = new(apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).gives(json!([]))]), 1);
+        assert!(outcome.notes[0].contains("was gone when it was read back"), "{:?}", outcome.notes);
+        assert_eq!(ids(&outcome.diff.unwrap().after), [id(1)]);
+    }
+
+    #[test]
+    fn succeeds_when_it_cannot_be_read_back() {
+        let outcome = new(apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).fails(Case::Timeout)]), 1);
+        assert_eq!(outcome.notes, ["the new session could not be read back: no answer: timeout"]);
+        assert_eq!(outcome.session.unwrap().lock_delay, 15_000_000_000);
+    }
+
+    #[test]
+    fn reports_a_creation_whose_answer_was_lost() {
+        for case in [Case::Timeout, Case::InvalidResponse, Case::ResponseTooLarge, Case::Other] {
+            let result = apply(json!({}), [create_unnamed().fails(case)]);
+            fails(
+                result,
+                &Case::OutcomeUnknown,
+                "the creation of the session, which has no name to find it by, may have happened",
+            );
+        }
+        let result = apply(json!({}), [create_unnamed().says(500, "rpc error making call: EOF")]);
+        fails(result, &Case::OutcomeUnknown, "consul answered 500: rpc error making call: EOF");
+    }
+
+    #[test]
+    fn passes_on_a_refusal() {
+        let refused = create_unnamed().says(500, "apply failed: Check 'serfHealth' is in critical state");
+        fails(apply(json!({}), [refused]), &Case::CriticalCheck, "try again when it passes");
+        fails(apply(json!({}), [create_unnamed().fails(Case::Unreachable)]), &Case::Unreachable, "no answer");
+    }
+
+    #[test]
+    fn writes_nothing_in_a_dry_run() {
+        let options = json!({"dry_run": true, "ttl": 30, "node_checks": ["a"], "service_checks": ["s"]});
+        let outcome = apply(options.clone(), [own_node()]).unwrap();
+        assert!(outcome.changed);
+        assert_eq!(outcome.session_id(), None);
+        let planned = &outcome.diff.unwrap().after[0];
+        assert_eq!((planned.id.as_str(), planned.node.as_str(), planned.ttl.as_str()), ("", "n1", "30s"));
+        assert_eq!(planned.all_checks(), ["a", "s"]);
+        // Where it may not be asked, the name of the node is left out, since nothing depends on it.
+        let outcome = apply(options, [own_node_denied()]).unwrap();
+        assert_eq!(outcome.session.unwrap().node, "");
+        let outcome = apply(json!({"dry_run": true, "node": "n7"}), []).unwrap();
+        assert_eq!(outcome.session.unwrap().node, "n7");
+    }
+}
+
+mod present_by_id {
+    use super::*;
+
+    fn options(more: Value) -> Value {
+        let mut options = json!({"id": id(1)});
+        more.as_object().unwrap().iter().for_each(|(key, value)| options[key] = value.clone());
+        options
+    }
+
+    #[test]
+    fn finds_a_session_that_matches() {
+        for more in [json!({}), json!({"name": "web", "node": "N1", "delay": "15s", "ttl": 0, "checks": "serfHealth"})] {
+            found(apply(options(more), [info(1).gives(json!([plain(1)]))]), 1);
+        }
+    }
+
+    #[test]
+    fn never_creates_since_consul_chooses_the_ids() {
+        let result = apply(options(json!({})), [info(1).gives(json!([]))]);
+        fails(result, &Case::NotFound, "exists: consul chooses the ids, so leave `id` out to create one");
+        let result = apply(options(json!({})), [masked(info(1).gives(json!([])))]);
+        fails(result, &Case::NotFound, "exists, or ACLs hide it: consul chooses the ids");
+    }
+
+    #[test]
+    fn names_every_difference_whatever_on_mismatch_says() {
+        for on_mismatch in ["fail", "replace"] {
+            let wanted = json!({
+                "name": "db", "node": "n2", "behavior": "delete", "delay": 1, "ttl": "1m", "checks": ["a"], "on_mismatch": on_mismatch,
+            });
+            let message = differs(
+                apply(options(wanted), [info(1).gives(json!([plain(1)]))]),
+                1,
+                [
+                    ("name", "web", "db"),
+                    ("node", "n1", "n2"),
+                    ("behavior", "release", "delete"),
+                    ("delay", "15s", "1s"),
+                    ("ttl", "none", "60s"),
+                    ("checks", "serfHealth", "serfHealth, a"),
+                ],
+            );
+            assert!(message.ends_with("sessions cannot be changed: a new one gets another id, so leave `id` out"), "{message}");
+        }
+    }
+}
+
+mod present_by_name {
+    use super::*;
+
+    #[test]
+    fn creates_where_none_is_seen_and_does_not_ask_for_the_node() {
+        let outcome = new(
+            apply(json!({"name": "web"}), [list(json!([])), create("web").gives(made(1)), list_again(json!([plain(1)]))]),
+            1,
+        );
+        assert_eq!(ids(&outcome.sessions), [id(1)]);
+        assert_eq!(outcome.notes, [""; 0]);
+    }
+
+    #[test]
+    fn asks_only_for_the_sessions_of_a_node_that_is_given() {
+        let created = create_with(r#""Node":"n1","LockDelay":"15s","Behavior":"release""#).gives(made(1));
+        let requests = [get("/v1/session/node/n1").gives(json!([])), created, node(json!([plain(1)]))];
+        new(apply(json!({"name": "web", "node": "n1"}), requests), 1);
+        found(apply(json!({"name": "web", "node": "n1"}), [get("/v1/session/node/n1").gives(json!([plain(1)]))]), 1);
+    }
+
+    #[test]
+    fn finds_one_that_matches_on_the_agents_own_node() {
+        for options in [json!({"name": "web"}), json!({"name": "web", "delay": 15, "behavior": "release", "ttl": 0})] {
+            let outcome = found(apply(options, [list(json!([plain(1)])), own_node()]), 1);
+            assert_eq!(outcome.notes, [""; 0]);
+        }
+    }
+
+    #[test]
+    fn takes_the_oldest_that_matches_and_reports_the_others() {
+        let sessions = json!([plain(5), session(2, json!({"LockDelay": 1})), plain(4), session(1, json!({"Name": "db"}))]);
+        let outcome = found(apply(json!({"name": "web", "delay": 15}), [list(sessions), own_node()]), 4);
+        assert_eq!(ids(&outcome.sessions), [id(4), id(2), id(5)]);
+        assert_eq!(outcome.notes, [format!("other sessions have the same name: {}, {}", id(2), id(5))]);
+    }
+
+    #[test]
+    fn leaves_those_of_other_nodes_alone() {
+        let elsewhere = json!([session(1, json!({"Node": "n2"}))]);
+        let both = json!([session(1, json!({"Node": "n2"})), plain(2)]);
+        let outcome = new(
+            apply(json!({"name": "web"}), [list(elsewhere), own_node(), create("web").gives(made(2)), list_again(both)]),
+            2,
+        );
+        assert_eq!(ids(&outcome.sessions), [id(2)]);
+    }
+
+    #[test]
+    fn takes_the_name_of_a_node_in_any_case() {
+        let sessions = json!([session(1, json!({"Node": "N1"}))]);
+        found(apply(json!({"name": "web"}), [list(sessions.clone()), own_node()]), 1);
+        found(apply(json!({"name": "web", "node": "n1"}), [get("/v1/session/node/n1").gives(sessions)]), 1);
+    }
+
+    #[test]
+    fn compares_only_what_was_given() {
+        let odd =
+            json!({"LockDelay": -5_000_000_000_i64, "Behavior": "delete", "TTL": "1h", "NodeChecks": null, "Checks": ["old"]});
+        found(apply(json!({"name": "web"}), [list(json!([session(1, odd)])), own_node()]), 1);
+    }
+
+    #[test]
+    fn compares_durations_by_value_and_checks_as_sets() {
+        let stored = json!({
+            "LockDelay": 500_000_000, "TTL": "600s", "NodeChecks": ["b", "serfHealth"], "Checks": ["a"],
+            "ServiceChecks": [{"ID": "s", "Namespace": ""}],
+        });
+        for options in [
+            json!({"delay": 0.5, "ttl": "10m", "checks": ["s", "a", "b", "b"]}),
+            json!({"delay": "500ms", "ttl": "600000ms", "checks": "serfHealth,a,b,s"}),
+            json!({"node_checks": ["serfHealth", "a", "b"], "service_checks": ["s"]}),
+            json!({"node_checks": ["a", "b", "serfHealth"]}),
+            json!({"service_checks": ["s", "s"]}),
+        ] {
+            let mut options = options;
+            options["name"] = "web".into();
+            found(apply(options, [list(json!([session(1, stored.clone())])), own_node()]), 1);
+        }
+        for ttl in ["", "0", "0s", "0m"] {
+            let stored = session(1, json!({"TTL": ttl, "NodeChecks": null}));
+            found(apply(json!({"name": "web", "ttl": 0, "checks": []}), [list(json!([stored])), own_node()]), 1);
+        }
+    }
+
+    #[test]
+    fn fails_on_a_mismatch_and_names_each_field_found_and_wanted() {
+        let stored = json!({"LockDelay": 90_000_000_500_i64, "TTL": "soon", "NodeChecks": [], "ServiceChecks": [{"ID": "s"}]});
+        let requests = || [list(json!([session(1, stored.clone())])), own_node()];
+        let message = differs(
+            apply(json!({"name": "web", "delay": 20, "ttl": 30, "checks": []}), requests()),
+            1,
+            [("delay", "90000000500ns", "20s"), ("ttl", "soon", "30s"), ("checks", "s", "none")],
+        );
+        assert!(message.contains("on_mismatch=replace creates a new one and destroys it"), "{message}");
+        differs(
+            apply(json!({"name": "web", "node_checks": ["a"], "service_checks": [], "ttl": 0}), requests()),
+            1,
+            [("ttl", "soon", "none"), ("node_checks", "none", "a"), ("service_checks", "s", "none")],
+        );
+    }
+
+    #[test]
+    fn fails_for_the_oldest_and_counts_the_others() {
+        let stored = |number| session(number, json!({"LockDelay": 1_000_000_000}));
+        let requests = [list(json!([stored(3), stored(1), stored(2)])), own_node()];
+        let message = differs(apply(json!({"name": "web", "delay": 2}), requests), 1, [("delay", "1s", "2s")]);
+        assert!(message.ends_with("; 2 more of that name differ too"), "{message}");
+    }
+
+    #[test]
+    fn replaces_every_one_that_differs_and_creates_first() {
+        let new_one = session(3, json!({"Behavior": "delete"}));
+        let created = create_with(r#""LockDelay":"15s","Behavior":"delete""#).gives(made(3));
+        let requests = [
+            list(json!([plain(1), plain(2)])),
+            own_node(),
+            created,
+            list_again(json!([plain(1), plain(2), new_one])),
+            destroy(1).gives(json!(true)),
+            destroy(2).gives(json!(true)),
+        ];
+        let outcome = new(apply(json!({"name": "web", "behavior": "delete", "on_mismatch": "replace"}), requests), 3);
+        assert_eq!(outcome.destroyed, [id(1), id(2)]);
+        let note = format!("replaces {}, {}: locks held there are freed under its lock delay (15s, 15s)", id(1), id(2));
+        assert_eq!(outcome.notes, [note]);
+        let diff = outcome.diff.unwrap();
+        assert_eq!((ids(&diff.before), ids(&diff.after)), (vec![id(1).as_str(), id(2).as_str()], vec![id(3).as_str()]));
+    }
+
+    #[test]
+    fn replaces_nothing_where_one_matches() {
+        let sessions = json!([session(1, json!({"Behavior": "delete"})), plain(2)]);
+        let options = json!({"name": "web", "behavior": "release", "on_mismatch": "replace"});
+        found(apply(options, [list(sessions), own_node()]), 2);
+    }
+
+    #[test]
+    fn leaves_the_old_one_where_the_new_one_is_refused() {
+        let created = create_with(r#""LockDelay":"15s","Behavior":"release","NodeChecks":["serfHealth","dne"]"#);
+        let refused = created.says(500, "apply failed: Missing check 'dne' registration");
+        let options = json!({"name": "web", "checks": "dne", "on_mismatch": "replace"});
+        fails(apply(options, [list(json!([plain(1)])), own_node(), refused]), &Case::UnknownCheck, "'dne'");
+    }
+
+    #[test]
+    fn says_what_was_destroyed_and_what_was_not() {
+        let new_one = session(3, json!({"LockDelay": 0}));
+        let requests = |second: Exchange| {
+            [
+                list(json!([plain(1), plain(2)])),
+                own_node(),
+                create_with(r#""LockDelay":"0s","Behavior":"release""#).gives(made(3)),
+                list_again(json!([plain(1), plain(2), new_one.clone()])),
+                destroy(1).gives(json!(true)),
+                second,
+            ]
+        };
+        let options = json!({"name": "web", "delay": 0, "on_mismatch": "replace"});
+        let result = apply(options, requests(destroy(2).says(403, "Permission denied")));
+        let error = result.unwrap_err();
+        assert_eq!(error.case, Case::AccessDenied { status: 403 });
+        let end = format!("destroyed: {}; not destroyed: {}; session {} was created to replace it", id(1), id(2), id(3));
+        assert!(error.message.ends_with(&end), "{error}");
+    }
+
+    #[test]
+    fn a_caller_who_was_later_destroys_its_own_and_takes_the_others() {
+        let requests = [
+            list(json!([])),
+            create("web").gives(made(2)),
+            list_again(json!([plain(2), plain(1)])),
+            destroy(2).gives(json!(true)),
+        ];
+        let outcome = found(apply(json!({"name": "web"}), requests), 1);
+        assert_eq!(ids(&outcome.sessions), [id(1)]);
+        assert_eq!(outcome.notes, ["another caller created it at the same moment"]);
+    }
+
+    #[test]
+    fn a_caller_who_was_later_and_cannot_destroy_its_own_says_so() {
+        let requests = [
+            list(json!([])),
+            create("web").gives(made(2)),
+            list_again(json!([plain(1), plain(2)])),
+            destroy(2).fails(Case::Unreachable),
+        ];
+        let stays = format!("session {} stays beside the older {} of the same name", id(2), id(1));
+        fails(apply(json!({"name": "web"}), requests), &Case::Unreachable, &stays);
+    }
+
+    #[test]
+    fn a_caller_who_was_later_and_wants_something_else_fails() {
+        let other = session(1, json!({"LockDelay": 1_000_000_000}));
+        let mine = session(2, json!({"LockDelay": 2_000_000_000}));
+        let created = create_with(r#""LockDelay":"2s","Behavior":"release""#).gives(made(2));
+        let requests = [list(json!([])), created, list_again(json!([other, mine])), destroy(2).gives(json!(true))];
+        differs(apply(json!({"name": "web", "delay": 2}), requests), 1, [("delay", "1s", "2s")]);
+    }
+
+    #[test]
+    fn a_session_that_was_gone_at_once_is_reported() {
+        let outcome =
+            new(apply(json!({"name": "web"}), [list(json!([])), create("web").gives(made(1)), list_again(json!([]))]), 1);
+        assert!(outcome.notes[0].contains("was gone when it was read back"), "{:?}", outcome.notes);
+    }
+
+    #[test]
+    fn a_creation_that_cannot_be_checked_is_reported_with_its_id() {
+        for case in [Case::Timeout, Case::Unreachable, Case::InvalidResponse] {
+            let requests = [list(json!([])), create("web").gives(made(1)), get("/v1/session/list?consistent").fails(case)];
+            let words = format!("session {} was created, but whether another caller", id(1));
+            fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, &words);
+        }
+    }
+
+    #[test]
+    fn shows_what_a_dry_run_would_do() {
+        let outcome = apply(json!({"name": "web", "dry_run": true}), [list(json!([])), own_node()]).unwrap();
+        assert!(outcome.changed && outcome.session_id().is_none() && outcome.destroyed.is_empty());
+        assert_eq!(outcome.session.unwrap().node, "n1");
+        let options = json!({"name": "web", "delay": 0, "on_mismatch": "replace", "dry_run": true});
+        let outcome = apply(options, [list(json!([plain(1)])), own_node()]).unwrap();
+        assert!(outcome.changed && outcome.session_id().is_none());
+        assert_eq!(outcome.destroyed, [id(1)]);
+        assert_eq!(outcome.session.unwrap().node, "n1");
+        found(apply(json!({"name": "web", "dry_run": true}), [list(json!([plain(1)])), own_node()]), 1);
+        let options = json!({"name": "web", "delay": 0, "dry_run": true});
+        differs(apply(options, [list(json!([plain(1)])), own_node()]), 1, [("delay", "15s", "0s")]);
+    }
+}
+
+mod present_where_the_agents_node_may_not_be_asked {
+    use super::*;
+
+    #[test]
+    fn creates_first_and_takes_the_earlier_one_of_its_own_node() {
+        let requests = [
+            list(json!([plain(1)])),
+            own_node_denied(),
+            create("web").gives(made(2)),
+            list_again(json!([plain(1), plain(2)])),
+            destroy(2).gives(json!(true)),
+        ];
+        let outcome = found(apply(json!({"name": "web"}), requests), 1);
+        assert_eq!(outcome.notes, [""; 0], "nobody else was there at that moment");
+    }
+
+    #[test]
+    fn keeps_its_own_where_the_others_are_on_other_nodes() {
+        let other = session(1, json!({"Node": "n2"}));
+        let requests =
+            [list(json!([other])), own_node_denied(), create("web").gives(made(2)), list_again(json!([other, plain(2)]))];
+        new(apply(json!({"name": "web"}), requests), 2);
+    }
+
+    #[test]
+    fn fails_on_a_mismatch_and_leaves_nothing_behind() {
+        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).gives(made(2));
+        let mine = session(2, json!({"LockDelay": 1_000_000_000}));
+        let requests = [
+            list(json!([plain(1)])),
+            own_node_denied(),
+            created,
+            list_again(json!([plain(1), mine])),
+            destroy(2).gives(json!(true)),
+        ];
+        differs(apply(json!({"name": "web", "delay": 1}), requests), 1, [("delay", "15s", "1s")]);
+    }
+
+    #[test]
+    fn replaces_what_differs() {
+        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).gives(made(2));
+        let mine = session(2, json!({"LockDelay": 1_000_000_000}));
+        let requests = [
+            list(json!([plain(1)])),
+            own_node_denied(),
+            created,
+            list_again(json!([plain(1), mine])),
+            destroy(1).gives(json!(true)),
+        ];
+        let outcome = new(apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests), 2);
+        assert_eq!(outcome.destroyed, [id(1)]);
+    }
+
+    #[test]
+    fn asks_for_the_node_in_a_dry_run() {
+        let sessions = json!([plain(1), session(2, json!({"Node": "n2"})), session(3, json!({"Node": "n2"}))]);
+        let result = apply(json!({"name": "web", "dry_run": true}), [list(sessions), own_node_denied()]);
+        let nodes = vec!["n1".into(), "n2".into()];
+        fails(result, &Case::NodeRequired { nodes }, "give `node`; sessions of that name were seen on n1, n2");
+    }
+
+    #[test]
+    fn passes_on_other_errors() {
+        let broken = || get("/v1/agent/self").says(500, "No cluster leader");
+        let result = apply(json!({"name": "web"}), [list(json!([plain(1)])), broken()]);
+        fails(result, &Case::Unavailable { status: 500 }, "No cluster leader");
+        let result = apply(json!({"name": "web", "state": "absent"}), [list_again(json!([plain(1)])), broken()]);
+        fails(result, &Case::Unavailable { status: 500 }, "No cluster leader");
+    }
+}
+
+mod a_creation_by_name_whose_answer_was_lost {
+    use super::*;
+
+    fn lost() -> Exchange {
+        create("web").fails(Case::InvalidResponse)
+    }
+
+    #[test]
+    fn is_looked_for_and_found() {
+        let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), own_node(), list_again(json!([plain(1)]))];
+        let outcome = new(apply(json!({"name": "web"}), requests), 1);
+        let note = "the answer to the creation was lost (no answer: invalid-response), and the session was found afterwards";
+        assert_eq!(outcome.notes, [note]);
+    }
+
+    #[test]
+    fn is_found_on_the_node_that_was_given() {
+        let options = json!({"name": "web", "node": "n1"});
+        let created = create_with(r#""Node":"n1","LockDelay":"15s","Behavior":"release""#).says(502, "");
+        let requests = [get("/v1/session/node/n1").gives(json!([])), created, node(json!([plain(1)])), node(json!([plain(1)]))];
+        new(apply(options, requests), 1);
+    }
+
+    #[test]
+    fn goes_on_with_what_it_replaces() {
+        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(Case::Other);
+        let all = json!([plain(1), session(2, json!({"LockDelay": 1_000_000_000}))]);
+        let requests = [
+            list(json!([plain(1)])),
+            own_node(),
+            created,
+            list_again(all.clone()),
+            list_again(all),
+            destroy(1).gives(json!(true)),
+        ];
+        let outcome = new(apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests), 2);
+        assert_eq!(outcome.destroyed, [id(1)]);
+    }
+
+    #[test]
+    fn is_not_taken_for_one_that_was_there_or_is_elsewhere_or_differs() {
+        let others = json!([
+            session(1, json!({"Node": "n2"})),
+            session(2, json!({"Node": "n2"})),
+            session(3, json!({"LockDelay": 1})),
+            session(4, json!({"Name": "db"})),
+        ]);
+        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(Case::InvalidResponse);
+        let requests = [list(json!([session(1, json!({"Node": "n2"}))])), own_node(), created, list_again(others)];
+        let result = apply(json!({"name": "web", "delay": 1}), requests);
+        fails(result, &Case::InvalidResponse, "no new session of that name was found afterwards");
+    }
+
+    #[test]
+    fn stays_unknown_where_nobody_can_look() {
+        let words = "the creation of the session may have happened all the same";
+        let requests = [list(json!([])), lost(), get("/v1/session/list?consistent").fails(Case::Timeout)];
+        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
+        let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), own_node_denied()];
+        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
+        let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), get("/v1/agent/self").fails(Case::Timeout)];
+        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
+        let requests = [list(json!([plain(1)])), own_node_denied(), lost(), list_again(json!([plain(1), plain(2)]))];
+        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
+        let odd = session(1, json!({"ID": "no-uuid"}));
+        let requests = [list(json!([])), lost(), list_again(json!([odd])), own_node()];
+        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
+    }
+}
+
+mod absent_by_id {
+    use super::*;
+
+    fn options(more: Value) -> Value {
+        let mut options = json!({"state": "absent", "id": id(1)});
+        more.as_object().unwrap().iter().for_each(|(key, value)| options[key] = value.clone());
+        options
+    }
+
+    #[test]
+    fn destroys_one_that_is_there() {
+        gone(apply(options(json!({})), [info_again(1).gives(json!([plain(1)])), destroy(1).gives(json!(true))]), [1]);
+    }
+
+    #[test]
+    fn sends_the_destruction_where_none_is_seen_since_it_may_be_hidden() {
+        gone(apply(options(json!({})), [info_again(1).gives(json!([])), destroy(1).gives(json!(true))]), []);
+        let denied = destroy(1).says(403, "Permission denied: anonymous token lacks permission 'session:write' on \"n1\".");
+        let result = apply(options(json!({})), [info_again(1).gives(json!([])), denied]);
+        fails(result, &Case::AccessDenied { status: 403 }, &format!("session {} exists, but ACLs hide it from reads", id(1)));
+        for blocked in ["Access is restricted", "Endpoint is blocked by agent configuration"] {
+            let result = apply(options(json!({})), [info_again(1).gives(json!([])), destroy(1).says(403, blocked)]);
+            assert!(!result.unwrap_err().message.contains("exists"), "nobody knows that");
+        }
+        let result = apply(options(json!({})), [info_again(1).gives(json!([])), destroy(1).says(500, "No cluster leader")]);
+        fails(result, &Case::Unavailable { status: 500 }, "No cluster leader");
+    }
+
+    #[test]
+    fn destroys_nothing_that_has_another_name_or_node() {
+        let read = || info_again(1).gives(json!([plain(1)]));
+        let message = differs(apply(options(json!({"name": "db"})), [read()]), 1, [("name", "web", "db")]);
+        assert!(message.ends_with("nothing was destroyed; check which session is meant"), "{message}");
+        differs(apply(options(json!({"node": "n2"})), [read()]), 1, [("node", "n1", "n2")]);
+        // What only describes a new session is not compared.
+        gone(apply(options(json!({"name": "web", "delay": 1})), [read(), destroy(1).gives(json!(true))]), [1]);
+    }
+
+    #[test]
+    fn writes_nothing_in_a_dry_run() {
+        let dry = || options(json!({"dry_run": true}));
+        gone(apply(dry(), [info_again(1).gives(json!([plain(1)]))]), [1]);
+        gone(apply(dry(), [info_again(1).gives(json!([]))]), []);
+        for read in [masked(info_again(1).gives(json!([]))), filtered(info_again(1).gives(json!([])))] {
+            fails(apply(dry(), [read]), &Case::Hidden, "ACLs may hide it: give a `token` that can read it");
+        }
+    }
+}
+
+mod absent_by_name {
+    use super::*;
+
+    fn web() -> Value {
+        json!({"state": "absent", "name": "web"})
+    }
+
+    fn web_on_n1() -> Value {
+        json!({"state": "absent", "name": "web", "node": "n1"})
+    }
+
+    #[test]
+    fn destroys_every_one_of_the_agents_own_node() {
+        let sessions = json!([plain(3), session(1, json!({"Node": "n2"})), plain(2), session(4, json!({"Name": "db"}))]);
+        let requests = [list_again(sessions), own_node(), destroy(2).gives(json!(true)), destroy(3).gives(json!(true))];
+        gone(apply(web(), requests), [2, 3]);
+    }
+
+    #[test]
+    fn destroys_every_one_of_the_node_that_was_given() {
+        let requests = [node(json!([plain(1), session(2, json!({"Name": "db"}))])), destroy(1).gives(json!(true))];
+        gone(apply(web_on_n1(), requests), [1]);
+    }
+
+    #[test]
+    fn is_done_where_there_is_none() {
+        gone(apply(web(), [list_again(json!([session(1, json!({"Name": "db"}))]))]), []);
+        gone(apply(web(), [list_again(json!([session(1, json!({"Node": "n2"}))])), own_node()]), []);
+        gone(apply(web_on_n1(), [node(json!([]))]), []);
+    }
+
+    #[test]
+    fn writes_nothing_in_a_dry_run() {
+        let dry = json!({"state": "absent", "name": "web", "dry_run": true});
+        gone(apply(dry, [list_again(json!([plain(1), plain(2)])), own_node()]), [1, 2]);
+    }
+
+    #[test]
+    fn asks_for_the_node_where_the_agents_own_is_secret() {
+        let result = apply(web(), [list_again(json!([plain(1), session(2, json!({"Node": "n2"}))])), own_node_denied()]);
+        fails(
+            result,
+            &Case::NodeRequired { nodes: vec!["n1".into(), "n2".into()] },
+            "give `node`; sessions of that name were seen on",
+        );
+        let result = apply(web(), [masked(list_again(json!([]))), own_node_denied()]);
+        fails(result, &Case::NodeRequired { nodes: Vec::new() }, "give `node`; none of that name can be seen");
+    }
+
+    #[test]
+    fn trusts_no_listing_of_all_nodes_that_may_hide_something() {
+        // A token for one node gets a filtered list, which is normal; what it says of that node is exact.
+        gone(apply(web(), [filtered(list_again(json!([]))), own_node(), node(json!([]))]), []);
+        let requests = [filtered(list_again(json!([]))), own_node(), node(json!([plain(1)])), destroy(1).gives(json!(true))];
+        gone(apply(web(), requests), [1]);
+        // What is seen of a node is all of it.
+        gone(apply(web(), [filtered(list_again(json!([plain(1)]))), own_node(), destroy(1).gives(json!(true))]), [1]);
+        let result = apply(web(), [filtered(list_again(json!([]))), own_node(), filtered(node(json!([])))]);
+        fails(
+            result,
+            &Case::Hidden,
+            "no session named `web` can be seen on node `n1`, but there may be one: ACLs hide the sessions",
+        );
+    }
+
+    #[test]
+    fn asks_whether_it_may_read_where_it_would_not_be_told() {
+        gone(apply(web_on_n1(), [masked(node(json!([]))), may_read(true)]), []);
+        let result = apply(web_on_n1(), [masked(node(json!([]))), may_read(false)]);
+        fails(
+            result,
+            &Case::Hidden,
+            "without a token the sessions of this node cannot be read; give a `token` with session:read",
+        );
+        let refused = post("/v1/internal/acl/authorize")
+            .body(r#"[{"Resource":"session","Access":"read","Segment":"n1"}]"#)
+            .says(403, "Endpoint is blocked by agent configuration");
+        fails(apply(web_on_n1(), [masked(node(json!([]))), refused]), &Case::Hidden, "could not be asked: consul answered 403");
+        gone(apply(web(), [masked(list_again(json!([]))), own_node(), masked(node(json!([]))), may_read(true)]), []);
+    }
+
+    #[test]
+    fn says_what_was_destroyed_before_it_failed() {
+        let sessions = || node(json!([plain(1), plain(2), plain(3)]));
+        let refused = || destroy(2).says(500, "No cluster leader");
+        let result = apply(web_on_n1(), [sessions(), destroy(1).gives(json!(true)), refused()]);
+        let end = format!("destroyed: {}; not destroyed: {}, {}", id(1), id(2), id(3));
+        fails(result, &Case::Unavailable { status: 500 }, &end);
+        let result = apply(web_on_n1(), [sessions(), destroy(1).says(500, "No cluster leader")]);
+        fails(result, &Case::Unavailable { status: 500 }, &format!("; not destroyed: {}, {}, {}", id(1), id(2), id(3)));
+    }
+
+    #[test]
+    fn destroys_no_session_whose_id_cannot_stand_in_a_url() {
+        let result = apply(web_on_n1(), [node(json!([session(1, json!({"ID": "../kv/x"}))]))]);
+        fails(result, &Case::InvalidResponse, "consul lists a session whose id is no UUID: ../kv/x");
+    }
+}
+
+mod reads {
+    use super::*;
+
+    #[track_caller]
+    fn reads<const N: usize>(options: Value, request: Exchange, numbers: [u64; N]) -> Outcome {
+        let outcome = apply(options, [request]).unwrap();
+        assert!(!outcome.changed && outcome.diff.is_none() && outcome.destroyed.is_empty());
+        assert_eq!(ids(&outcome.sessions), numbers.map(id));
+        outcome
+    }
+
+    #[test]
+    fn list_shows_all_of_them_the_oldest_first() {
+        reads(json!({"state": "list"}), list(json!([])), []);
+        let sessions = json!([plain(3), session(1, json!({"Name": "db", "Node": "n2"})), plain(2)]);
+        let outcome = reads(json!({"state": "list"}), list(sessions), [1, 2, 3]);
+        assert!(outcome.session.is_none() && !outcome.filtered && outcome.notes.is_empty());
+    }
+
+    #[test]
+    fn name_and_node_filter_what_is_found() {
+        let sessions = || json!([plain(1), session(2, json!({"Name": "db"})), session(3, json!({"Node": "n2"}))]);
+        reads(json!({"state": "list", "name": "web"}), list(sessions()), [1, 3]);
+        reads(json!({"state": "list", "node": "N2"}), list(sessions()), [3]);
+        reads(json!({"state": "list", "name": "db", "node": "n2"}), list(sessions()), []);
+        reads(json!({"state": "node", "node": "n1", "name": "db"}), get("/v1/session/node/n1").gives(sessions()), [2]);
+        let by_id = |name| json!({"state": "info", "id": id(1), "name": name});
+        assert!(reads(by_id("web"), info(1).gives(json!([plain(1)])), [1]).session.is_some());
+        assert!(reads(by_id("db"), info(1).gives(json!([plain(1)])), []).session.is_none());
+    }
+
+    #[test]
+    fn node_shows_those_of_the_node() {
+        reads(json!({"state": "node", "node": "n 1"}), get("/v1/session/node/n%201").gives(json!([])), []);
+        let outcome = reads(json!({"state": "node", "node": "N1"}), get("/v1/session/node/N1").gives(json!([plain(1)])), [1]);
+        assert!(outcome.session.is_none());
+    }
+
+    #[test]
+    fn info_shows_the_session_or_nothing() {
+        let outcome = reads(json!({"state": "info", "id": id(1).to_uppercase()}), info(1).gives(json!([plain(1)])), [1]);
+        assert_eq!(outcome.session_id(), Some(id(1).as_str()));
+        let outcome = reads(json!({"state": "info", "id": id(1)}), info(1).gives(json!([])), []);
+        assert_eq!(outcome.session_id(), None);
+    }
+
+    #[test]
+    fn what_was_or_may_have_been_hidden_is_said() {
+        for (request, options) in [
+            (masked(list(json!([plain(1)]))), json!({"state": "list"})),
+            (filtered(list(json!([plain(1)]))), json!({"state": "list"})),
+            (masked(get("/v1/session/node/n1").gives(json!([plain(1)]))), json!({"state": "node", "node": "n1"})),
+            (filtered(info(1).gives(json!([plain(1)]))), json!({"state": "info", "id": id(1)})),
+        ] {
+            let outcome = reads(options, request, [1]);
+            assert!(outcome.filtered);
+            assert_eq!(outcome.notes, ["ACLs hid sessions from this answer, or may have"]);
+        }
+    }
+
+    #[test]
+    fn nothing_that_describes_a_new_session_changes_a_read() {
+        let options = json!({"state": "list", "delay": 1, "ttl": 10, "checks": ["a"], "behavior": "delete", "dry_run": true});
+        reads(options, list(json!([plain(1)])), [1]);
+    }
+}

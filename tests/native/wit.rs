@@ -1,0 +1,160 @@
+//! The WIT package and the core say the same.
+
+use consul_session::error::Case;
+use consul_session::options::{self, Behavior, OnMismatch, Scheme, State};
+use std::path::Path;
+use wit_parser::{Docs, Interface, PackageId, Resolve, Stability, Type, TypeDef, TypeDefKind};
+
+fn package() -> (Resolve, PackageId) {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("wit")).unwrap();
+    (resolve, package)
+}
+
+fn interface<'a>(resolve: &'a Resolve, package: PackageId, name: &str) -> &'a Interface {
+    &resolve.interfaces[resolve.packages[package].interfaces[name]]
+}
+
+fn kind<'a>(resolve: &'a Resolve, interface: &Interface, name: &str) -> &'a TypeDefKind {
+    &resolve.types[interface.types[name]].kind
+}
+
+/// The names of a record's fields, an enum's or a variant's cases.
+fn names(kind: &TypeDefKind) -> Vec<&str> {
+    parts(kind).into_iter().map(|(name, _)| name).collect()
+}
+
+fn parts(kind: &TypeDefKind) -> Vec<(&str, &Docs)> {
+    match kind {
+        TypeDefKind::Record(record) => record.fields.iter().map(|field| (field.name.as_str(), &field.docs)).collect(),
+        TypeDefKind::Enum(cases) => cases.cases.iter().map(|case| (case.name.as_str(), &case.docs)).collect(),
+        TypeDefKind::Variant(variant) => variant.cases.iter().map(|case| (case.name.as_str(), &case.docs)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn the_record_options_has_the_options_of_the_table() {
+    let (resolve, package) = package();
+    let desired_state = interface(&resolve, package, "desired-state");
+    let record: Vec<String> =
+        names(kind(&resolve, desired_state, "options")).iter().map(|name| name.replace('-', "_")).collect();
+    let table: Vec<&str> = options::TABLE.iter().map(|info| info.name).collect();
+    assert_eq!(record, table);
+}
+
+#[test]
+fn each_field_of_a_connection_and_of_a_query_is_an_option_or_an_argument() {
+    let (resolve, package) = package();
+    let sessions = interface(&resolve, package, "sessions");
+    for field in names(kind(&resolve, sessions, "connection")) {
+        assert!(options::info(&field.replace('-', "_")).is_some(), "{field}");
+    }
+    for field in names(kind(&resolve, sessions, "create-options")) {
+        let option = if field == "lock-delay" { "delay".into() } else { field.replace('-', "_") };
+        assert!(options::info(&option).is_some(), "{field}");
+    }
+}
+
+#[test]
+fn enums_have_the_words_of_the_page() {
+    let (resolve, package) = package();
+    let sessions = interface(&resolve, package, "sessions");
+    let desired_state = interface(&resolve, package, "desired-state");
+    assert_eq!(names(kind(&resolve, desired_state, "state")), State::NAMES);
+    assert_eq!(names(kind(&resolve, desired_state, "on-mismatch")), OnMismatch::NAMES);
+    assert_eq!(names(kind(&resolve, sessions, "behavior")), Behavior::NAMES);
+    assert_eq!(names(kind(&resolve, sessions, "scheme")), Scheme::NAMES);
+}
+
+/// One of each case, in the order of the type. A new case does not compile here before it is in the list.
+fn every_case() -> Vec<Case> {
+    let all = vec![
+        Case::InvalidOption { option: "id".into() },
+        Case::Unsupported,
+        Case::NotFound,
+        Case::Mismatch { session_id: String::new(), differences: Vec::new() },
+        Case::NodeRequired { nodes: Vec::new() },
+        Case::Hidden,
+        Case::UnknownNode,
+        Case::UnknownCheck,
+        Case::CriticalCheck,
+        Case::UnknownDatacenter,
+        Case::AccessDenied { status: 403 },
+        Case::Unavailable { status: 500 },
+        Case::Refused { status: 400 },
+        Case::Unreachable,
+        Case::DeniedByHost,
+        Case::Tls,
+        Case::Timeout,
+        Case::InvalidResponse,
+        Case::ResponseTooLarge,
+        Case::OutcomeUnknown,
+        Case::Other,
+    ];
+    for case in &all {
+        match case {
+            Case::InvalidOption { .. } | Case::Unsupported | Case::NotFound | Case::Mismatch { .. } => {}
+            Case::NodeRequired { .. } | Case::Hidden | Case::UnknownNode | Case::UnknownCheck | Case::CriticalCheck => {}
+            Case::UnknownDatacenter | Case::AccessDenied { .. } | Case::Unavailable { .. } | Case::Refused { .. } => {}
+            Case::Unreachable | Case::DeniedByHost | Case::Tls | Case::Timeout | Case::InvalidResponse => {}
+            Case::ResponseTooLarge | Case::OutcomeUnknown | Case::Other => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn the_variant_error_has_the_cases_of_the_core() {
+    let (resolve, package) = package();
+    let sessions = interface(&resolve, package, "sessions");
+    let core: Vec<&str> = every_case().iter().map(Case::name).collect();
+    assert_eq!(names(kind(&resolve, sessions, "error")), core);
+}
+
+#[test]
+fn every_item_is_described_and_says_since_when() {
+    let (resolve, package) = package();
+    let mut lacking = Vec::new();
+    let mut count = 0;
+    let mut check = |name: String, docs: &Docs, stability: Option<&Stability>| {
+        count += 1;
+        if docs.contents.as_deref().unwrap_or_default().trim().is_empty() {
+            lacking.push(format!("{name}: no description"));
+        }
+        if !matches!(stability, None | Some(Stability::Stable { .. })) {
+            lacking.push(format!("{name}: no @since"));
+        }
+    };
+    let ours = &resolve.packages[package];
+    check("package".into(), &ours.docs, None);
+    for (name, world) in &ours.worlds {
+        let world = &resolve.worlds[*world];
+        check(name.clone(), &world.docs, Some(&world.stability));
+    }
+    for (name, &id) in &ours.interfaces {
+        let interface = &resolve.interfaces[id];
+        check(name.clone(), &interface.docs, Some(&interface.stability));
+        for (function_name, function) in &interface.functions {
+            check(format!("{name}.{function_name}"), &function.docs, Some(&function.stability));
+        }
+        for (type_name, &type_id) in &interface.types {
+            let definition = &resolve.types[type_id];
+            if is_use(&resolve, definition) {
+                continue;
+            }
+            let name = format!("{name}.{type_name}");
+            check(name.clone(), &definition.docs, Some(&definition.stability));
+            for (part, docs) in parts(&definition.kind) {
+                check(format!("{name}.{part}"), docs, None);
+            }
+        }
+    }
+    assert_eq!(lacking, [""; 0]);
+    assert!(count > 100, "only {count} items were looked at");
+}
+
+/// Whether this is only `use` of another interface's type.
+fn is_use(resolve: &Resolve, definition: &TypeDef) -> bool {
+    matches!(definition.kind, TypeDefKind::Type(Type::Id(other)) if resolve.types[other].owner != definition.owner)
+}

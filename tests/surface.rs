@@ -1,0 +1,122 @@
+//! The file itself: what it imports and exports, how large it is, what it says about itself, and that it can be made again.
+
+use anyhow::{Context, Result, ensure};
+use consul_session_tests::{component, plugin};
+use std::path::Path;
+use std::process::Command;
+use wasm_metadata::{Metadata, Payload};
+use wit_component::DecodedWasm;
+use wit_parser::WorldItem;
+
+/// What hosts and their operators were promised, in bytes.
+const LARGEST: usize = 200_000;
+
+fn bytes() -> Result<Vec<u8>> {
+    Ok(std::fs::read(plugin()?)?)
+}
+
+/// A line for each interface that the component imports or exports, and for each function that it exports.
+fn surface(component: &[u8]) -> Result<String> {
+    let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else { anyhow::bail!("it is no component") };
+    let world = &resolve.worlds[world];
+    let mut lines = Vec::new();
+    for (direction, items) in [("import", &world.imports), ("export", &world.exports)] {
+        let begin = lines.len();
+        for (key, item) in items {
+            let name = resolve.name_world_key(key);
+            if let (WorldItem::Interface { id, .. }, "export") = (item, direction) {
+                lines.extend(resolve.interfaces[*id].functions.keys().map(|function| format!("{direction} {name} {function}")));
+            }
+            lines.push(format!("{direction} {name}"));
+        }
+        lines[begin..].sort();
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
+fn metadata(component: &[u8]) -> Result<Metadata> {
+    match Payload::from_binary(component)? {
+        Payload::Component { metadata, .. } => Ok(metadata),
+        Payload::Module(_) => anyhow::bail!("it is no component"),
+    }
+}
+
+#[test]
+fn imports_and_exports_are_the_committed_ones() -> Result<()> {
+    let found = surface(&bytes()?)?;
+    let committed = include_str!("surface.txt");
+    ensure!(found == committed, "tests/surface.txt does not say so, but the component has\n{found}");
+    Ok(())
+}
+
+#[test]
+fn it_is_small() -> Result<()> {
+    let size = bytes()?.len();
+    ensure!(size <= LARGEST, "{size} bytes, and no more than {LARGEST} were promised");
+    Ok(())
+}
+
+#[test]
+fn it_says_what_it_is() -> Result<()> {
+    let metadata = metadata(&bytes()?)?;
+    let text = |field: Option<String>| field.unwrap_or_default();
+    let found = [
+        text(metadata.name),
+        text(metadata.version.map(|version| version.to_string())),
+        text(metadata.licenses.map(|licenses| licenses.to_string())),
+        text(metadata.source.map(|source| source.to_string())),
+        text(metadata.description.map(|description| description.to_string())),
+    ];
+    // The workspace has one version, licence and repository.
+    let expected = [
+        "consul-session",
+        env!("CARGO_PKG_VERSION"),
+        env!("CARGO_PKG_LICENSE"),
+        "https://github.com/consul-session/consul-session",
+        "Consul sessions as a sandboxed WebAssembly component",
+    ];
+    ensure!(found == expected, "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn no_path_of_a_machine_is_in_it() -> Result<()> {
+    let component = bytes()?;
+    let everywhere = ["/root", "/home/", "/Users/", "C:\\", "registry/src", "crates.io"];
+    // And those of this machine, wherever they are.
+    let here = ["HOME", "CARGO_HOME", "RUSTUP_HOME", "CARGO_MANIFEST_DIR"].map(|name| std::env::var(name).unwrap_or_default());
+    for path in everywhere.iter().copied().chain(here.iter().map(String::as_str)).filter(|path| path.len() > 1) {
+        let found = component.windows(path.len()).position(|window| window == path.as_bytes());
+        if let Some(at) = found {
+            let around = &component[at.saturating_sub(40)..component.len().min(at + 120)];
+            anyhow::bail!("`{path}` is in it: {}", around.escape_ascii());
+        }
+    }
+    Ok(())
+}
+
+/// From nothing, and in another folder: neither what an earlier build left nor where it is built may show. Half a minute.
+#[test]
+fn a_second_build_gives_the_same_bytes() -> Result<()> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("a target folder")?;
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let second = folder.path().join("dist");
+    // The task itself is taken from where it was built; what it builds goes to the new folder.
+    let build = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "xtask", "--target-dir"])
+        .arg(target)
+        .args(["--", "build"])
+        .arg(&second)
+        .env("CARGO_TARGET_DIR", folder.path())
+        .output()?;
+    ensure!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
+    for first in [plugin()?, component()?] {
+        let second = second.join(first.file_name().context("a file")?);
+        ensure!(
+            std::fs::read(&first)? == std::fs::read(second)?,
+            "{} is not what the source gives now: run `cargo xtask build` and try again",
+            first.display()
+        );
+    }
+    Ok(())
+}
