@@ -1,19 +1,22 @@
-//! `cargo xtask compose`: two components made one.
+//! `cargo xtask compose`: the plugin and a guest that imports its interfaces, made one component.
 
 use crate::{build, root};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::Path;
-use wac_graph::types::Package;
-use wac_graph::{CompositionGraph, EncodeOptions, plug};
+use std::process::Command;
 
-/// Plugs the plugin into `examples/leader-election`, which imports its interfaces, and makes `dist/leader-election.wasm`.
+/// Makes `dist/leader-election.wasm`, and `dist/leader-election-guest.wasm`, which is the guest without the plugin.
 pub fn run(plugin: &Path) -> Result<()> {
-    let guest = build::component("leader-election", "")?;
-    let mut graph = CompositionGraph::new();
-    let plugin = Package::from_file("plugin", None, plugin, graph.types_mut())?;
-    let plugin = graph.register_package(plugin)?;
-    let guest = Package::from_bytes("guest", None, guest, graph.types_mut())?;
-    let guest = graph.register_package(guest)?;
-    plug(&mut graph, vec![plugin], guest)?;
-    build::write(&root().join("dist").join("leader-election.wasm"), &graph.encode(EncodeOptions::default())?)
+    let dist = root().join("dist");
+    let (guest, composed) = (dist.join("leader-election-guest.wasm"), dist.join("leader-election.wasm"));
+    build::write(&guest, &build::component("leader-election", "")?)?;
+    let status = Command::new("cargo")
+        .current_dir(root())
+        .args(["run", "--quiet", "--locked", "--package", "leader-election", "--bin", "compose", "--"])
+        .args([plugin, &guest, &composed])
+        .status()?;
+    if !status.success() {
+        bail!("the plugin cannot be plugged into the guest");
+    }
+    Ok(())
 }

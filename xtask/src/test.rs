@@ -29,6 +29,9 @@ pub fn run(args: &[String]) -> Result<()> {
         let command = [&wasm[..], &["--target", build::TARGET, "--", "-D", "warnings"]].concat();
         step(&format!("cargo clippy for {} {features}", build::TARGET), || cargo(&command, &[]))?;
     }
+    step("cargo clippy for the example of a guest", || {
+        cargo(&["clippy", "-p", "leader-election", "--lib", "--target", build::TARGET, "--", "-D", "warnings"], &[])
+    })?;
     step("cargo doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings".as_ref())]))?;
     // Last, so that cargo's own summary ends the output.
     step("cargo test", || {
