@@ -12,6 +12,7 @@ const USAGE: &str = "\
 cargo xtask build             makes dist/consul-session-plugin.wasm and dist/consul-session.wasm
 cargo xtask demo              builds it and shows the examples of consul_session's page on an embedded dev agent
 cargo xtask compose           builds it and plugs it into the example of a guest: dist/leader-election.wasm
+cargo xtask distributed       builds wRPC and a NATS server, and tests the plugin served over NATS (a quarter of an hour)
 cargo xtask test [ARGS]       builds what is missing and runs all checks and tests; ARGS go to cargo test";
 
 fn main() -> Result<()> {
@@ -22,6 +23,7 @@ fn main() -> Result<()> {
         ["build", folder] => build::run_to(Path::new(folder)).map(|_| ()),
         ["compose"] => compose::run(&build::run()?),
         ["demo"] => demo(),
+        ["distributed"] => test::distributed(),
         ["test", ..] => test::run(&args[1..]),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -29,8 +29,9 @@ pub fn run(args: &[String]) -> Result<()> {
         let command = [&wasm[..], &["--target", build::TARGET, "--", "-D", "warnings"]].concat();
         step(&format!("cargo clippy for {} {features}", build::TARGET), || cargo(&command, &[]))?;
     }
-    step("cargo clippy for the example of a guest", || {
-        cargo(&["clippy", "-p", "leader-election", "--lib", "--target", build::TARGET, "--", "-D", "warnings"], &[])
+    step("cargo clippy for the guests", || {
+        let guests = ["clippy", "-p", "leader-election", "-p", "distributed-caller", "--lib"];
+        cargo(&[&guests[..], &["--target", build::TARGET, "--", "-D", "warnings"]].concat(), &[])
     })?;
     step("cargo doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings".as_ref())]))?;
     // Last, so that cargo's own summary ends the output.
@@ -45,6 +46,52 @@ pub fn run(args: &[String]) -> Result<()> {
         ];
         cargo(&command, &environment)
     })
+}
+
+/// Runs the test of the plugin over NATS, which is not among the others because its tool takes so long to compile.
+pub fn distributed() -> Result<()> {
+    let plugin = step("the component", build::run)?;
+    let caller = step("its caller", || {
+        let caller = root().join("dist").join("distributed-caller.wasm");
+        build::write(&caller, &build::component("distributed-caller", "")?)?;
+        Ok(caller)
+    })?;
+    let consul = step("a real Consul agent", consul)?;
+    let wrpc = step("wRPC", wrpc)?;
+    let nats = step("a NATS server", nats)?;
+    let environment = [
+        ("CALLER", caller.as_path()),
+        ("CONSUL_BIN", &consul),
+        ("CONSUL_SESSION_PLUGIN", &plugin),
+        ("NATS_BIN", &nats),
+        ("WRPC_BIN", &wrpc),
+    ];
+    step("cargo test", || cargo(&["test", "-p", "consul-session-tests", "--test", "distributed"], &environment))
+}
+
+/// wRPC's tool: `WRPC_BIN`, or built from its source. 0.17.0, since 0.18.0 has no NATS any more.
+fn wrpc() -> Result<PathBuf> {
+    if let Some(path) = given("WRPC_BIN")? {
+        return Ok(path);
+    }
+    let folder = root().join("target").join("tools").join("wrpc-0.17.0");
+    // Cargo itself sees whether it is installed already.
+    let install = ["install", "wrpc@0.17.0", "--locked", "--bin", "wrpc-wasmtime", "--no-default-features"];
+    let features = ["--features", "bin-wasmtime,nats", "--root"];
+    run_command(Command::new("cargo").args(install).args(features).arg(&folder))?;
+    Ok(folder.join("bin").join("wrpc-wasmtime"))
+}
+
+/// A NATS server: `NATS_BIN`, or built from its Go module.
+fn nats() -> Result<PathBuf> {
+    if let Some(path) = given("NATS_BIN")? {
+        return Ok(path);
+    }
+    let folder = root().join("target").join("tools").join("nats");
+    let mut go = Command::new("go");
+    go.args(["install", "github.com/nats-io/nats-server/v2@v2.15.2"]).env("GOBIN", &folder).env("CGO_ENABLED", "0");
+    run_command(&mut go).context("the NATS server cannot be built: install Go 1.24 or newer, or set NATS_BIN")?;
+    Ok(folder.join("nats-server"))
 }
 
 /// Runs one step, saying what it is and how long it took.
