@@ -1,6 +1,6 @@
 //! The transport: the only file that touches `wasi:http`.
 //!
-//! Its rules, each paid for by somebody (sources in the README of `host-example`):
+//! Its rules, each paid for by somebody:
 //!
 //! 1. `Content-Length` always, 0 too. Without it hosts send chunks, and Consul answers 200 to a chunked create and ignores it.
 //! 2. `handle` before the body is written, which else has nowhere to go; the stream is dropped before `finish`; empty bodies

@@ -15,6 +15,8 @@ async function version(name) {
 
 const print = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 try {
+  // The page counts as loaded before a module has run that itself waits, as the plugin's does for its compilation.
+  await page.waitForFunction(() => window.answer);
   print({ runtime: "jco (Chromium)", version: `jco ${await version("jco")}, preview2-shim ${await version("preview2-shim")}` });
   for await (const line of createInterface({ input: process.stdin })) {
     print(await page.evaluate((options) => window.answer(options), JSON.parse(line)));
