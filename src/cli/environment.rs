@@ -1,5 +1,5 @@
-//! `CONSUL_HTTP_ADDR`, `CONSUL_HTTP_TOKEN` and `CONSUL_HTTP_SSL`, as Consul's own tools read them. An option that was typed
-//! counts for more, each by itself.
+//! `CONSUL_HTTP_ADDR`, `CONSUL_HTTP_TOKEN`, `CONSUL_HTTP_SSL` and `CONSUL_HTTP_SSL_VERIFY`, as Consul's own tools read them. An
+//! option that was typed counts for more, each by itself.
 
 use super::Invocation;
 use crate::error::Error;
@@ -7,32 +7,39 @@ use crate::error::Error;
 pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
     // Consul's tools take an empty variable for none.
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
+    let mut set = |name, value: &str| {
+        if invocation.option(name).is_none() {
+            invocation.set_default(name, value);
+            invocation.from_environment.push(name);
+        }
+    };
     let mut scheme = None;
     if let Some(address) = variable("CONSUL_HTTP_ADDR") {
         let (given, host, port) = split(&address)?;
         scheme = given;
         // Go's default ports: Consul's tools do not put 8500 behind a bare host.
         let default_port = if scheme == Some("https") { "443" } else { "80" };
-        invocation.set_default("host", host);
-        invocation.set_default("port", port.unwrap_or(default_port));
+        set("host", host);
+        set("port", port.unwrap_or(default_port));
     }
-    if let Some(text) = variable("CONSUL_HTTP_SSL") {
-        match text.as_str() {
-            "1" | "t" | "T" | "TRUE" | "true" | "True" => scheme = Some("https"),
-            "0" | "f" | "F" | "FALSE" | "false" | "False" => {}
-            _ => {
-                return Err(Error::invalid(
-                    "CONSUL_HTTP_SSL",
-                    format!("the environment's CONSUL_HTTP_SSL is `{text}`; accepted: true, false, 1, 0"),
-                ));
-            }
-        }
+    // As Go reads booleans.
+    let boolean = |name: &str| match variable(name).as_deref() {
+        None => Ok(None),
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(Some(true)),
+        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(Some(false)),
+        Some(text) => Err(Error::invalid(name, format!("the environment's {name} is `{text}`; accepted: true, false, 1, 0"))),
+    };
+    if boolean("CONSUL_HTTP_SSL")? == Some(true) {
+        scheme = Some("https");
+    }
+    if boolean("CONSUL_HTTP_SSL_VERIFY")? == Some(false) {
+        set("validate_certs", "false");
     }
     if let Some(scheme) = scheme {
-        invocation.set_default("scheme", scheme);
+        set("scheme", scheme);
     }
     if let Some(token) = variable("CONSUL_HTTP_TOKEN") {
-        invocation.set_default("token", token);
+        set("token", &token);
     }
     Ok(())
 }
@@ -50,7 +57,7 @@ fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Er
     let (scheme, rest) = match address.split_once("://") {
         Some(("http", rest)) => (Some("http"), rest),
         Some(("https", rest)) => (Some("https"), rest),
-        Some(("unix", _)) => return Err(refused("Unix sockets are not supported")),
+        Some(("unix", _)) => return Err(refused("Unix sockets are not supported here")),
         Some((scheme, _)) => return Err(refused(&format!("the scheme {scheme} is not known"))),
         None => (None, address),
     };
@@ -75,16 +82,13 @@ fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Action, Format};
     use crate::json::Json;
 
     #[track_caller]
     fn with(typed: &[(&'static str, &str)], variables: &[(&str, &str)]) -> Result<String, Error> {
         let mut invocation = Invocation {
-            action: Action::Apply,
-            format: Format::Table,
-            flags: Vec::new(),
             options: typed.iter().map(|(name, value)| (*name, Json::Text((*value).to_owned().into()))).collect(),
+            ..Invocation::default()
         };
         let variable =
             |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned());
@@ -115,6 +119,7 @@ mod tests {
             ("CONSUL_HTTP_ADDR", ":8500", "no host"),
             ("CONSUL_HTTP_ADDR", "http://user:secret@x", "user"),
             ("CONSUL_HTTP_SSL", "maybe", "maybe"),
+            ("CONSUL_HTTP_SSL_VERIFY", "no", "`no`; accepted: true"),
         ] {
             let error = with(&[], &[(name, value)]).unwrap_err();
             assert!(error.message.contains(part) && error.message.contains(name), "{error}");
@@ -131,5 +136,12 @@ mod tests {
             r#"{"host":"b","scheme":"http","token":"u","port":"1"}"#
         );
         assert_eq!(with(&[], &[("CONSUL_HTTP_ADDR", ""), ("CONSUL_HTTP_SSL", "0")]).unwrap(), "{}");
+        let verify = |value| with(&[("host", "b")], &[("CONSUL_HTTP_SSL_VERIFY", value)]).unwrap();
+        assert_eq!(verify("false"), r#"{"host":"b","validate_certs":"false"}"#);
+        assert_eq!(verify("1"), r#"{"host":"b"}"#);
+        let mut invocation = Invocation::default();
+        invocation.set_default("host", "b");
+        read(&mut invocation, &|name| (name == "CONSUL_HTTP_ADDR").then(|| "http://a:1".into())).unwrap();
+        assert_eq!(invocation.from_environment, ["port", "scheme"]);
     }
 }

@@ -1,6 +1,6 @@
 //! The help, made from the table of options.
 
-use super::{Action, Output, Program};
+use super::{Action, Command, Output, Program};
 use crate::options::{Info, Kind, TABLE};
 use comfy_table::{ContentArrangement, Table, presets};
 
@@ -12,6 +12,10 @@ pub fn about(program: &Program, action: &Action) -> Output {
     let stdout = match action {
         Action::Version => format!("{} {}\n", program.name, env!("CARGO_PKG_VERSION")),
         Action::Help(Some(info)) => one(info),
+        Action::HelpOf(name) => match program.commands.iter().find(|command| command.name == *name) {
+            Some(command) => of(program, command),
+            None => help(program),
+        },
         _ => help(program),
     };
     Output { stdout, stderr: String::new(), success: true }
@@ -34,23 +38,27 @@ fn help(program: &Program) -> String {
         "Makes, finds, reads and destroys Consul sessions, with the options of Ansible's\nconsul_session.\n\n\
          Usage: {name} {flags}[--format table|json]\n       [OPTION=VALUE | --OPTION VALUE]... [-]\n       {name} help OPTION\n"
     );
-    for (command, _) in program.commands {
-        text += &format!("       {name} {flags}{command}\n");
+    for command in program.commands {
+        text += &format!("       {}\n", usage(program, command));
+    }
+    if !program.commands.is_empty() {
+        text += &format!("       {name} help COMMAND\n");
     }
     text += "\nOptions:\n";
     text += &two_columns(TABLE.iter().map(|info| (info.name.to_owned(), described(info))));
     text += "\nFlags:\n";
     let flags = program.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
+    let settings = program.settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), (*help).to_owned()));
     let common = [
         ("--format table|json", "How the answer is printed; an error in JSON goes to standard output too. Default: table"),
         ("-", "One JSON object of options on standard input; what is typed counts for more"),
         ("-h, --help", "This help"),
         ("-V, --version", "The version"),
     ];
-    text += &two_columns(flags.chain(common.map(|(flag, help)| (flag.to_owned(), help.to_owned()))));
+    text += &two_columns(flags.chain(settings).chain(common.map(|(flag, help)| (flag.to_owned(), help.to_owned()))));
     if !program.commands.is_empty() {
         text += "\nCommands:\n";
-        text += &two_columns(program.commands.iter().map(|(command, help)| ((*command).to_owned(), (*help).to_owned())));
+        text += &two_columns(program.commands.iter().map(|command| (command.name.to_owned(), command.help.to_owned())));
     }
     text += "\nEnvironment, for what is not typed:\n";
     text += &two_columns(
@@ -58,15 +66,37 @@ fn help(program: &Program) -> String {
             ("CONSUL_HTTP_ADDR", "host and port, perhaps scheme: https://consul.example:8501"),
             ("CONSUL_HTTP_TOKEN", "token; safer than the option, which other users see in the list of processes"),
             ("CONSUL_HTTP_SSL", "true for scheme https"),
+            ("CONSUL_HTTP_SSL_VERIFY", "false for validate_certs=false"),
         ]
-        .map(|(variable, help)| (variable.to_owned(), help.to_owned()))
-        .into_iter(),
+        .iter()
+        .chain(program.environment)
+        .map(|(variable, help)| ((*variable).to_owned(), (*help).to_owned())),
     );
     text += &format!(
         "\nExamples:\n  {name} name=session1 delay=20s\n  {name} state=info id=adf4238a-882b-9ddc-4a9d-5b6758e4159e\n  \
          {name} state=absent name=session1 --dry-run\n\nExit status: 0 if it was done, 1 if not.\n"
     );
     text
+}
+
+/// How a command is typed.
+fn usage(program: &Program, command: &Command) -> String {
+    let mut words = vec![program.name, command.name];
+    words.extend(command.words);
+    words.push("[OPTION=VALUE]...");
+    if let Some(rest) = command.rest {
+        words.extend(["--", rest]);
+    }
+    words.join(" ")
+}
+
+/// The help of one command.
+fn of(program: &Program, command: &Command) -> String {
+    let help = two_columns([(command.name.to_owned(), command.help.to_owned())].into_iter());
+    let flags = command.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
+    let settings = command.settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), (*help).to_owned()));
+    format!("Usage: {}\n\n{help}{}\n", usage(program, command), two_columns(flags.chain(settings)))
+        + &format!("Options and the other flags: {} help\n", program.name)
 }
 
 /// The table of options as Markdown, for the README.
@@ -112,14 +142,20 @@ mod tests {
 
     #[test]
     fn the_help_names_every_option_and_fits() {
-        let help = help(&Program { name: "program", flags: &[("dev", "own agent")], commands: &[("demo", "shows it")] });
+        let help = help(&Program {
+            name: "program",
+            flags: &[("dev", "own agent")],
+            settings: &[("allow", "RULE", "where it may connect")],
+            environment: &[("OWN", "read by the program")],
+            commands: &[Command { name: "demo", help: "shows it", words: &[], rest: None, flags: &[], settings: &[] }],
+        });
         for info in TABLE {
             assert!(help.contains(&format!("\n  {} ", info.name)), "{} is not in\n{help}", info.name);
         }
         for line in help.lines() {
             assert!(line.chars().count() <= WIDTH.into(), "{line}");
         }
-        assert!(help.contains("program [--dev] demo"));
+        assert!(help.contains("program demo [OPTION=VALUE]...") && help.contains("--allow RULE") && help.contains("OWN"));
         assert_eq!(
             one(crate::options::info("on_mismatch").unwrap()),
             "on_mismatch\n  what it is for  What to do with a session that differs from the options:\n                  fail, or create a new one and destroy it\n  accepted        fail, replace\n  default         fail\n  in WIT          on-mismatch\n"

@@ -104,7 +104,7 @@ fn rows(sessions: &[Session]) -> String {
 }
 
 /// A text that somebody else chose, without what would move the cursor or recolour the terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

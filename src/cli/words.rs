@@ -1,6 +1,6 @@
 //! Words to an [`Invocation`].
 
-use super::{Action, Format, Invocation, Program, environment};
+use super::{Action, Command, Format, Invocation, Program, environment};
 use crate::error::Error;
 use crate::json::Json;
 use crate::options::{self, Kind, Options, nearest};
@@ -31,20 +31,32 @@ fn read(
     environment: &dyn Fn(&str) -> Option<String>,
     input: &mut dyn FnMut() -> Result<String, Error>,
 ) -> Result<Invocation, Error> {
-    let mut invocation = Invocation { action: Action::Apply, format: Format::Table, flags: Vec::new(), options: Vec::new() };
+    let mut invocation = Invocation::default();
+    let mut command: Option<&'static Command> = None;
     let mut from_input = false;
+    let mut help = false;
+    let (words, rest) = match words.iter().position(|word| word == "--") {
+        Some(at) => (words.get(..at).unwrap_or_default().to_vec(), Some(words.get(at + 1..).unwrap_or_default().to_vec())),
+        None => (words, None),
+    };
     let mut parser = Parser::from_args(words);
     while let Some(word) = parser.next().map_err(refused)? {
         match word {
-            Arg::Short('h') | Arg::Long("help") => invocation.action = Action::Help(None),
+            Arg::Short('h') | Arg::Long("help") => help = true,
             Arg::Short('V') | Arg::Long("version") => invocation.action = Action::Version,
             Arg::Long("format") => invocation.format = format(&text(parser.value().map_err(refused)?)?)?,
             Arg::Long(name) => {
-                if let Some((flag, _)) = program.flags.iter().find(|(flag, _)| *flag == name) {
+                let own = |command: &Command| (command.flags, command.settings);
+                let (flags, settings) = command.map(own).unwrap_or_default();
+                if let Some((flag, _)) = program.flags.iter().chain(flags).find(|(flag, _)| *flag == name) {
                     invocation.flags.push(flag);
                     continue;
                 }
-                let info = known(program, name)?;
+                if let Some((setting, ..)) = program.settings.iter().chain(settings).find(|(setting, ..)| *setting == name) {
+                    invocation.settings.push((setting, text(parser.value().map_err(refused)?)?));
+                    continue;
+                }
+                let info = known(program, command, name)?;
                 let value = match (info.kind, parser.optional_value()) {
                     (_, Some(value)) => text(value)?,
                     (Kind::Boolean, None) => boolean(&mut parser)?,
@@ -54,16 +66,18 @@ fn read(
             }
             Arg::Value(word) => {
                 let word = text(word)?;
+                if command.is_some_and(|command| invocation.words.len() < command.words.len()) {
+                    invocation.words.push(word);
+                    continue;
+                }
                 match word.split_once('=') {
                     None if word == "-" => from_input = true,
-                    None if word == "help" => invocation.action = Action::Help(None),
-                    None if invocation.action == Action::Help(None) => {
-                        invocation.action = Action::Help(Some(known(program, &word)?));
-                    }
-                    Some((name, value)) => add(&mut invocation, known(program, name)?, value.to_owned())?,
-                    None => match program.commands.iter().find(|(command, _)| *command == word) {
-                        Some((command, _)) => invocation.action = Action::Command(command),
-                        None => return Err(stray(program, &word)),
+                    None if word == "help" => help = true,
+                    Some((name, value)) => add(&mut invocation, known(program, command, name)?, value.to_owned())?,
+                    None => match program.commands.iter().find(|command| command.name == word) {
+                        Some(named) if command.is_none() => command = Some(named),
+                        _ if help => invocation.action = Action::Help(Some(known(program, command, &word)?)),
+                        _ => return Err(stray(program, &word)),
                     },
                 }
             }
@@ -72,13 +86,44 @@ fn read(
             }
         }
     }
+    match (command, &invocation.action) {
+        (_, Action::Help(_) | Action::Version) => return Ok(invocation),
+        (command, _) if help => {
+            invocation.action = command.map_or(Action::Help(None), |command| Action::HelpOf(command.name));
+            return Ok(invocation);
+        }
+        (Some(command), _) => {
+            invocation.action = Action::Command(command.name);
+            complete(command, &invocation.words, rest.as_deref())?;
+        }
+        (None, _) if rest.is_some() => {
+            return Err(Error::invalid("arguments", "nothing is to stand behind `--`: options are written name=value"));
+        }
+        (None, _) => {}
+    }
+    invocation.rest = rest.unwrap_or_default();
     if from_input {
         add_input(&mut invocation, &input()?)?;
     }
-    if !matches!(invocation.action, Action::Help(_) | Action::Version) && !invocation.flags.contains(&Program::OWN_AGENT) {
+    if !invocation.flags.contains(&Program::OWN_AGENT) {
         environment::read(&mut invocation, environment)?;
     }
     Ok(invocation)
+}
+
+/// Whether a command has the words that it needs.
+fn complete(command: &Command, words: &[String], rest: Option<&[String]>) -> Result<(), Error> {
+    let name = command.name;
+    if let Some(missing) = command.words.get(words.len()) {
+        return Err(Error::invalid("arguments", format!("`{name}` needs {missing} behind it; see `help {name}`")));
+    }
+    match (command.rest, rest) {
+        (Some(what), None | Some([])) => {
+            Err(Error::invalid("arguments", format!("`{name}` needs `-- {what}` at the end; see `help {name}`")))
+        }
+        (None, Some(_)) => Err(Error::invalid("arguments", format!("`{name}` takes nothing behind `--`"))),
+        _ => Ok(()),
+    }
 }
 
 /// What stands behind a boolean option without `=`: the next word if it is a boolean, else nothing, which means yes.
@@ -96,14 +141,23 @@ fn boolean(parser: &mut Parser) -> Result<String, Error> {
 
 /// Adds the options of a JSON object that were not typed.
 fn add_input(invocation: &mut Invocation, text: &str) -> Result<(), Error> {
-    // The core's own reading says what is wrong with it.
-    Options::from_json(text)?;
-    if let Ok(Json::Object(fields)) = Json::parse(text.as_bytes()) {
+    let json = Json::parse(text.as_bytes());
+    // The core's own reading says what is wrong with it. A Unix socket is no host to it, but may be one to the program.
+    let socket = |name: &str, value: &Json| name == "host" && value.text().starts_with(Program::UNIX);
+    match &json {
+        Ok(Json::Object(fields)) if fields.iter().any(|(name, value)| socket(name, value)) => {
+            let others = fields.iter().filter(|(name, value)| !socket(name, value)).cloned();
+            Options::from_json(&Json::Object(others.collect()).to_string())?
+        }
+        _ => Options::from_json(text)?,
+    };
+    if let Ok(Json::Object(fields)) = json {
         for (name, value) in fields {
             if let Some(info) = options::info(&name)
                 && invocation.option(info.name).is_none()
             {
                 invocation.options.push((info.name, value.into_owned()));
+                invocation.from_input.push(info.name);
             }
         }
     }
@@ -123,13 +177,16 @@ fn add(invocation: &mut Invocation, info: &'static options::Info, value: String)
 }
 
 /// The option of this name. A flag of the program counts as near too.
-fn known(program: &Program, name: &str) -> Result<&'static options::Info, Error> {
+fn known(program: &Program, command: Option<&Command>, name: &str) -> Result<&'static options::Info, Error> {
     let option = name.replace('-', "_");
     if let Some(info) = options::info(&option) {
         return Ok(info);
     }
     let error = options::unknown(&option);
-    let flags = program.flags.iter().map(|(flag, _)| *flag).chain(["format", "help", "version"]);
+    let (own_flags, own_settings) = command.map(|command| (command.flags, command.settings)).unwrap_or_default();
+    let settings = program.settings.iter().chain(own_settings).map(|(setting, ..)| *setting);
+    let flags = program.flags.iter().chain(own_flags).map(|(flag, _)| *flag);
+    let flags = flags.chain(settings).chain(["format", "help", "version"]);
     match nearest(&option, options::TABLE.iter().map(|info| info.name)) {
         Some(_) => Err(error),
         None => match nearest(&option, flags) {
@@ -142,7 +199,7 @@ fn known(program: &Program, name: &str) -> Result<&'static options::Info, Error>
 /// A word that is neither. It may be the value of an option that was written with a space, so that it is not shown where it could
 /// be a token.
 fn stray(program: &Program, word: &str) -> Error {
-    let commands = program.commands.iter().map(|(command, _)| *command);
+    let commands = program.commands.iter().map(|command| command.name);
     let option = word.replace('-', "_");
     let hint = if options::info(&option).is_some() {
         format!("`{word}` is an option and needs a value: {word}=VALUE")
@@ -175,7 +232,23 @@ fn refused(error: lexopt::Error) -> Error {
 mod tests {
     use super::*;
 
-    const PROGRAM: Program = Program { name: "program", flags: &[("dev", "own agent")], commands: &[("demo", "shows it")] };
+    const PROGRAM: Program = Program {
+        name: "program",
+        flags: &[("dev", "own agent")],
+        settings: &[("allow", "RULE", "where it may connect")],
+        environment: &[],
+        commands: &[
+            Command { name: "demo", help: "shows it", words: &[], rest: None, flags: &[], settings: &[] },
+            Command {
+                name: "lock",
+                help: "runs it",
+                words: &["KEY"],
+                rest: Some("COMMAND..."),
+                flags: &[("once", "not twice")],
+                settings: &[("child-exit", "CODE", "what to answer")],
+            },
+        ],
+    };
 
     #[track_caller]
     fn typed(words: &[&str]) -> Result<Invocation, (Format, Error)> {
@@ -218,14 +291,46 @@ mod tests {
         assert_eq!(typed(&["help"]).unwrap().action, Action::Help(None));
         assert_eq!(typed(&["help", "on-mismatch"]).unwrap().action, Action::Help(options::info("on_mismatch")));
         assert_eq!(typed(&["-V"]).unwrap().action, Action::Version);
+        for words in [&["help", "demo"][..], &["demo", "--help"], &["demo", "help"]] {
+            assert_eq!(typed(words).unwrap().action, Action::HelpOf("demo"), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn commands_have_words_and_flags_of_their_own() {
+        let lock = typed(&["lock", "a=b/c", "ttl=15s", "--once", "--child-exit=3", "--", "sh", "-c", "--dev", "--"]).unwrap();
+        assert_eq!((lock.action.clone(), lock.json()), (Action::Command("lock"), r#"{"ttl":"15s"}"#.into()));
+        assert_eq!((lock.words.as_slice(), lock.flags.as_slice()), (&["a=b/c".to_owned()][..], &["once"][..]));
+        assert_eq!(lock.rest, ["sh", "-c", "--dev", "--"]);
+        assert_eq!(lock.setting("child-exit").collect::<Vec<_>>(), ["3"]);
+    }
+
+    #[test]
+    fn settings_may_be_repeated() {
+        let given = typed(&["--allow", "a:1", "name=x", "--allow=b:2"]).unwrap();
+        assert_eq!(given.setting("allow").collect::<Vec<_>>(), ["a:1", "b:2"]);
+        assert_eq!(given.json(), r#"{"name":"x"}"#);
     }
 
     #[test]
     fn options_from_standard_input() {
+        assert_eq!(typed(&["delay=1", "-"]).unwrap().from_input, ["name", "checks"]);
         assert_eq!(typed(&["-"]).unwrap().json(), r#"{"name":"from input","delay":20,"checks":["a"]}"#);
         assert_eq!(typed(&["name=typed", "-"]).unwrap().json(), r#"{"name":"typed","delay":20,"checks":["a"]}"#);
-        for (input, option) in [("[]", "options"), ("{", "options"), (r#"{"nmae":"x"}"#, "nmae"), (r#"{"delay":61}"#, "delay")]
-        {
+        let socket = |input: &str| parse(&PROGRAM, vec!["-".into()], &|_| None, &mut || Ok(input.to_owned()));
+        let given = socket(r#"{"host":"unix:///run/consul.sock","name":"x"}"#).unwrap();
+        assert_eq!(
+            (given.option("host"), &given.from_input[..]),
+            (Some(&"unix:///run/consul.sock".into()), &["host", "name"][..])
+        );
+        for (input, option) in [
+            ("[]", "options"),
+            ("{", "options"),
+            (r#"{"nmae":"x"}"#, "nmae"),
+            (r#"{"delay":61}"#, "delay"),
+            (r#"{"host":"unix:///x","nmae":"x"}"#, "nmae"),
+            (r#"{"host":"http://x"}"#, "host"),
+        ] {
             let (_, error) = parse(&PROGRAM, vec!["-".into()], &|_| None, &mut || Ok(input.to_owned())).unwrap_err();
             assert_eq!(error.case, crate::error::Case::InvalidOption { option: option.into() }, "{input}");
         }
@@ -237,6 +342,8 @@ mod tests {
             (&["dealy=20s"][..], "dealy", "did you mean `delay`?"),
             (&["--tokn", "secret-secret"], "tokn", "did you mean `token`?"),
             (&["--fromat", "json"], "fromat", "did you mean `--format`?"),
+            (&["--alow", "a:1"], "alow", "did you mean `--allow`?"),
+            (&["--allow"], "arguments", "allow"),
             (&["frobnicate=1"], "frobnicate", "known are state, id, name"),
             (&["name=a", "name=b"], "name", "given twice"),
             (&["name"], "arguments", "name=VALUE"),
@@ -246,6 +353,13 @@ mod tests {
             (&["--name"], "arguments", "name"),
             (&["-x"], "arguments", "-x"),
             (&["help", "dealy"], "dealy", "did you mean `delay`?"),
+            (&["lock"], "arguments", "`lock` needs KEY"),
+            (&["lock", "k"], "arguments", "`lock` needs `-- COMMAND...`"),
+            (&["lock", "k", "--"], "arguments", "`lock` needs `-- COMMAND...`"),
+            (&["lock", "k", "--ocne", "--", "x"], "ocne", "did you mean `--once`?"),
+            (&["--once"], "once", "unknown option"),
+            (&["demo", "--", "x"], "arguments", "takes nothing behind `--`"),
+            (&["name=x", "--", "y"], "arguments", "behind `--`"),
             (&["--format", "yaml"], "format", "accepted: table, json"),
         ] {
             let (_, error) = typed(words).unwrap_err();

@@ -8,7 +8,7 @@ use crate::cli::{self, Action, Invocation, Output, Program};
 use crate::error::{Case, Error};
 use crate::options::Options;
 
-const PROGRAM: Program = Program { name: "consul-session", flags: &[], commands: &[] };
+const PROGRAM: Program = Program { name: "consul-session", flags: &[], settings: &[], environment: &[], commands: &[] };
 
 /// What is asked for in one read.
 const READ_SIZE: u64 = 64 * 1024;
@@ -39,7 +39,9 @@ fn run(invocation: &Invocation) -> Result<Output, Error> {
             Ok(cli::success(&outcome.to_json().to_string(), invocation))
         }
         // Its own commands: there are none.
-        Action::Command(_) | Action::Help(_) | Action::Version => Ok(cli::about(&PROGRAM, &invocation.action)),
+        Action::Command(_) | Action::Help(_) | Action::HelpOf(_) | Action::Version => {
+            Ok(cli::about(&PROGRAM, &invocation.action))
+        }
     }
 }
 
