@@ -2,17 +2,19 @@
 //! what the README says of both.
 
 use anyhow::{Context, Result, ensure};
+use consul_session_host::{Host, Limits};
 use consul_session_tests::consul::{Consul, Kind, NODE, ROOT_TOKEN};
-use consul_session_tests::plugin;
+use consul_session_tests::program::{self, Ran, input, run};
+use consul_session_tests::{plugin, tools};
 use libtest_mimic::{Arguments, Failed, Trial};
-use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use serde_json::json;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 type Test = fn() -> Result<()>;
 
 fn main() -> ExitCode {
-    let without_consul: [(&str, Test); 10] = [
+    let without_consul: [(&str, Test); 12] = [
         ("help lists every option and exits with 0", help),
         ("the version is the crate's", version),
         ("the demo runs the page's five examples", demo),
@@ -23,8 +25,10 @@ fn main() -> ExitCode {
         ("a component that is missing or broken is named", no_component),
         ("the README's table of options is the program's", readme_options),
         ("the README's table of errors has every case", readme_errors),
+        ("the README's table of limits is the host's", readme_limits),
+        ("the README's configuration file can be used", readme_config),
     ];
-    let with_consul: [(&str, Test); 10] = [
+    let with_consul: [(&str, Test); 9] = [
         ("the page's examples as typed", || page_examples(host)),
         ("the page's examples as typed, with the command component", || page_examples(component)),
         ("the command component answers, fails and exits as the program does", same_answers),
@@ -32,7 +36,6 @@ fn main() -> ExitCode {
         ("both spellings of an option", both_spellings),
         ("the environment is read as Consul's tools read it", environment),
         ("a token is never shown", token),
-        ("https with the CA in SSL_CERT_FILE", https),
         ("what a session is named cannot steer the terminal", odd_name),
         ("wasmtime run --invoke", invoke),
     ];
@@ -48,99 +51,47 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// What a run of the program printed.
-struct Ran {
-    stdout: String,
-    stderr: String,
-    status: i32,
-}
-
-impl Ran {
-    fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.stdout).with_context(|| format!("no JSON: {}{}", self.stdout, self.stderr))
-    }
-
-    /// Fails unless the program succeeded.
-    fn succeeded(self) -> Result<Ran> {
-        ensure!(self.status == 0 && self.stderr.is_empty(), "status {}: {}{}", self.status, self.stdout, self.stderr);
-        Ok(self)
-    }
-}
-
 /// One of the two programs that take the same words.
 type Program = fn(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran>;
 
-fn program(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
-    host(words, environment)
-}
-
-/// `wasmtime run` on the command component.
-fn component(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
-    let mut command = Command::new(wasmtime()?);
-    command.args(["run", "-S", "http"]);
-    for (name, value) in environment {
-        command.arg("--env").arg(format!("{name}={value}"));
-    }
-    run(command.arg(plugin()?.with_file_name("consul-session.wasm")).args(words))
-}
-
-fn wasmtime() -> Result<PathBuf> {
-    std::env::var_os("WASMTIME_BIN").map(PathBuf::from).context("WASMTIME_BIN names no wasmtime: run `cargo xtask test`")
+/// `consul-session-host`.
+fn host(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
+    run(&mut program::host(env!("CARGO_BIN_EXE_consul-session-host"), words, environment)?)
 }
 
 /// `consul-session-host`, at whose standard input a text is read.
 fn host_reading(words: &[&str], text: &str) -> Result<Ran> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("input");
-    std::fs::write(&file, text)?;
-    run(Command::new(env!("CARGO_BIN_EXE_consul-session-host"))
-        .args(words)
-        .env("CONSUL_SESSION_PLUGIN", plugin()?)
-        .stdin(std::fs::File::open(file)?))
+    run(program::host(env!("CARGO_BIN_EXE_consul-session-host"), words, &[])?.stdin(input(text)?))
 }
 
-/// `consul-session-host`.
-fn host(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_consul-session-host"));
-    command.args(words).env("CONSUL_SESSION_PLUGIN", plugin()?);
-    for variable in ["CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN", "CONSUL_HTTP_SSL", "SSL_CERT_FILE"] {
-        command.env_remove(variable);
-    }
-    run(command.envs(environment.iter().copied()))
-}
-
-fn run(command: &mut Command) -> Result<Ran> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    Ok(Ran {
-        stdout: String::from_utf8(output.stdout)?,
-        stderr: String::from_utf8(output.stderr)?,
-        status: output.status.code().context("ended by a signal")?,
-    })
+/// `wasmtime run` on the command component.
+fn component(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
+    run(&mut program::component(words, environment)?)
 }
 
 /// The program, with a plain agent's address in its environment.
 fn at(agent: &Consul, words: &[&str]) -> Result<Ran> {
-    program(words, &[("CONSUL_HTTP_ADDR", &agent.http().to_string())])
+    host(words, &[("CONSUL_HTTP_ADDR", &agent.http().to_string())])
 }
 
 fn help() -> Result<()> {
-    let help = program(&["--help"], &[])?.succeeded()?.stdout;
+    let help = host(&["--help"], &[])?.succeeded()?.stdout;
     for info in consul_session::options::TABLE {
         ensure!(help.contains(&format!("\n  {} ", info.name)), "{} is missing: {help}", info.name);
     }
-    ensure!(help == program(&["-h"], &[])?.succeeded()?.stdout);
+    ensure!(help == host(&["-h"], &[])?.succeeded()?.stdout);
     Ok(())
 }
 
 fn version() -> Result<()> {
-    let version = program(&["--version"], &[])?.succeeded()?.stdout;
+    let version = host(&["--version"], &[])?.succeeded()?.stdout;
     ensure!(version == concat!("consul-session-host ", env!("CARGO_PKG_VERSION"), "\n"), "{version}");
     Ok(())
 }
 
 fn demo() -> Result<()> {
     // An agent in the environment is not touched: there is none.
-    let shown = program(&["--dev", "demo"], &[("CONSUL_HTTP_ADDR", "127.0.0.1:1")])?.succeeded()?.stdout;
+    let shown = host(&["--dev", "demo"], &[("CONSUL_HTTP_ADDR", "127.0.0.1:1")])?.succeeded()?.stdout;
     for part in [
         "$ consul-session-host name=session1\nchanged: created a session\n",
         "$ consul-session-host name=session_with_check checks=existing_check_name\nchanged: created a session\n",
@@ -155,7 +106,7 @@ fn demo() -> Result<()> {
 }
 
 fn slip() -> Result<()> {
-    let ran = program(&["--dev", "dealy=20s"], &[])?;
+    let ran = host(&["--dev", "dealy=20s"], &[])?;
     let expected = "error (invalid-option): unknown option `dealy`: did you mean `delay`?\n";
     ensure!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()) == (1, "", expected), "{}", ran.stderr);
     Ok(())
@@ -163,7 +114,7 @@ fn slip() -> Result<()> {
 
 fn json_error() -> Result<()> {
     for words in [&["--format", "json", "--dev", "delay=61"][..], &["--dev", "delay=61", "--format=json"]] {
-        let ran = program(words, &[])?;
+        let ran = host(words, &[])?;
         let error = ran.json()?;
         ensure!(ran.status == 1 && ran.stderr.is_empty());
         ensure!(error["changed"] == false && error["failed"] == true && error["error"] == "invalid-option", "{error}");
@@ -195,17 +146,17 @@ fn from_input() -> Result<()> {
 }
 
 fn dev_needs() -> Result<()> {
-    let ran = program(&["demo"], &[])?;
+    let ran = host(&["demo"], &[])?;
     ensure!(ran.status == 1 && ran.stderr.contains("needs --dev"), "{}", ran.stderr);
-    let ran = program(&["--dev", "host=localhost"], &[])?;
+    let ran = host(&["--dev", "host=localhost"], &[])?;
     ensure!(ran.status == 1 && ran.stderr.contains("`host` cannot stand beside --dev"), "{}", ran.stderr);
     Ok(())
 }
 
 fn no_component() -> Result<()> {
-    for (path, part) in [("/nonexistent.wasm", "/nonexistent.wasm"), (file!(), "cannot be loaded")] {
+    for (path, part) in [("/nonexistent.wasm", "/nonexistent.wasm"), (file!(), "cannot load the plugin")] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent")?.join(path);
-        let ran = program(&["--dev"], &[("CONSUL_SESSION_PLUGIN", path.to_str().context("no UTF-8")?)])?;
+        let ran = host(&["--dev"], &[("CONSUL_SESSION_PLUGIN", path.to_str().context("no UTF-8")?)])?;
         ensure!(ran.status == 1 && ran.stderr.contains(part) && ran.stdout.is_empty(), "{}", ran.stderr);
     }
     Ok(())
@@ -221,6 +172,31 @@ fn readme_options() -> Result<()> {
     let (table, _) = rest.split_once("<!-- /options -->").context("no end")?;
     let expected = consul_session::cli::options_markdown();
     ensure!(table == expected, "put this between the two comments of the README:\n{expected}");
+    Ok(())
+}
+
+fn readme_limits() -> Result<()> {
+    let readme = readme()?;
+    let (_, rest) = readme.split_once("host-example/src/limits.rs, checked by tests/cli.rs -->\n").context("no beginning")?;
+    let (table, _) = rest.split_once("<!-- /limits -->").context("no end")?;
+    let mut expected = "| limit | default | on what |\n|---|---|---|\n".to_owned();
+    for (name, default, help) in Limits::table() {
+        expected += &format!("| `{name}` | {default} | {help} |\n");
+    }
+    ensure!(table == expected, "put this between the two comments of the README:\n{expected}");
+    Ok(())
+}
+
+fn readme_config() -> Result<()> {
+    let readme = readme()?;
+    let (_, rest) = readme.split_once("```toml\n").context("no beginning")?;
+    let (text, _) = rest.split_once("```").context("no end")?;
+    let folder = tempfile::tempdir()?;
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret\n")?;
+    let file = folder.path().join("host.toml");
+    std::fs::write(&file, text.replace("/run/secrets/consul-token", &token.display().to_string()))?;
+    let _ = Host::builder().config_file(&file)?;
     Ok(())
 }
 
@@ -328,17 +304,17 @@ fn environment() -> Result<()> {
     let agent = Consul::start(Kind::Acl)?;
     let address = format!("http://{}/", agent.http());
     let port = agent.http().port().to_string();
-    let with = |words: &[&str], token: &str| program(words, &[("CONSUL_HTTP_ADDR", &address), ("CONSUL_HTTP_TOKEN", token)]);
+    let with = |words: &[&str], token: &str| host(words, &[("CONSUL_HTTP_ADDR", &address), ("CONSUL_HTTP_TOKEN", token)]);
     with(&["name=s"], ROOT_TOKEN)?.succeeded()?;
     let denied = with(&["name=s"], "")?;
     ensure!(denied.status == 1 && denied.stderr.starts_with("error (access-denied)"), "{}", denied.stderr);
     // What is typed counts for more, each by itself.
-    let typed = program(
+    let typed = host(
         &["host=127.0.0.1", &format!("port={port}"), &format!("token={ROOT_TOKEN}"), "name=s"],
         &[("CONSUL_HTTP_ADDR", "127.0.0.9:1"), ("CONSUL_HTTP_TOKEN", "nonsense")],
     )?;
     ensure!(typed.succeeded()?.stdout.starts_with("unchanged"));
-    let tls = program(&["state=list"], &[("CONSUL_HTTP_ADDR", &agent.http().to_string()), ("CONSUL_HTTP_SSL", "true")])?;
+    let tls = host(&["state=list"], &[("CONSUL_HTTP_ADDR", &agent.http().to_string()), ("CONSUL_HTTP_SSL", "true")])?;
     ensure!(tls.stderr.starts_with("error (tls)"), "{}", tls.stderr);
     Ok(())
 }
@@ -359,7 +335,7 @@ fn token() -> Result<()> {
         &[&port, &format!("token={SECRET} x"), "name=s"],
     ] {
         for format in ["table", "json"] {
-            let ran = program(&[words, &["--format", format]].concat(), &[])?;
+            let ran = host(&[words, &["--format", format]].concat(), &[])?;
             ensure!(
                 ran.status == 1 && !ran.stdout.contains(SECRET) && !ran.stderr.contains(SECRET),
                 "{words:?}: {}{}",
@@ -368,21 +344,6 @@ fn token() -> Result<()> {
             );
         }
     }
-    Ok(())
-}
-
-fn https() -> Result<()> {
-    let agent = Consul::start(Kind::Tls)?;
-    let folder = tempfile::tempdir()?;
-    let ca = folder.path().join("ca.pem");
-    std::fs::write(&ca, agent.ca().context("no CA")?)?;
-    let address = format!("https://localhost:{}", agent.https().context("no https")?.port());
-    let trusting = [("CONSUL_HTTP_ADDR", address.as_str()), ("SSL_CERT_FILE", ca.to_str().context("no UTF-8")?)];
-    program(&["name=s"], &trusting)?.succeeded()?;
-    let refused = program(&["name=s"], &trusting[..1])?;
-    ensure!(refused.status == 1 && refused.stderr.starts_with("error (tls)"), "{}", refused.stderr);
-    let unverified = program(&["name=s", "validate_certs=no"], &trusting[..1])?;
-    ensure!(unverified.stderr.starts_with("error (unsupported)"), "{}", unverified.stderr);
     Ok(())
 }
 
@@ -397,7 +358,7 @@ fn odd_name() -> Result<()> {
 fn invoke() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let port = agent.http().port();
-    let wasmtime = wasmtime()?;
+    let wasmtime = tools::wasmtime()?;
     let invoke = |call: String| {
         let ran = run(Command::new(&wasmtime).args(["run", "-S", "http", "--invoke", &call]).arg(plugin()?))?;
         ran.succeeded().map(|ran| ran.stdout)

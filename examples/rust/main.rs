@@ -1,18 +1,16 @@
 //! Makes sure that there is a session, and says which.
 
-use consul_session_host::{Host, Options, error_case, error_message};
+use consul_session_host::{Host, Options};
 
 #[tokio::main]
-async fn main() -> wasmtime::Result<()> {
-    let host = Host::new("dist/consul-session-plugin.wasm".as_ref())?;
-    let port = std::env::args().nth(1).map_or(8500, |port| port.parse().expect("a port"));
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let port = std::env::args().nth(1).map_or(Ok(8500), |port| port.parse())?;
+    let host = Host::builder().allow(format!("localhost:{port}").parse()?).build("dist/consul-session-plugin.wasm")?;
     let options = Options { name: Some("session1".into()), delay: Some(20.0), port: Some(port), ..Options::default() };
-    match host.apply(&options).await? {
-        Ok(outcome) => {
-            println!("{} {}", outcome.session_id.unwrap_or_default(), if outcome.changed { "changed" } else { "unchanged" })
-        }
+    match host.apply(&options).await {
+        Ok(done) => println!("{} {}", done.session_id.unwrap_or_default(), if done.changed { "changed" } else { "unchanged" }),
         Err(error) => {
-            eprintln!("{}: {}", error_case(&error), error_message(&error));
+            eprintln!("{error}");
             std::process::exit(1);
         }
     }

@@ -18,12 +18,12 @@ mod generated {
     });
 }
 
-pub use generated::PluginPre;
 pub use generated::exports::consul_session::plugin::desired_state::{Diff, OnMismatch, Options, Outcome, State};
 pub use generated::exports::consul_session::plugin::sessions::{
-    Behavior, Connection, Consistency, CreateOptions, Difference, Error, InvalidOption, Listing, Lookup, Mismatch,
-    NodeRequired, Query, Refusal, Scheme, ServiceCheck, Session,
+    Behavior, Connection, Consistency, CreateOptions, Error, Listing, Lookup, Query, Scheme, ServiceCheck, Session,
 };
+use generated::exports::consul_session::plugin::sessions::{InvalidOption, Refusal};
+pub use generated::{Plugin, PluginPre};
 
 /// Implements `Default` for records whose fields are all optional: everything left out.
 macro_rules! default_all_none {
@@ -46,7 +46,50 @@ default_all_none! {
     }
 }
 
-/// The same error as the core has it, which knows its case's name, its text and its JSON.
+/// The connection that options speak of.
+impl From<&consul_session::Options> for Connection {
+    fn from(options: &consul_session::Options) -> Connection {
+        Connection {
+            host: options.host.as_ref().map(|host| host.as_str().to_owned()),
+            port: options.port,
+            scheme: options.scheme.map(|scheme| match scheme {
+                consul_session::options::Scheme::Http => Scheme::Http,
+                consul_session::options::Scheme::Https => Scheme::Https,
+            }),
+            validate_certs: options.validate_certs,
+            token: options.token.as_ref().map(|token| token.secret().to_owned()),
+            datacenter: options.datacenter.clone(),
+            namespace: options.namespace.clone(),
+            partition: options.partition.clone(),
+            timeout: options.timeout.map(|nanoseconds| nanoseconds as f64 / 1e9),
+        }
+    }
+}
+
+/// The same session as the core has it, which knows its JSON.
+impl From<Session> for consul_session::Session {
+    fn from(session: Session) -> consul_session::Session {
+        let service_check =
+            |check: ServiceCheck| consul_session::session::ServiceCheck { id: check.id, namespace: check.namespace };
+        consul_session::Session {
+            id: session.id,
+            name: session.name,
+            node: session.node,
+            lock_delay: session.lock_delay,
+            behavior: session.behavior,
+            ttl: session.ttl,
+            node_checks: session.node_checks,
+            service_checks: session.service_checks.into_iter().map(service_check).collect(),
+            checks: session.checks,
+            namespace: session.namespace,
+            partition: session.partition,
+            create_index: session.create_index,
+            modify_index: session.modify_index,
+        }
+    }
+}
+
+/// The same error as the core has it, which is the one that callers get: it knows its case's name, its text and its JSON.
 impl From<Error> for consul_session::Error {
     fn from(error: Error) -> consul_session::Error {
         use consul_session::error::{Case, Difference};
@@ -83,14 +126,4 @@ impl From<Error> for consul_session::Error {
         };
         case.because(message)
     }
-}
-
-/// The WIT name of the error's case, for example `unknown-node`.
-pub fn error_case(error: &Error) -> &'static str {
-    consul_session::Error::from(error.clone()).case.name()
-}
-
-/// The error's text: the cause first, the remedy second, never a token.
-pub fn error_message(error: &Error) -> String {
-    consul_session::Error::from(error.clone()).into_parts().message
 }

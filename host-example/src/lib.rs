@@ -1,32 +1,38 @@
 //! Embeds the `consul-session` plugin in [wasmtime]: loads the component once, runs each call in an instance of its own,
-//! and gives it what it imports and nothing else: outgoing HTTP over one pooled client.
+//! and gives it what it imports and nothing else: outgoing HTTP over one pooled client, to where it was allowed.
 //!
-//! ```no_run
-//! use consul_session_host::{Host, Options};
+#![doc = concat!("```no_run\n", include_str!("../../examples/rust/main.rs"), "```")]
 //!
-//! # async fn example() -> wasmtime::Result<()> {
-//! let host = Host::new("dist/consul-session-plugin.wasm".as_ref())?;
-//! let options = Options { name: Some("session1".into()), delay: Some(20.0), ..Options::default() };
-//! match host.apply(&options).await? {
-//!     Ok(outcome) => println!("{:?}, changed: {}", outcome.session_id, outcome.changed),
-//!     Err(error) => eprintln!("{}: {}", consul_session_host::error_case(&error), consul_session_host::error_message(&error)),
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! # What the component may do
 //!
-//! Two kinds of failure are kept apart, hence `Result<Result<T, Error>>`: the outer one is the host's (the component
-//! cannot be loaded, or it trapped), the inner one is what the plugin answers.
+//! Nothing that was not granted: where it may connect ([`Rule`], [`Builder::allow`]), whose certificates are trusted ([`Tls`]) or not
+//! looked at ([`Builder::insecure`]), which tokens the host adds without showing them ([`Builder::token`]), and how much it may use
+//! ([`Limits`]). An operator lays the same down in a file ([`Builder::config_file`]).
+//!
+//! # Errors
+//!
+//! [`CallError::Plugin`] is an answer: a [`Case`] to compare, and a text. The other cases say that the component was stopped or broke.
 
 mod bindings;
+mod cache;
+mod config;
 mod dev_agent;
+mod error;
 mod host;
 mod http;
+mod limits;
+mod policy;
 
 pub use bindings::{
-    Behavior, Connection, Consistency, CreateOptions, Diff, Difference, Error, InvalidOption, Listing, Lookup, Mismatch,
-    NodeRequired, OnMismatch, Options, Outcome, Query, Refusal, Scheme, ServiceCheck, Session, State, error_case,
-    error_message,
+    Behavior, Connection, Consistency, CreateOptions, Diff, Listing, Lookup, OnMismatch, Options, Outcome, Query, Scheme,
+    ServiceCheck, Session, State,
 };
+pub use bytesize::ByteSize;
+pub use config::ConfigError;
+pub use consul_session::error::{Case, Difference, Error};
 pub use dev_agent::DevAgent;
-pub use host::Host;
+pub use error::CallError;
+pub use host::{Builder, Host, Instance};
+pub use http::{InvalidToken, Tls, TlsSetupError, Token};
+pub use limits::{Exceeded, InvalidLimit, Limits};
+pub use policy::{Authority, Denied, ParseError, Policy, Rule};

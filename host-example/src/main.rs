@@ -1,10 +1,11 @@
 //! `consul-session-host`: the command line over the library.
 
 mod demo;
+mod grants;
 
-use consul_session::cli::{self, Action, Format, Invocation, Output, Program};
+use consul_session::cli::{self, Action, Command, Format, Invocation, Output, Program};
 use consul_session::error::{Case, Error};
-use consul_session_host::{DevAgent, Host};
+use consul_session_host::{DevAgent, Host, TlsSetupError};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +19,16 @@ const PROGRAM: Program = Program {
         DEV,
         "Start an embedded dev agent on a free port and use it: nothing needs to be installed, and nothing is kept",
     )],
-    commands: &[(DEMO, "Walk through the five examples of consul_session's page; needs --dev")],
+    settings: grants::SETTINGS,
+    environment: grants::ENVIRONMENT,
+    commands: &[Command {
+        name: DEMO,
+        words: &[],
+        rest: None,
+        flags: &[],
+        settings: &[],
+        help: "Walk through the five examples of consul_session's page; needs --dev",
+    }],
 };
 
 /// The component, where `cargo xtask build` puts it.
@@ -26,7 +36,7 @@ const PLUGIN: &str = "dist/consul-session-plugin.wasm";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let words = match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
+    let words: Vec<String> = match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
         Ok(words) => words,
         Err(_) => {
             return print(cli::failure(
@@ -35,7 +45,7 @@ async fn main() -> ExitCode {
             ));
         }
     };
-    let output = match cli::parse(&PROGRAM, words, &|name| std::env::var(name).ok(), &mut read_all) {
+    let output = match cli::parse(&PROGRAM, words, &grants::visible, &mut read_all) {
         Ok(invocation) => {
             let format = invocation.format;
             run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format))
@@ -55,11 +65,9 @@ fn print(output: Output) -> ExitCode {
 }
 
 async fn run(mut invocation: Invocation) -> Result<Output, Error> {
-    if let Action::Help(_) | Action::Version = invocation.action {
+    if let Action::Help(_) | Action::HelpOf(_) | Action::Version = invocation.action {
         return Ok(cli::about(&PROGRAM, &invocation.action));
     }
-    let host =
-        Host::new(&plugin()?).map_err(|error| Case::Other.because(format!("the component cannot be loaded: {error:#}")))?;
     let agent = if invocation.flags.contains(&DEV) {
         if let Some(option) = ["host", "port", "scheme"].into_iter().find(|option| invocation.option(option).is_some()) {
             return Err(Error::invalid(
@@ -76,6 +84,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
     } else {
         None
     };
+    let host = host(&mut invocation)?;
     match (invocation.action.clone(), &agent) {
         (Action::Command(DEMO), Some(agent)) => {
             let stdout = demo::run(&host, agent, &invocation).await?;
@@ -89,12 +98,20 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
     }
 }
 
+/// The host with what was granted.
+fn host(invocation: &mut Invocation) -> Result<Host, Error> {
+    grants::builder(invocation)?.build(plugin()?).map_err(|error| match error.downcast_ref::<TlsSetupError>() {
+        Some(error) => {
+            let text = error.to_string();
+            Error::invalid(text.split(' ').next().unwrap_or_default(), &text)
+        }
+        None => Case::Other.because(format!("{error:#}")),
+    })
+}
+
 /// Has the component apply the options; its answer in JSON.
 async fn apply(host: &Host, invocation: &Invocation) -> Result<String, Error> {
-    match host.apply_json(&invocation.json()).await {
-        Ok(answer) => Ok(answer?),
-        Err(trap) => Err(Case::Other.because(format!("the component failed: {trap:#}"))),
-    }
+    Ok(host.apply_json(&invocation.json()).await?)
 }
 
 /// All of standard input.

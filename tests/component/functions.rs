@@ -395,6 +395,6 @@ fn needless_token(agent: &Agent) -> Result<()> {
 fn https_to_http(agent: &Agent) -> Result<()> {
     let to = Connection { scheme: Some(Scheme::Https), ..agent.to.clone() };
     let text = agent.listed(None, &to)?.error("tls")?;
-    ensure!(text.contains("check `scheme`"), "{text}");
+    ensure!(text.contains("does not speak TLS"), "{text}");
     Ok(())
 }

@@ -351,9 +351,9 @@ fn not_sent() -> Result<()> {
             ("timeout", listed(Connection { timeout: Some(f64::INFINITY), ..to.clone() }).await?.invalid_option()),
             ("token", listed(Connection { token: Some(evil), ..to.clone() }).await?.invalid_option()),
         ] {
-            let refused = refused?;
-            ensure!(refused.option == option, "not about `{option}`: {refused:?}");
-            ensure!(!refused.message.contains(TOKEN), "a token in {refused:?}");
+            let (of, message) = refused?;
+            ensure!(of == option, "not about `{option}`, but `{of}`: {message}");
+            ensure!(!message.contains(TOKEN), "a token in {message}");
         }
         Ok(())
     })?;

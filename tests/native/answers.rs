@@ -342,3 +342,24 @@ fn the_hosts_error_codes() {
         }
     }
 }
+
+#[test]
+fn the_host_contract_says_the_same_of_the_codes() {
+    let page = include_str!("../../docs/host-contract.md");
+    let (_, table) = page.split_once("| `wasi:http` error code |").expect("the table");
+    let rows: Vec<Vec<&str>> = table.lines().skip(2).map_while(|line| line.strip_prefix("| ")).map(columns).collect();
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    for row in rows {
+        let case = row[1].split('`').nth(1).expect("a case");
+        for code in row[0].split('`').skip(1).step_by(2) {
+            let code = code.replace("HTTP-response-*", "HTTP-response-incomplete");
+            assert_eq!(from_error_code(&code, None, "consul:8500").case.name(), case, "{code}");
+        }
+        let doubtful = ["timeout", "invalid-response", "other"].contains(&case);
+        assert_eq!(row[1].contains("`outcome-unknown` for a change"), doubtful, "{row:?}");
+    }
+}
+
+fn columns(row: &str) -> Vec<&str> {
+    row.split('|').map(str::trim).collect()
+}

@@ -70,9 +70,11 @@ struct WrittenStep {
 
 /// The names that a case need not remember: set by the runner, and those with a meaning in comparisons.
 const GIVEN: [&str; 4] = ["agent_node", "host", "port", "silent_port"];
-const PATTERNS: [&str; 4] = ["any", "uuid", "absent", "set"];
+const PATTERNS: [&str; 5] = ["any", "uuid", "absent", "set", "one_of"];
 /// The key of an object that stands for an array in any order.
 const SET: &str = "${set}";
+/// `{"${one_of}": […]}` stands for one of these values.
+const ONE_OF: &str = "${one_of}";
 
 /// Reads every case of a directory, and checks that each is sound: it is named, compares something, and uses only names that
 /// are known by then.
@@ -320,6 +322,9 @@ fn compare(path: &str, expected: &Value, found: Option<&Value>, all: &mut Vec<St
             }
             return;
         }
+        (Value::Object(expected), Some(found)) if expected.contains_key(ONE_OF) => {
+            expected[ONE_OF].as_array().is_some_and(|all| all.iter().any(|one| differences(one, found).is_empty()))
+        }
         (Value::Object(expected), Some(found)) => match (expected.get(SET), found) {
             (Some(Value::Array(expected)), Value::Array(found)) => {
                 expected.len() == found.len() && matches_in_any_order(expected, &found.iter().collect::<Vec<_>>())
@@ -385,6 +390,15 @@ mod tests {
         assert!(!same(json!({}), json!([])));
         assert!(!same(json!({}), json!(null)));
         assert!(!same(json!({"a": {"b": [{"c": 1}]}}), json!({"a": {"b": [{"c": 2}]}})));
+    }
+
+    #[test]
+    fn one_of_several() {
+        assert!(same(json!({"${one_of}": ["a", "b"]}), json!("b")));
+        assert!(same(json!({"x": {"${one_of}": [{"a": 1}, 2]}}), json!({"x": {"a": 1, "b": 2}})));
+        assert!(!same(json!({"${one_of}": ["a", "b"]}), json!("c")));
+        assert!(!same(json!({"x": {"${one_of}": ["a"]}}), json!({})));
+        assert!(!same(json!({"${one_of}": []}), json!({})));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A real Consul agent of one's own, on free ports.
 
 use crate::agent::Api;
+use crate::certificates::{Authority, Certificate, Pair};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 
 /// The name of the agent's node.
 pub const NODE: &str = "agent-node";
-/// The management token of a [`Kind::Acl`] agent. Any other agent ignores it.
+/// The management token of an agent with ACLs. Any other agent ignores it.
 pub const ROOT_TOKEN: &str = "root";
 /// The longest that an agent may take until it can make sessions. It takes half a second; after a restart with data, five.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
@@ -31,27 +32,58 @@ const CORS: &str = r#"http_config { response_headers {
 } }
 "#;
 
+/// What is in an agent's folder.
+const CA: &str = "ca.pem";
+const AGENT: &str = "agent";
+const SOCKET: &str = "consul.sock";
+
 const MISSING: &str = "no Consul agent: run `cargo xtask test`, which builds one, or set CONSUL_BIN";
 
-/// How an agent is set up.
+/// The usual ways in which an agent is set up; [`Settings`] has the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// No ACLs, no TLS.
     Plain,
     /// ACLs on, default policy deny, [`ROOT_TOKEN`] may do everything.
     Acl,
-    /// As `Plain`, and HTTPS on a second port, with a certificate of a private CA.
+    /// As `Plain`, and HTTPS on a second port, with a good certificate of a private CA.
     Tls,
+}
+
+/// How an agent is set up. It listens for plain HTTP in any case. Default: [`Kind::Plain`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// ACLs on, default policy deny, [`ROOT_TOKEN`] may do everything.
+    pub acl: bool,
+    /// HTTPS on a second port, with this certificate of a private CA.
+    pub https: Option<Certificate>,
+    /// HTTPS only for clients that show a certificate of the same CA.
+    pub verify_incoming: bool,
+    /// HTTP on a Unix socket too.
+    pub unix_socket: bool,
+}
+
+impl From<Kind> for Settings {
+    fn from(kind: Kind) -> Settings {
+        let plain = Settings::default();
+        match kind {
+            Kind::Plain => plain,
+            Kind::Acl => Settings { acl: true, ..plain },
+            Kind::Tls => Settings { https: Some(Certificate::Good), ..plain },
+        }
+    }
 }
 
 /// A running agent. Killed when this is dropped, and (on Linux) also when the test process dies without dropping it.
 pub struct Consul {
     binary: PathBuf,
-    kind: Kind,
+    settings: Settings,
     ports: Ports,
     /// Raft's data, if the agent is to survive a restart. A dev agent keeps everything in memory.
     data: Option<TempDir>,
-    tls: Option<Tls>,
+    ca: Authority,
+    /// Certificates, and the Unix socket.
+    folder: TempDir,
     process: Child,
     /// Without a name in the file system, so that nothing stays behind.
     log: File,
@@ -62,12 +94,6 @@ struct Ports {
     https: u16,
     server: u16,
     serf: u16,
-}
-
-/// What a TLS agent's certificate is, and what signs it.
-struct Tls {
-    files: TempDir,
-    ca: String,
 }
 
 impl Consul {
@@ -95,21 +121,30 @@ impl Consul {
 
     /// Starts an agent that keeps everything in memory (`-dev`), and waits until it can make sessions: about half a second.
     pub fn start(kind: Kind) -> Result<Consul> {
-        Consul::launch(kind, None)
+        Consul::start_with(kind.into())
+    }
+
+    /// As [`Consul::start`].
+    pub fn start_with(settings: Settings) -> Result<Consul> {
+        Consul::launch(settings, None)
     }
 
     /// Starts an agent that keeps its data in a directory of its own, so that [`Consul::restart`] finds it again.
     pub fn start_persistent(kind: Kind) -> Result<Consul> {
-        Consul::launch(kind, Some(TempDir::new()?))
+        Consul::launch(kind.into(), Some(TempDir::new()?))
     }
 
-    fn launch(kind: Kind, data: Option<TempDir>) -> Result<Consul> {
+    fn launch(settings: Settings, data: Option<TempDir>) -> Result<Consul> {
         let binary = Consul::binary().context(MISSING)?;
-        let tls = if kind == Kind::Tls { Some(Tls::new()?) } else { None };
+        let (ca, folder) = (Authority::new()?, TempDir::new()?);
+        std::fs::write(folder.path().join(CA), ca.pem())?;
+        if let Some(certificate) = settings.https {
+            ca.issue(certificate, folder.path(), AGENT)?;
+        }
         let ports = Ports { http: free_port(), https: free_port(), server: free_port(), serf: free_port() };
         let log = tempfile::tempfile()?;
-        let command = command(&binary, kind, &ports, data.as_ref().map(TempDir::path), tls.as_ref(), &log)?;
-        let mut agent = Consul { process: spawn(command)?, binary, kind, ports, data, tls, log };
+        let command = command(&binary, settings, &ports, data.as_ref().map(TempDir::path), folder.path(), &log)?;
+        let mut agent = Consul { process: spawn(command)?, binary, settings, ports, data, ca, folder, log };
         agent.wait_until_ready()?;
         agent.api().register_checks().with_context(|| agent.log_since(0))?;
         Ok(agent)
@@ -120,19 +155,36 @@ impl Consul {
         (Ipv4Addr::LOCALHOST, self.ports.http).into()
     }
 
-    /// Where its HTTPS API is, if it is a [`Kind::Tls`] agent. Its certificate is for `localhost` and `127.0.0.1`.
-    pub fn https(&self) -> Option<SocketAddr> {
-        self.tls.as_ref().map(|_| (Ipv4Addr::LOCALHOST, self.ports.https).into())
+    /// As [`Consul::start_with`], with the port of its HTTPS API, which it must have.
+    pub fn start_secure(settings: Settings) -> Result<(Consul, u16)> {
+        let agent = Consul::start_with(settings)?;
+        let port = agent.https().context("an agent without HTTPS")?.port();
+        Ok((agent, port))
     }
 
-    /// The certificate (PEM) of the CA that signed the agent's, if it is a [`Kind::Tls`] agent.
-    pub fn ca(&self) -> Option<&str> {
-        self.tls.as_ref().map(|tls| tls.ca.as_str())
+    /// Where its HTTPS API is, if it has one.
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.settings.https.map(|_| (Ipv4Addr::LOCALHOST, self.ports.https).into())
+    }
+
+    /// The certificate (PEM) of the CA that signed the agent's, unless that is [`Certificate::OtherCa`].
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join(CA)
+    }
+
+    /// A certificate for a client, which the agent accepts if it is a good one.
+    pub fn issue(&self, certificate: Certificate) -> Result<Pair> {
+        self.ca.issue(certificate, self.folder.path(), &format!("client-{certificate:?}"))
+    }
+
+    /// Its Unix socket, if it has one.
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.settings.unix_socket.then(|| self.folder.path().join(SOCKET))
     }
 
     /// Requests to the agent itself.
     pub fn api(&self) -> Api {
-        Api::new(self.http(), self.kind)
+        Api::new(self.http(), if self.settings.acl { Kind::Acl } else { Kind::Plain })
     }
 
     /// Kills the agent at once, as a crash does (SIGKILL).
@@ -156,7 +208,7 @@ impl Consul {
     /// started with [`Consul::start_persistent`] still has its sessions.
     pub fn restart(&mut self) -> Result<()> {
         let data = self.data.as_ref().map(TempDir::path);
-        let command = command(&self.binary, self.kind, &self.ports, data, self.tls.as_ref(), &self.log)?;
+        let command = command(&self.binary, self.settings, &self.ports, data, self.folder.path(), &self.log)?;
         self.process = spawn(command)?;
         self.wait_until_ready()?;
         self.api().register_checks().with_context(|| self.log_since(0))
@@ -212,7 +264,14 @@ impl Drop for Consul {
     }
 }
 
-fn command(binary: &Path, kind: Kind, ports: &Ports, data: Option<&Path>, tls: Option<&Tls>, log: &File) -> Result<Command> {
+fn command(
+    binary: &Path,
+    settings: Settings,
+    ports: &Ports,
+    data: Option<&Path>,
+    folder: &Path,
+    log: &File,
+) -> Result<Command> {
     let mut command = Command::new(binary);
     command.arg("agent").args(["-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=debug"]);
     command.arg(format!("-node={NODE}"));
@@ -221,51 +280,40 @@ fn command(binary: &Path, kind: Kind, ports: &Ports, data: Option<&Path>, tls: O
         Some(data) => command.args(["-server", "-bootstrap-expect=1"]).arg("-data-dir").arg(data),
     };
     let Ports { http, https, server, serf } = ports;
-    let https = if tls.is_some() { i32::from(*https) } else { -1 };
+    let https = if settings.https.is_some() { i32::from(*https) } else { -1 };
     let mut config = format!(
         "ports {{ http = {http}, https = {https}, server = {server}, serf_lan = {serf}, serf_wan = -1, dns = -1, grpc = -1, grpc_tls = -1 }}
          performance {{ raft_multiplier = 1 }}
          connect {{ enabled = false }}
          {CORS}"
     );
-    if kind == Kind::Acl {
+    if settings.acl {
         config.push_str(&format!(
             "acl {{ enabled = true, default_policy = \"deny\"
                     tokens {{ initial_management = \"{ROOT_TOKEN}\", agent = \"{ROOT_TOKEN}\" }} }}\n"
         ));
     }
-    if let Some(tls) = tls {
-        let file = |name: &str| tls.files.path().join(name).display().to_string();
+    let file = |name: &str| folder.join(name).display().to_string();
+    if settings.https.is_some() {
         config.push_str(&format!(
-            "tls {{ https {{ cert_file = {:?}, key_file = {:?} }} }}\n",
-            file("agent.pem"),
-            file("agent-key.pem")
+            "tls {{ https {{ cert_file = {:?}, key_file = {:?}, ca_file = {:?}, verify_incoming = {} }} }}\n",
+            file(&format!("{AGENT}.pem")),
+            file(&format!("{AGENT}-key.pem")),
+            file(CA),
+            settings.verify_incoming
         ));
+    }
+    if settings.unix_socket {
+        config.push_str(&format!("addresses {{ http = \"127.0.0.1 unix://{}\" }}\n", file(SOCKET)));
     }
     command.arg("-hcl").arg(config);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
     Ok(command)
 }
 
-impl Tls {
-    fn new() -> Result<Tls> {
-        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-        let mut params = CertificateParams::new([])?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        let key = KeyPair::generate()?;
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &ca)?;
-        let files = TempDir::new()?;
-        std::fs::write(files.path().join("agent.pem"), certificate.pem())?;
-        std::fs::write(files.path().join("agent-key.pem"), key.serialize_pem())?;
-        Ok(Tls { files, ca: ca.pem() })
-    }
-}
-
 /// A port that is free for TCP and UDP (gossip takes both), below those that the system hands out to clients, so that none
 /// takes it while the agent is being restarted.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 10_000;
     static NEXT: LazyLock<AtomicU16> =
@@ -283,7 +331,7 @@ fn free_port() -> u16 {
 ///
 /// Linux sends that signal when the *thread* ends that started the child, and each test has a thread of its own: so one
 /// thread starts them all, and lives as long as the process.
-fn spawn(command: Command) -> io::Result<Child> {
+pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     type Job = (Command, mpsc::Sender<io::Result<Child>>);
     static STARTER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
         let (sender, jobs) = mpsc::channel::<Job>();

@@ -2,7 +2,7 @@
 //! tests of a program, since compiling the component takes seconds.
 
 use anyhow::{Context, Result, anyhow, bail};
-use consul_session_host::{Connection, DevAgent, Error, Host, InvalidOption, Options, error_case, error_message};
+use consul_session_host::{CallError, Case, Connection, DevAgent, Error, Host, Options};
 use libtest_mimic::{Failed, Trial};
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,10 +23,16 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
 
-/// The host of this program.
+/// The host of this program, which lets the plugin connect to wherever a test says, and read more than the plugin will.
 pub fn host() -> Result<&'static Host> {
-    static HOST: LazyLock<Result<Host>> = LazyLock::new(|| Host::new(&crate::plugin()?).map_err(|error| anyhow!("{error:?}")));
+    static HOST: LazyLock<Result<Host>> = LazyLock::new(load);
     started(&HOST)
+}
+
+/// Such a host.
+pub fn load() -> Result<Host> {
+    let host = Host::builder().allow("*:*".parse()?).limit("response", "1GiB")?.build(crate::plugin()?);
+    host.map_err(|error| anyhow!("{error:?}"))
 }
 
 /// What was started once for many tests. The error stays with it; every test that needs it tells it again.
@@ -41,15 +47,19 @@ pub fn start_dev_agent(listen: SocketAddr) -> Result<DevAgent> {
     Ok(agent)
 }
 
-/// The answer of a call, which must come in no more than this and [`SLACK`]; a trap is an error.
-pub async fn within<T>(limit: Duration, call: impl Future<Output = wasmtime::Result<Result<T, Error>>>) -> Result<Answer<T>> {
+/// The answer of a call, which must come in no more than this and [`SLACK`]; a component that trapped or was stopped is an error.
+pub async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, CallError>>) -> Result<Answer<T>> {
     let answer = tokio::time::timeout(limit + SLACK, call).await;
     let answer = answer.with_context(|| format!("no answer within {limit:?} and {SLACK:?} more"))?;
-    Ok(Answer(answer.map_err(|trap| anyhow!("trap: {trap:?}"))?))
+    match answer {
+        Ok(value) => Ok(Answer(Ok(value))),
+        Err(CallError::Plugin(error)) => Ok(Answer(Err(error))),
+        Err(error) => Err(anyhow!("{error:?}")),
+    }
 }
 
 /// The answer of a call that has the default timeout of 10 seconds.
-pub async fn answer<T>(call: impl Future<Output = wasmtime::Result<Result<T, Error>>>) -> Result<Answer<T>> {
+pub async fn answer<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<Answer<T>> {
     within(Duration::from_secs(10), call).await
 }
 
@@ -60,24 +70,23 @@ pub struct Answer<T>(pub Result<T, Error>);
 impl<T: Debug> Answer<T> {
     /// The value; an error of the plugin fails the test.
     pub fn value(self) -> Result<T> {
-        self.0.map_err(|error| anyhow!("{}: {}", error_case(&error), error_message(&error)))
+        self.0.map_err(|error| anyhow!("{}: {error}", error.case.name()))
     }
 
     /// The text of an error of this case; anything else fails the test.
     pub fn error(self, case: &str) -> Result<String> {
         match self.0 {
             Ok(value) => bail!("expected `{case}`, and it succeeded: {value:?}"),
-            Err(error) if error_case(&error) == case => Ok(error_message(&error)),
+            Err(error) if error.case.name() == case => Ok(error.into_parts().message),
             Err(error) => bail!("expected `{case}`, not {error:?}"),
         }
     }
 
     /// The name and the text of an option that was refused; anything else fails the test.
-    pub fn invalid_option(self) -> Result<InvalidOption> {
-        match self.0 {
-            Err(Error::InvalidOption(invalid)) => Ok(invalid),
-            other => bail!("expected `invalid-option`, not {other:?}"),
-        }
+    pub fn invalid_option(self) -> Result<(String, String)> {
+        let Err(error) = self.0 else { bail!("expected `invalid-option`, not {:?}", self.0) };
+        let Case::InvalidOption { option } = &error.case else { bail!("expected `invalid-option`, not {error:?}") };
+        Ok((option.clone(), error.message.clone()))
     }
 }
 

@@ -3,8 +3,10 @@
 
 pub mod agent;
 pub mod case;
+pub mod certificates;
 pub mod consul;
 pub mod embedded;
+pub mod program;
 pub mod report;
 pub mod runtime;
 pub mod scripted;

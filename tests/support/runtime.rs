@@ -4,7 +4,7 @@ use crate::embedded::block_on;
 use crate::tools::{self, Transpiled, transpiled};
 use crate::{component, plugin};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use consul_session_host::{Error, error_case, error_message};
+use consul_session_host::CallError;
 use serde_json::{Map, Value, json};
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -138,14 +138,15 @@ impl Running {
 fn wasmtime_embedded() -> Result<Running> {
     // One for all threads, as a program has it.
     static RUNNER: LazyLock<Result<wasmtime_rust::Runner>> =
-        LazyLock::new(|| wasmtime_rust::Runner::new(&plugin()?).map_err(|error| anyhow!("{error:?}")));
+        LazyLock::new(|| wasmtime_rust::Runner::new(crate::embedded::load()?));
     let runner = crate::embedded::started(&RUNNER)?;
     let version = locked_version("wasmtime")?;
     Ok(Running {
         version,
-        apply: Box::new(move |options| match runner.apply_json(options).map_err(|trap| anyhow!("trap: {trap:?}"))? {
+        apply: Box::new(move |options| match runner.apply_json(options) {
             Ok(text) => printed(json!({"ok": text})),
-            Err(error) => Ok(printed_error(&error)),
+            Err(CallError::Plugin(error)) => Ok(serde_json::from_str(&error.to_json().to_string())?),
+            Err(error) => Err(anyhow!("{error:?}")),
         }),
     })
 }
@@ -155,27 +156,6 @@ fn locked_version(name: &str) -> Result<String> {
     let lock = include_str!("../../Cargo.lock");
     let (_, package) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).context("not in Cargo.lock")?;
     Ok(package.split('"').next().unwrap_or_default().to_owned())
-}
-
-/// The object that the command line prints for an error.
-fn printed_error(error: &Error) -> Value {
-    let mut object = json!({"changed": false, "failed": true, "error": error_case(error), "msg": error_message(error)});
-    match error {
-        Error::InvalidOption(invalid) => object["option"] = json!(invalid.option),
-        Error::Mismatch(mismatch) => {
-            object["session_id"] = json!(mismatch.session_id);
-            let differences = mismatch.differences.iter();
-            object["differences"] = differences
-                .map(|difference| json!({"option": difference.option, "found": difference.found, "wanted": difference.wanted}))
-                .collect();
-        }
-        Error::NodeRequired(required) => object["nodes"] = json!(required.nodes),
-        Error::AccessDenied(refusal) | Error::Unavailable(refusal) | Error::Refused(refusal) => {
-            object["status"] = json!(refusal.status);
-        }
-        _ => {}
-    }
-    object
 }
 
 /// The plugin by the command line of wasmtime: values in and out in WAVE, a process for each call.

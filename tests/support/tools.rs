@@ -45,11 +45,13 @@ fn installed(path: &str, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A command without what this process would tell the component by its environment.
+/// A command without what this process would tell a program of ours by its environment.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    for variable in ["CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN", "CONSUL_HTTP_SSL"] {
-        command.env_remove(variable);
+    for (variable, _) in std::env::vars_os() {
+        if ["CONSUL_", "SSL_CERT_"].iter().any(|prefix| variable.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(variable);
+        }
     }
     command.stdin(Stdio::null());
     command

@@ -2,8 +2,7 @@
 //! has no protocol.
 
 use anyhow::Result;
-use consul_session_host::{Error, Host};
-use std::path::Path;
+use consul_session_host::{CallError, Host};
 use tokio::runtime::Runtime;
 
 /// The plugin, loaded once; each call runs in an instance of its own.
@@ -14,12 +13,12 @@ pub struct Runner {
 
 impl Runner {
     /// Loads the plugin.
-    pub fn new(plugin: &Path) -> wasmtime::Result<Runner> {
-        Ok(Runner { host: Host::new(plugin)?, runtime: Runtime::new()? })
+    pub fn new(host: Host) -> Result<Runner> {
+        Ok(Runner { host, runtime: Runtime::new()? })
     }
 
     /// Calls `apply-json`.
-    pub fn apply_json(&self, options: &str) -> wasmtime::Result<Result<String, Error>> {
+    pub fn apply_json(&self, options: &str) -> Result<String, CallError> {
         self.runtime.block_on(self.host.apply_json(options))
     }
 }

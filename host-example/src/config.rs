@@ -1,0 +1,386 @@
+//! The configuration file: what an operator lays down for good, in TOML.
+//!
+//! ```toml
+//! allow = ["consul.example:8501", "*.consul.example:8501", "10.0.0.0/8:8500-8510", "unix:///run/consul.sock"]
+//! deny = ["169.254.0.0/16:*"]
+//! insecure = ["localhost:8501"]
+//!
+//! [tls]
+//! ca_file = "ca.pem"                  # or ca_path, a folder
+//! platform_roots = false
+//! client_cert = "client.pem"
+//! client_key = "client-key.pem"
+//! server_name = "server.dc1.consul"
+//!
+//! [[token]]
+//! authority = "consul.example:8501"
+//! file = "/run/secrets/consul-token"
+//!
+//! [unix_sockets]
+//! "localhost:8500" = "/run/consul.sock"
+//!
+//! [limits]
+//! memory = "256MiB"
+//! time = "15m"
+//! ```
+//!
+//! Every key may be left out, and an unknown one is an error. Paths are taken from the file's own folder.
+
+use crate::Builder;
+use crate::http::{Tls, Token};
+use crate::policy::Rule;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    allow: Vec<Rule>,
+    deny: Vec<Rule>,
+    insecure: Vec<Rule>,
+    tls: TlsTable,
+    token: Vec<TokenTable>,
+    unix_sockets: BTreeMap<String, PathBuf>,
+    limits: BTreeMap<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TlsTable {
+    ca_file: Option<PathBuf>,
+    ca_path: Option<PathBuf>,
+    platform_roots: Option<bool>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    server_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenTable {
+    authority: Rule,
+    file: PathBuf,
+}
+
+/// `"256MiB"` or `100`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a limit is a text such as \"256MiB\" or \"15m\", or a whole number")]
+enum Value {
+    Text(String),
+    Number(u64),
+}
+
+/// A configuration file that cannot be used: the file, the line where it is known, and what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Builder {
+    /// Adds what a configuration file says (see `--help` of the program, or `config.rs`, for its form). What has been said before,
+    /// such as TLS files, stays as it is; of a limit the last word counts.
+    ///
+    /// Errors: the file cannot be read, is no TOML, has an unknown key or a value that cannot be; a token's file cannot be read.
+    pub fn config_file(mut self, path: impl AsRef<Path>) -> Result<Builder, ConfigError> {
+        let path = path.as_ref();
+        let refused = |reason: String| ConfigError(format!("{}: {reason}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| refused(format!("cannot be read: {error}")))?;
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+            let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            refused(format!("{line}{}", without_value(error.message())))
+        })?;
+        // Absolute, as the rules of sockets are.
+        let folder = std::path::absolute(path).ok().and_then(|path| Some(path.parent()?.to_owned())).unwrap_or_default();
+        let beside = |path: PathBuf| folder.join(path);
+        for rule in file.allow {
+            self = self.allow(rule);
+        }
+        for rule in file.deny {
+            self = self.deny(rule);
+        }
+        for rule in file.insecure {
+            self = self.insecure(rule);
+        }
+        let tls = &mut self.network.tls;
+        // One of the two is enough to say whom to trust.
+        let trusted = tls.ca_file.is_some() || tls.ca_path.is_some();
+        *tls = Tls {
+            ca_file: tls.ca_file.take().or(file.tls.ca_file.filter(|_| !trusted).map(beside)),
+            ca_path: tls.ca_path.take().or(file.tls.ca_path.filter(|_| !trusted).map(beside)),
+            platform_roots: tls.platform_roots.or(file.tls.platform_roots),
+            client_cert: tls.client_cert.take().or(file.tls.client_cert.map(beside)),
+            client_key: tls.client_key.take().or(file.tls.client_key.map(beside)),
+            server_name: tls.server_name.take().or(file.tls.server_name),
+        };
+        for table in file.token {
+            let token = Token::read(&beside(table.file)).map_err(|error| refused(error.to_string()))?;
+            self = self.token(table.authority, token);
+        }
+        for (authority, socket) in file.unix_sockets {
+            let authority = authority.parse().map_err(|error| refused(format!("unix_sockets: {error}")))?;
+            self = self.unix_socket(authority, beside(socket));
+        }
+        for (name, value) in file.limits {
+            let value = match value {
+                Value::Text(text) => text,
+                Value::Number(number) => number.to_string(),
+            };
+            self.limits.set(&name, &value).map_err(|error| refused(error.to_string()))?;
+        }
+        Ok(self)
+    }
+}
+
+/// A message of TOML's reader without the text that it quotes: that may be a token in the wrong place.
+fn without_value(message: &str) -> String {
+    match message.split_once("string \"").and_then(|(before, rest)| Some((before, rest.rsplit_once("\", expected ")?.1))) {
+        Some((before, expected)) => format!("{before}string, expected {expected}"),
+        None => message.to_owned(),
+    }
+}
+
+impl Token {
+    /// Reads a file that holds nothing but the token; a line break at its end is no part of it.
+    ///
+    /// Errors: the file cannot be read, or holds no token. The text names the file, never what it holds.
+    pub fn read(file: &Path) -> Result<Token, ConfigError> {
+        let refused = |reason: String| ConfigError(format!("the token's file {} {reason}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| refused(format!("cannot be read: {error}")))?;
+        text.trim_end().parse().map_err(|error| refused(format!("holds no token: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+    use bytesize::ByteSize;
+    use consul_session_tests::embedded::TOKEN;
+    use std::time::Duration;
+    use tempfile::TempDir;
+
+    /// A folder with this configuration file, and a token in a file beside it.
+    fn folder(config: &str) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("host.toml"), config).unwrap();
+        std::fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
+        folder
+    }
+
+    fn read_on(builder: Builder, config: &str) -> Result<(Builder, TempDir), String> {
+        let folder = folder(config);
+        match builder.config_file(folder.path().join("host.toml")) {
+            Ok(builder) => Ok((builder, folder)),
+            Err(error) => {
+                // The folder's own name is another each time.
+                let error = error.to_string().replace(folder.path().to_str().unwrap(), "FOLDER");
+                assert!(!error.contains(TOKEN), "{error}");
+                Err(error)
+            }
+        }
+    }
+
+    fn read(config: &str) -> Result<(Builder, TempDir), String> {
+        read_on(Builder::default(), config)
+    }
+
+    fn allows(builder: &Builder, authority: &str) -> bool {
+        builder.network.policy.check(&authority.parse().unwrap()).is_ok()
+    }
+
+    #[test]
+    fn every_key() {
+        let config = r#"
+            allow = ["consul.example:8501", "10.0.0.0/8:8500-8510", "unix:///run/consul.sock"]
+            deny = ["10.1.0.0/16:*"]
+            insecure = ["localhost:8501"]
+
+            [tls]
+            ca_file = "ca.pem"
+            ca_path = "/etc/ca"
+            platform_roots = false
+            client_cert = "certs/client.pem"
+            client_key = "../client-key.pem"
+            server_name = "server.dc1.consul"
+
+            [[token]]
+            authority = "consul.example:8501"
+            file = "token"
+
+            [[token]]
+            authority = "*:*"
+            file = "token"
+
+            [unix_sockets]
+            "localhost:8500" = "/run/consul.sock"
+            "[::1]:8500" = "consul.sock"
+
+            [limits]
+            memory = "64MiB"
+            time = "15s"
+            compute = 5
+            instances = 7
+        "#;
+        let (builder, folder) = read(config).unwrap();
+        let beside = |path: &str| folder.path().join(path);
+        assert!(allows(&builder, "consul.example:8501") && allows(&builder, "10.0.0.1:8500"));
+        assert!(!allows(&builder, "10.1.0.1:8500") && !allows(&builder, "consul.example:22"));
+        let network = &builder.network;
+        assert!(network.policy.check_socket(Path::new("/run/consul.sock")).is_ok());
+        assert_eq!(network.insecure, ["localhost:8501".parse().unwrap()]);
+        let Tls { ca_file, ca_path, platform_roots, client_cert, client_key, server_name } = network.tls.clone();
+        assert_eq!((ca_file, ca_path, platform_roots), (Some(beside("ca.pem")), Some("/etc/ca".into()), Some(false)));
+        assert_eq!((client_cert, client_key), (Some(beside("certs/client.pem")), Some(beside("../client-key.pem"))));
+        assert_eq!(server_name.as_deref(), Some("server.dc1.consul"));
+        let authorities: Vec<String> = network.tokens.iter().map(|(rule, _)| rule.to_string()).collect();
+        assert_eq!(authorities, ["consul.example:8501", "*:*"]);
+        let sockets: Vec<_> = network.sockets.iter().map(|(at, path)| (at.to_string(), path.clone())).collect();
+        let expected = [("[::1]:8500".into(), beside("consul.sock")), ("localhost:8500".into(), "/run/consul.sock".into())];
+        assert_eq!(sockets, expected);
+        let expected = Limits {
+            memory: ByteSize::mib(64),
+            time: Duration::from_secs(15),
+            compute: Duration::from_secs(5),
+            instances: 7,
+            ..Limits::default()
+        };
+        assert_eq!(builder.limits, expected);
+        assert!(!format!("{builder:?}").contains(TOKEN));
+    }
+
+    #[test]
+    fn an_empty_file_changes_nothing() {
+        let (builder, _folder) = read("# nothing\n").unwrap();
+        assert_eq!(format!("{builder:?}"), format!("{:?}", Builder::default()));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_line() {
+        let top = "expected one of `allow`, `deny`, `insecure`, `tls`, `token`, `unix_sockets`, `limits`";
+        let tls = "expected one of `ca_file`, `ca_path`, `platform_roots`, `client_cert`, `client_key`, `server_name`";
+        let limit = "a limit is a text such as \"256MiB\" or \"15m\", or a whole number";
+        let token = format!("token = {TOKEN:?}\n");
+        for (config, expected) in [
+            // Keys that there are not, in each table.
+            ("alow = []\n", &*format!("line 1: unknown field `alow`, {top}")),
+            ("\n[tls]\n\nca-file = 'x'\n", &format!("line 4: unknown field `ca-file`, {tls}")),
+            ("[[token]]\nauthority = '*:*'\ntoken = 'x'\n", "line 3: unknown field `token`, expected `authority` or `file`"),
+            ("[logging]\nlevel = 1\n", &format!("line 1: unknown field `logging`, {top}")),
+            // Keys that are missing, or there twice.
+            ("\n[[token]]\nfile = 'token'\n", "line 2: missing field `authority`"),
+            ("\n[[token]]\nauthority = '*:*'\n", "line 2: missing field `file`"),
+            ("allow = []\nallow = []\n", "line 2: duplicate key"),
+            // Values of another type.
+            ("\nallow = 'localhost:8500'\n", "line 2: invalid type: string, expected a sequence"),
+            ("allow = [\n  'localhost:8500',\n  8500\n]\n", "line 3: invalid type: integer `8500`, expected a string"),
+            ("[tls]\nplatform_roots = 'no'\n", "line 2: invalid type: string, expected a boolean"),
+            ("tls = 'ca.pem'\n", "line 1: invalid type: string, expected struct TlsTable"),
+            ("[limits]\n\nmemory = 1.5\n", &format!("line 3: {limit}")),
+            ("[limits]\ntable = -1\n", &format!("line 2: {limit}")),
+            ("[limits]\ntable = []\n", &format!("line 2: {limit}")),
+            // A token where there should be none.
+            (&token, "line 1: invalid type: string, expected a sequence"),
+            // No TOML.
+            ("allow = [\n", "line 1: unclosed array, expected `]`"),
+            // What the reader takes and the host does not.
+            ("\nallow = ['localhost']\n", "line 2: `localhost` is no rule: the port is missing"),
+            ("[unix_sockets]\nlocalhost = '/x'\n", "unix_sockets: `localhost` is no authority: the port is missing"),
+            ("[limits]\nmemory = 'much'\n", "limit `memory`: `much` is not a size above 0, such as 512KiB, 256MiB or 1GiB"),
+            ("[limits]\nfuel = 5\n", "there is no limit `fuel`; known are memory, table, "),
+            ("[[token]]\nauthority = '*:*'\nfile = 'x'\n", "the token's file FOLDER/x cannot be read: "),
+        ] {
+            let error = read(config).err().unwrap_or_else(|| panic!("{config:?} is accepted"));
+            assert!(error.starts_with(&format!("FOLDER/host.toml: {expected}")), "{config:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("none.toml");
+        let error = Builder::default().config_file(&missing).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: cannot be read: ", missing.display())), "{error}");
+        std::fs::write(&missing, b"allow = ['\xff']").unwrap();
+        let error = Builder::default().config_file(&missing).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: cannot be read: ", missing.display())), "{error}");
+    }
+
+    #[test]
+    fn a_relative_path_of_the_file_itself_makes_absolute_ones() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let name = Path::new(folder.path().file_name().unwrap()).join("host.toml");
+        std::fs::write(&name, "[tls]\nca_file = 'ca.pem'\n[unix_sockets]\n'localhost:8500' = 'consul.sock'\n").unwrap();
+        let network = Builder::default().config_file(&name).unwrap().network;
+        let beside = |path: &str| std::env::current_dir().unwrap().join(&name).with_file_name(path);
+        assert_eq!(network.tls.ca_file, Some(beside("ca.pem")));
+        assert_eq!(network.sockets[0].1, beside("consul.sock"));
+    }
+
+    #[test]
+    fn what_was_said_before_wins_and_rules_add_up() {
+        let said = Tls {
+            ca_path: Some("/flag/ca".into()),
+            client_cert: Some("/flag/cert.pem".into()),
+            platform_roots: Some(true),
+            server_name: Some("flag".into()),
+            ..Tls::default()
+        };
+        let before = Builder::default()
+            .allow("flag:1".parse().unwrap())
+            .tls(said)
+            .token("*:*".parse().unwrap(), "flag".parse().unwrap())
+            .unix_socket("localhost:8500".parse().unwrap(), "/flag.sock")
+            .limit("table", "5")
+            .unwrap()
+            .limit("handles", "5")
+            .unwrap();
+        let config = "
+            allow = ['file:1']
+            tls = {ca_file = 'ca.pem', ca_path = 'ca', client_cert = 'c', client_key = 'k', platform_roots = false, server_name = 'f'}
+            token = [{authority = 'file:1', file = 'token'}]
+            unix_sockets = {'localhost:8500' = '/file.sock'}
+            limits = {table = 6}
+        ";
+        let (builder, folder) = read_on(before, config).unwrap();
+        assert!(allows(&builder, "flag:1") && allows(&builder, "file:1"));
+        let Tls { ca_file, ca_path, platform_roots, client_cert, client_key, server_name } = builder.network.tls.clone();
+        assert_eq!((ca_file, ca_path), (None, Some("/flag/ca".into())));
+        assert_eq!((platform_roots, server_name.as_deref()), (Some(true), Some("flag")));
+        assert_eq!((client_cert, client_key), (Some("/flag/cert.pem".into()), Some(folder.path().join("k"))));
+        // The first that matches counts.
+        assert_eq!(builder.network.tokens[0].0, "*:*".parse().unwrap());
+        assert_eq!(builder.network.sockets[0].1, Path::new("/flag.sock"));
+        assert_eq!((builder.limits.table, builder.limits.handles), (6, 5));
+        // And the other way round the flag is the last word.
+        assert_eq!(builder.limit("table", "7").unwrap().limits.table, 7);
+    }
+
+    #[test]
+    fn a_token_is_read_without_its_line_break_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        for content in [TOKEN.to_owned(), format!("{TOKEN}\n"), format!("{TOKEN}\r\n"), format!("{TOKEN} \n\n")] {
+            std::fs::write(&file, &content).unwrap();
+            let token = Token::read(&file).unwrap();
+            assert_eq!(format!("{token:?}"), "Token(…)", "{content:?}");
+        }
+        for content in [String::new(), "\n".into(), format!("{TOKEN}\n{TOKEN}"), format!("{TOKEN}\u{1}x")] {
+            std::fs::write(&file, &content).unwrap();
+            let error = Token::read(&file).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("the token's file {} holds no token: ", file.display())), "{error}");
+            assert!(!error.contains(&TOKEN[..8]), "{error}");
+        }
+        std::fs::write(&file, [TOKEN.as_bytes(), b"\xff"].concat()).unwrap();
+        let error = Token::read(&file).unwrap_err().to_string();
+        assert!(error.contains("cannot be read") && !error.contains(&TOKEN[..8]), "{error}");
+    }
+}

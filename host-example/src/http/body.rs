@@ -1,0 +1,78 @@
+//! The body of a response: bounded, and counted among its instance's requests until it ends.
+
+use super::Memory;
+use super::explain::Failure;
+use crate::policy::Authority;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use wasmtime_wasi_http::Error as Code;
+
+/// A request under way. The first of an instance is its own, and counts for nothing; its clones count until they are dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Slot(Arc<()>);
+
+impl Slot {
+    /// How many requests are under way.
+    pub fn taken(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
+/// A body that ends with an error when it turns out to be too large.
+pub struct Limited {
+    /// Dropped at the end, so that the connection and the slot are free before the guest drops the body.
+    open: Option<(Incoming, Slot)>,
+    left: u64,
+    limit: u64,
+    at: Authority,
+    memory: Memory,
+}
+
+impl Limited {
+    /// Errors: the body's length is known, and more than `limit`.
+    pub fn new(body: Incoming, limit: u64, slot: Slot, at: Authority, memory: Memory) -> Result<Limited, Code> {
+        let body = Limited { open: Some((body, slot)), left: limit, limit, at, memory };
+        if body.size_hint().lower() > limit { Err(body.too_large()) } else { Ok(body) }
+    }
+
+    fn too_large(&self) -> Code {
+        self.memory.tell(&Failure::TooLarge(self.limit), &self.at)
+    }
+}
+
+impl Body for Limited {
+    type Data = Bytes;
+    type Error = Code;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Code>>> {
+        let this = self.get_mut();
+        let Some((body, _slot)) = &mut this.open else { return Poll::Ready(None) };
+        let frame = match ready!(Pin::new(body).poll_frame(context)) {
+            Some(Ok(frame)) => {
+                // A length of `usize` always fits.
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match this.left.checked_sub(length) {
+                    Some(left) => {
+                        this.left = left;
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    None => Some(Err(this.too_large())),
+                }
+            }
+            Some(Err(error)) => Some(Err(Code::from(error))),
+            None => None,
+        };
+        this.open = None;
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.open.as_ref().is_none_or(|(body, _slot)| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.open.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, _slot)| body.size_hint())
+    }
+}

@@ -1,0 +1,201 @@
+//! With real sockets, through the functions of `wasi:http` that a guest calls.
+
+mod plain;
+mod tls;
+
+use super::*;
+use consul_session::error::Case;
+use hyper::body::Bytes;
+use std::convert::Infallible;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::p2::{Pollable as _, StreamError};
+use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host as _;
+use wasmtime_wasi_http::p2::bindings::http::types::{
+    ErrorCode, HostFields as _, HostFutureIncomingResponse, HostIncomingBody as _, HostIncomingResponse as _, HostOutgoingBody,
+    HostOutgoingRequest, Method as WasiMethod, Scheme as WasiScheme,
+};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue";
+const LIMITS: RequestLimits = RequestLimits { response_bytes: 1 << 20, in_flight: 8, per_call: 1_000 };
+
+/// What a guest sees of a response.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+    /// The body ended with an error.
+    broken: bool,
+}
+
+fn good() -> Answer {
+    Answer { status: 200, body: b"true".to_vec(), broken: false }
+}
+
+/// Sends a request in the order in which the plugin calls the functions.
+async fn ask(
+    outgoing: &mut Outgoing,
+    method: WasiMethod,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Answer, ErrorCode> {
+    let (mut table, mut ctx) = (ResourceTable::new(), WasiHttpCtx::new());
+    let mut wasi = WasiHttpCtxView { hooks: outgoing, table: &mut table, ctx: &mut ctx };
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap());
+    let mut fields = vec![("content-length".to_owned(), body.len().to_string().into_bytes())];
+    fields.extend(headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())));
+    let fields = wasi.from_list(fields).unwrap();
+    let request = HostOutgoingRequest::new(&mut wasi, fields).unwrap();
+    let same = || Resource::new_borrow(request.rep());
+    let scheme = match scheme {
+        "http" => WasiScheme::Http,
+        "https" => WasiScheme::Https,
+        other => WasiScheme::Other(other.into()),
+    };
+    wasi.set_method(same(), method).unwrap().unwrap();
+    wasi.set_scheme(same(), Some(scheme)).unwrap().unwrap();
+    wasi.set_authority(same(), Some(authority.into())).unwrap().unwrap();
+    wasi.set_path_with_query(same(), Some(path.into())).unwrap().unwrap();
+    let outgoing = wasi.body(same()).unwrap().unwrap();
+    let future = wasi.handle(request, None).map_err(|error| error.downcast().unwrap())?;
+    let stream = wasi.write(Resource::new_borrow(outgoing.rep())).unwrap().unwrap();
+    if !body.is_empty() {
+        let stream = wasi.table.get_mut(&stream).unwrap();
+        // A host that denies the request does not take its body.
+        if stream.write_ready().await.is_ok() {
+            let _ = stream.write(Bytes::copy_from_slice(body));
+        }
+    }
+    wasi.table.delete(stream).unwrap();
+    let _ = HostOutgoingBody::finish(&mut wasi, outgoing, None);
+
+    wasi.table.get_mut(&future).unwrap().ready().await;
+    let response = HostFutureIncomingResponse::get(&mut wasi, future).unwrap().unwrap().unwrap()?;
+    let status = wasi.status(Resource::new_borrow(response.rep())).unwrap();
+    let incoming = wasi.consume(response).unwrap().unwrap();
+    let stream = wasi.stream(incoming).unwrap().unwrap();
+    let mut content = Vec::new();
+    loop {
+        let stream = wasi.table.get_mut(&stream).unwrap();
+        stream.ready().await;
+        match stream.read(4096) {
+            Ok(bytes) => content.extend_from_slice(&bytes),
+            Err(end) => {
+                return Ok(Answer { status, body: content, broken: !matches!(end, StreamError::Closed) });
+            }
+        }
+    }
+}
+
+/// A request without wasmtime around it.
+fn request(url: &str) -> Request<WasiBody> {
+    let body = http_body_util::Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync();
+    Request::builder().uri(url).body(body).unwrap()
+}
+
+async fn get(outgoing: &mut Outgoing, url: &str) -> Result<Answer, ErrorCode> {
+    ask(outgoing, WasiMethod::Get, url, &[], b"").await
+}
+
+async fn put(outgoing: &mut Outgoing, url: &str) -> Result<Answer, ErrorCode> {
+    ask(outgoing, WasiMethod::Put, url, &[], b"body").await
+}
+
+/// The plugin's error for the code, after the host has explained it: its case and its text.
+fn told(outgoing: &Outgoing, code: &ErrorCode, at: &str) -> (&'static str, String) {
+    let name = match code {
+        ErrorCode::DnsError(_) => "DNS-error",
+        ErrorCode::DestinationUnavailable => "destination-unavailable",
+        ErrorCode::DestinationIpProhibited => "destination-IP-prohibited",
+        ErrorCode::ConnectionRefused => "connection-refused",
+        ErrorCode::ConnectionTimeout => "connection-timeout",
+        ErrorCode::ConnectionReadTimeout => "connection-read-timeout",
+        ErrorCode::ConnectionLimitReached => "connection-limit-reached",
+        ErrorCode::TlsCertificateError => "TLS-certificate-error",
+        ErrorCode::TlsProtocolError => "TLS-protocol-error",
+        ErrorCode::TlsAlertReceived(_) => "TLS-alert-received",
+        ErrorCode::HttpRequestDenied => "HTTP-request-denied",
+        ErrorCode::HttpProtocolError => "HTTP-protocol-error",
+        ErrorCode::HttpResponseBodySize(_) => "HTTP-response-body-size",
+        other => panic!("{other:?}"),
+    };
+    let error = outgoing.explain(consul_session::transport::from_error_code(name, None, at));
+    (error.case.name(), error.message.clone())
+}
+
+/// A network in which these may be connected to.
+fn allowing(rules: &[&str]) -> Network {
+    let mut policy = Policy::default();
+    for rule in rules {
+        policy.allow(rule.parse().unwrap());
+    }
+    // The platform's roots take a moment to load, and know none of the certificates here.
+    let tls = Tls { platform_roots: Some(false), ..Tls::default() };
+    Network { policy, tls, ..Network::default() }
+}
+
+fn outgoing(network: Network) -> Outgoing {
+    Http::new(network).unwrap().outgoing(LIMITS)
+}
+
+/// One that may connect everywhere.
+fn anywhere() -> Outgoing {
+    outgoing(allowing(&["*:*"]))
+}
+
+/// Reads a request up to the end of its body; empty if the peer closed.
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = String::new();
+    loop {
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                return text;
+            }
+        }
+        let mut buffer = [0; 4096];
+        match stream.read(&mut buffer).await.unwrap() {
+            0 => return String::new(),
+            n => text.push_str(std::str::from_utf8(&buffer[..n]).unwrap()),
+        }
+    }
+}
+
+/// A listener, and its authority by address and by name.
+async fn listen() -> (TcpListener, String, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, format!("127.0.0.1:{port}"), format!("localhost:{port}"))
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    listener.accept().await.unwrap().0
+}
+
+/// Answers every request with `answer`, and hands out what was sent.
+async fn record(answer: &'static [u8]) -> (String, mpsc::UnboundedReceiver<String>) {
+    let (listener, _, at) = listen().await;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, sender) = (accept(&listener).await, sender.clone());
+            tokio::spawn(async move {
+                loop {
+                    let request = read_request(&mut stream).await;
+                    if request.is_empty() {
+                        return;
+                    }
+                    sender.send(request).unwrap();
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    (at, receiver)
+}

@@ -1,0 +1,439 @@
+//! What one instance, and all of them together, may use. A component that wants more is stopped; others go on.
+
+use bytesize::ByteSize;
+use consul_session::duration;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+use wasmtime::{Engine, ResourceLimiter};
+
+/// Defines [`Limits`] with everything that is said of each limit: field, type, default, and help.
+macro_rules! limits {
+    ($($(#[doc = $help:literal])+ $name:ident: $type:ty = $default:expr;)*) => {
+        /// What one instance, and all of them together, may use.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[doc = $help])+ pub $name: $type,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Limits {
+                Limits { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            /// Each limit's name, default and help, for those who print them.
+            pub fn table() -> Vec<(&'static str, String, String)> {
+                let default = Limits::default();
+                vec![$((stringify!($name), default.$name.shown(), [$($help.trim()),+].join(" ")),)*]
+            }
+
+            /// Sets the limit of this name. Sizes are written `256MiB`, durations `10s` or `15m`, numbers as they are.
+            ///
+            /// Errors: no such limit; a value that is none.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<(), InvalidLimit> {
+                match name {
+                    $(stringify!($name) => {
+                        self.$name = Quantity::read(value).ok_or_else(|| {
+                            InvalidLimit(format!("limit `{name}`: `{value}` is not {}", <$type as Quantity>::ACCEPTED))
+                        })?;
+                    })*
+                    _ => {
+                        let names = [$(stringify!($name)),*].join(", ");
+                        return Err(InvalidLimit(format!("there is no limit `{name}`; known are {names}")));
+                    }
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+limits! {
+    /// Memory of one instance. The largest answer that the plugin reads takes about 300 MiB.
+    memory: ByteSize = ByteSize::mib(512);
+    /// Entries in the tables of one instance's module.
+    table: usize = 10_000;
+    /// What one instance may have open in the host at once: requests, bodies, streams, timers.
+    handles: usize = 1_000;
+    /// Time that one call may compute, waiting not counted.
+    compute: Duration = Duration::from_secs(10);
+    /// Time that one call may take in all. A blocking query takes up to 10 minutes.
+    time: Duration = Duration::from_secs(15 * 60);
+    /// Requests that one call may send.
+    requests: u64 = 100_000;
+    /// Requests that one instance may have under way at once.
+    in_flight: usize = 8;
+    /// Body of one response.
+    response: ByteSize = ByteSize::mib(64);
+    /// Instances at once; further calls wait for their turn. Consul takes 200 connections from one address.
+    instances: usize = 100;
+}
+
+/// How the value of a limit is written.
+trait Quantity: Sized {
+    const ACCEPTED: &str;
+    fn read(text: &str) -> Option<Self>;
+    fn shown(&self) -> String;
+}
+
+impl Quantity for ByteSize {
+    const ACCEPTED: &str = "a size above 0, such as 512KiB, 256MiB or 1GiB";
+
+    fn read(text: &str) -> Option<ByteSize> {
+        text.parse().ok().filter(|size| *size > ByteSize(0))
+    }
+
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Quantity for Duration {
+    const ACCEPTED: &str = "a duration above 0, such as 500ms, 10s or 15m";
+
+    fn read(text: &str) -> Option<Duration> {
+        let nanoseconds = duration::parse(text)?;
+        u64::try_from(nanoseconds).ok().filter(|number| *number > 0).map(Duration::from_nanos)
+    }
+
+    fn shown(&self) -> String {
+        duration::format(i64::try_from(self.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
+
+macro_rules! whole_number {
+    ($($type:ty),*) => {$(
+        impl Quantity for $type {
+            const ACCEPTED: &str = "a whole number above 0";
+
+            fn read(text: &str) -> Option<$type> {
+                text.parse().ok().filter(|number| *number > 0)
+            }
+
+            fn shown(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+whole_number!(usize, u64);
+
+/// A limit that cannot be set so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidLimit(String);
+
+impl fmt::Display for InvalidLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidLimit {}
+
+/// A limit that a component went over. It was stopped; what it had begun in Consul may have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exceeded {
+    /// [`Limits::memory`]
+    Memory(ByteSize),
+    /// [`Limits::table`]
+    Table(usize),
+    /// [`Limits::handles`]
+    Handles(usize),
+    /// [`Limits::compute`]
+    Compute(Duration),
+    /// [`Limits::time`]
+    Time(Duration),
+    /// [`Limits::requests`]
+    Requests(u64),
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (wanted, name, limit) = match self {
+            Exceeded::Memory(limit) => ("more memory", "memory", limit.shown()),
+            Exceeded::Table(limit) => ("a larger table", "table", limit.shown()),
+            Exceeded::Handles(limit) => ("more open at once", "handles", limit.shown()),
+            Exceeded::Compute(limit) => ("to compute for longer", "compute", limit.shown()),
+            Exceeded::Time(limit) => ("to take longer", "time", limit.shown()),
+            Exceeded::Requests(limit) => ("to send more requests", "requests", limit.shown()),
+        };
+        write!(
+            f,
+            "the component was stopped: it wanted {wanted} than the limit `{name}` of {limit} allows; an operator raises it by \
+             `--limit {name}=VALUE`, or in the configuration file: [limits]"
+        )
+    }
+}
+
+impl std::error::Error for Exceeded {}
+
+/// Bounds the memory and the tables of one instance.
+#[derive(Debug)]
+pub struct Growth {
+    limits: Limits,
+    memory: usize,
+    table: usize,
+}
+
+impl Growth {
+    pub fn new(limits: Limits) -> Growth {
+        Growth { limits, memory: 0, table: 0 }
+    }
+
+    /// All memory of the instance.
+    pub fn memory(&self) -> ByteSize {
+        ByteSize(self.memory as u64)
+    }
+}
+
+/// How many memories one instance may have. Each is given 4 GiB of the process's addresses, however small it is.
+const MEMORIES: usize = 10;
+
+/// An error ends the component at once and says why; a mere refusal would leave that to its allocator.
+impl ResourceLimiter for Growth {
+    fn memories(&self) -> usize {
+        MEMORIES
+    }
+
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // More than its type allows: refused anyway, and nothing was taken.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.memory = self.memory.saturating_add(desired.saturating_sub(current));
+        if self.memory as u64 > self.limits.memory.as_u64() {
+            return Err(Exceeded::Memory(self.limits.memory).into());
+        }
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.table = self.table.saturating_add(desired.saturating_sub(current));
+        if self.table > self.limits.table {
+            return Err(Exceeded::Table(self.limits.table).into());
+        }
+        Ok(true)
+    }
+}
+
+/// How long a component computes before others on the same thread get their turn.
+const TURN: Duration = Duration::from_millis(10);
+
+/// Counts the engine's epochs, one each [`TURN`], until the engine is gone.
+///
+/// In a thread of its own, since all those of the runtime may be busy with components that do not end.
+pub fn count_epochs(engine: &Engine) -> io::Result<()> {
+    let engine = engine.weak();
+    let count = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(TURN);
+        }
+    };
+    thread::Builder::new().name("epochs".into()).spawn(count).map(drop)
+}
+
+/// Ends a call that computes for longer than it may. It yields at least each [`TURN`], so that the time within its polls is known
+/// closely enough.
+pub struct Computing<F> {
+    call: Pin<Box<F>>,
+    left: Duration,
+    limit: Duration,
+}
+
+impl<F> Computing<F> {
+    pub fn new(call: F, limit: Duration) -> Computing<F> {
+        Computing { call: Box::pin(call), left: limit, limit }
+    }
+}
+
+impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Computing<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let start = Instant::now();
+        if let Poll::Ready(output) = self.call.as_mut().poll(context) {
+            return Poll::Ready(output);
+        }
+        self.left = self.left.saturating_sub(start.elapsed());
+        if self.left.is_zero() {
+            return Poll::Ready(Err(Exceeded::Compute(self.limit).into()));
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    fn set(name: &str, value: &str) -> Result<Limits, String> {
+        let mut limits = Limits::default();
+        limits.set(name, value).map_err(|error| error.to_string())?;
+        Ok(limits)
+    }
+
+    #[test]
+    fn each_is_set_by_its_name() {
+        let default = Limits::default();
+        for (name, value, expected) in [
+            ("memory", "64MiB", Limits { memory: ByteSize::mib(64), ..default }),
+            ("memory", "1 GiB", Limits { memory: ByteSize::gib(1), ..default }),
+            ("memory", "1.5GiB", Limits { memory: ByteSize::mib(1536), ..default }),
+            ("memory", "65536", Limits { memory: ByteSize::kib(64), ..default }),
+            ("table", "1", Limits { table: 1, ..default }),
+            ("handles", "50", Limits { handles: 50, ..default }),
+            ("compute", "500ms", Limits { compute: Duration::from_millis(500), ..default }),
+            ("compute", "0.5", Limits { compute: Duration::from_millis(500), ..default }),
+            ("time", "1h30m", Limits { time: Duration::from_secs(5400), ..default }),
+            ("requests", "18446744073709551615", Limits { requests: u64::MAX, ..default }),
+            ("in_flight", "2", Limits { in_flight: 2, ..default }),
+            ("response", "1MB", Limits { response: ByteSize::mb(1), ..default }),
+            ("instances", "7", Limits { instances: 7, ..default }),
+        ] {
+            assert_eq!(set(name, value), Ok(expected), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_refused_and_changes_nothing() {
+        const SIZE: &str = "is not a size above 0, such as 512KiB, 256MiB or 1GiB";
+        const DURATION: &str = "is not a duration above 0, such as 500ms, 10s or 15m";
+        const NUMBER: &str = "is not a whole number above 0";
+        for (name, values, accepted) in [
+            ("memory", &["", "0", "0MiB", "-1MiB", "1MiB1", "MiB", "1 elephant", "many"][..], SIZE),
+            ("response", &["", "0", "-1"], SIZE),
+            ("compute", &["", "0", "0s", "-1s", "5 s", "1d", "10000000000", "0.0000000001", "soon"], DURATION),
+            ("time", &["", "0", "-15m", "inf"], DURATION),
+            ("table", &["", "0", "-1", "1.5", "1k", " 1", "99999999999999999999"], NUMBER),
+            ("handles", &["0"], NUMBER),
+            ("requests", &["0", "18446744073709551616"], NUMBER),
+            ("in_flight", &["0"], NUMBER),
+            ("instances", &["0", "none"], NUMBER),
+        ] {
+            for value in values {
+                assert_eq!(set(name, value), Err(format!("limit `{name}`: `{value}` {accepted}")));
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_those_that_are_known() {
+        for name in ["", "Memory", "in-flight", "fuel"] {
+            assert_eq!(
+                set(name, "1"),
+                Err(format!(
+                    "there is no limit `{name}`; known are memory, table, handles, compute, time, requests, in_flight, response, \
+                     instances"
+                ))
+            );
+        }
+    }
+
+    #[test]
+    fn the_table_has_each_with_a_default_that_can_be_set() {
+        let table = Limits::table();
+        let names: Vec<_> = table.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names, ["memory", "table", "handles", "compute", "time", "requests", "in_flight", "response", "instances"]);
+        let shown: Vec<_> = table.iter().map(|(_, default, _)| default.as_str()).collect();
+        assert_eq!(shown, ["512.0 MiB", "10000", "1000", "10s", "900s", "100000", "8", "64.0 MiB", "100"]);
+        for (name, default, help) in &table {
+            assert_eq!(set(name, default), Ok(Limits::default()), "{name}");
+            assert!(help.ends_with('.') && !help.starts_with(' ') && !help.contains("  "), "{help:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_exceeded_is_said_with_the_remedy() {
+        for (exceeded, name, cause) in [
+            (Exceeded::Memory(ByteSize::mib(64)), "memory", "more memory than the limit `memory` of 64.0 MiB allows"),
+            (Exceeded::Table(5), "table", "a larger table than the limit `table` of 5 allows"),
+            (Exceeded::Handles(5), "handles", "more open at once than the limit `handles` of 5 allows"),
+            (
+                Exceeded::Compute(Duration::from_millis(1500)),
+                "compute",
+                "to compute for longer than the limit `compute` of 1500ms allows",
+            ),
+            (Exceeded::Time(Duration::from_secs(900)), "time", "to take longer than the limit `time` of 900s allows"),
+            (Exceeded::Requests(5), "requests", "to send more requests than the limit `requests` of 5 allows"),
+        ] {
+            assert_eq!(
+                exceeded.to_string(),
+                format!(
+                    "the component was stopped: it wanted {cause}; an operator raises it by `--limit {name}=VALUE`, or in the \
+                     configuration file: [limits]"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn all_memories_and_all_tables_count_together() {
+        let mut growth = Growth::new(Limits { memory: ByteSize(100), table: 100, ..Limits::default() });
+        // Up to the very limit; of what is there only the difference counts.
+        assert!(growth.memory_growing(0, 60, None).unwrap());
+        assert!(growth.memory_growing(0, 30, None).unwrap());
+        assert!(growth.memory_growing(30, 40, None).unwrap());
+        assert_eq!(growth.memory(), ByteSize(100));
+        // What the type does not allow was not taken.
+        assert!(!growth.memory_growing(40, 51, Some(50)).unwrap());
+        assert_eq!(growth.memory(), ByteSize(100));
+        let stopped = growth.memory_growing(40, 41, Some(50)).unwrap_err();
+        assert_eq!(stopped.downcast_ref(), Some(&Exceeded::Memory(ByteSize(100))));
+
+        assert!(growth.table_growing(0, 60, None).unwrap());
+        assert!(growth.table_growing(0, 40, None).unwrap());
+        assert!(!growth.table_growing(40, 51, Some(50)).unwrap());
+        let stopped = growth.table_growing(40, 41, None).unwrap_err();
+        assert_eq!(stopped.downcast_ref(), Some(&Exceeded::Table(100)));
+        assert!(Growth::new(Limits::default()).memory_growing(0, usize::MAX, None).is_err());
+    }
+
+    #[tokio::test]
+    async fn computing_is_ended_and_what_was_left_over_is_not_lost() {
+        let mut polls = 0;
+        let busy = poll_fn(|context| {
+            polls += 1;
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(10) {}
+            context.waker().wake_by_ref();
+            Poll::<wasmtime::Result<()>>::Pending
+        });
+        let stopped = Computing::new(busy, Duration::from_millis(35)).await.unwrap_err();
+        assert_eq!(stopped.downcast_ref(), Some(&Exceeded::Compute(Duration::from_millis(35))));
+        assert!((1..=4).contains(&polls), "{polls}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_is_not_computing() {
+        let waits = async {
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            Ok(5)
+        };
+        assert_eq!(Computing::new(waits, Duration::from_secs(10)).await.unwrap(), 5);
+    }
+
+    #[test]
+    fn epochs_are_counted_as_long_as_the_engine_is_there() {
+        let engine = Engine::default();
+        count_epochs(&engine).unwrap();
+        let weak = engine.weak();
+        drop(engine);
+        let start = Instant::now();
+        while weak.upgrade().is_some() {
+            assert!(start.elapsed() < Duration::from_secs(10), "the engine is kept");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+;; Sends a request to the authority that it is told, waits for the answer, and succeeds if that is the error code
+;; HTTP-request-denied.
+(module
+  (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
+  (import "wasi:http/types@0.2.0" "[constructor]outgoing-request" (func $request (param i32) (result i32)))
+  (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-scheme"
+    (func $set_scheme (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-authority"
+    (func $set_authority (param i32 i32 i32 i32) (result i32)))
+  (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-path-with-query"
+    (func $set_path (param i32 i32 i32 i32) (result i32)))
+  (import "wasi:http/outgoing-handler@0.2.0" "handle" (func $handle (param i32 i32 i32 i32)))
+  (import "wasi:http/types@0.2.0" "[method]future-incoming-response.subscribe" (func $subscribe (param i32) (result i32)))
+  (import "wasi:http/types@0.2.0" "[method]future-incoming-response.get" (func $get (param i32 i32)))
+  (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $wait (param i32)))
+  (data (i32.const 32) "/")
+  (func (export "consul-session:plugin/desired-state@0.1.0#apply-json") (param $text i32) (param $length i32) (result i32)
+    (local $request i32) (local $future i32)
+    (local.set $request (call $request (call $fields)))
+    ;; some(http)
+    (drop (call $set_scheme (local.get $request) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
+    (drop (call $set_authority (local.get $request) (i32.const 1) (local.get $text) (local.get $length)))
+    (drop (call $set_path (local.get $request) (i32.const 1) (i32.const 32) (i32.const 1)))
+    (call $handle (local.get $request) (i32.const 0) (i32.const 0) (i32.const 64))
+    (if (i32.load8_u (i32.const 64)) (then unreachable))
+    (local.set $future (i32.load (i32.const 72)))
+    (call $wait (call $subscribe (local.get $future)))
+    (call $get (local.get $future) (i32.const 128))
+    ;; some(ok(err(HTTP-request-denied)))
+    (if (i32.ne (i32.load8_u (i32.const 128)) (i32.const 1)) (then unreachable))
+    (if (i32.ne (i32.load8_u (i32.const 136)) (i32.const 0)) (then unreachable))
+    (if (i32.ne (i32.load8_u (i32.const 144)) (i32.const 1)) (then unreachable))
+    (if (i32.ne (i32.load8_u (i32.const 152)) (i32.const 15)) (then unreachable))
+    ;; ok("")
+    i32.const 0))

@@ -1,0 +1,23 @@
+;; Sends requests to the authority that it is told, and keeps what stands for them.
+(module
+  (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
+  (import "wasi:http/types@0.2.0" "[constructor]outgoing-request" (func $request (param i32) (result i32)))
+  (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-scheme"
+    (func $set_scheme (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-authority"
+    (func $set_authority (param i32 i32 i32 i32) (result i32)))
+  (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-path-with-query"
+    (func $set_path (param i32 i32 i32 i32) (result i32)))
+  (import "wasi:http/outgoing-handler@0.2.0" "handle" (func $handle (param i32 i32 i32 i32)))
+  (data (i32.const 32) "/")
+  (func (export "consul-session:plugin/desired-state@0.1.0#apply-json") (param $text i32) (param $length i32) (result i32)
+    (local $request i32)
+    (loop $again
+      (local.set $request (call $request (call $fields)))
+      ;; some(http)
+      (drop (call $set_scheme (local.get $request) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
+      (drop (call $set_authority (local.get $request) (i32.const 1) (local.get $text) (local.get $length)))
+      (drop (call $set_path (local.get $request) (i32.const 1) (i32.const 32) (i32.const 1)))
+      (call $handle (local.get $request) (i32.const 0) (i32.const 0) (i32.const 64))
+      (br $again))
+    unreachable))
