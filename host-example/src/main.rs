@@ -1,7 +1,10 @@
 //! `consul-session-host`: the command line over the library.
 
+mod ansible;
+mod batch;
 mod demo;
 mod grants;
+mod watch;
 
 use consul_session::cli::{self, Action, Command, Format, Invocation, Output, Program};
 use consul_session::error::{Case, Error};
@@ -21,18 +24,29 @@ const PROGRAM: Program = Program {
     )],
     settings: grants::SETTINGS,
     environment: grants::ENVIRONMENT,
-    commands: &[Command {
-        name: DEMO,
-        words: &[],
-        rest: None,
-        flags: &[],
-        settings: &[],
-        help: "Walk through the five examples of consul_session's page; needs --dev",
-    }],
+    commands: &[
+        Command {
+            name: DEMO,
+            words: &[],
+            rest: None,
+            flags: &[],
+            settings: &[],
+            help: "Walk through the five examples of consul_session's page; needs --dev",
+        },
+        watch::COMMAND,
+        batch::APPLY,
+        batch::DESTROY,
+    ],
 };
 
 /// The component, where `cargo xtask build` puts it.
 const PLUGIN: &str = "dist/consul-session-plugin.wasm";
+
+/// The same as a part of this program, so that one file is all there is to install.
+#[cfg(feature = "embedded")]
+const EMBEDDED: Option<&[u8]> = Some(include_bytes!("../../dist/consul-session-plugin.wasm"));
+#[cfg(not(feature = "embedded"))]
+const EMBEDDED: Option<&[u8]> = None;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -45,6 +59,9 @@ async fn main() -> ExitCode {
             ));
         }
     };
+    if let Some(file) = ansible::task_file(&words) {
+        return print(ansible::run(file).await);
+    }
     let output = match cli::parse(&PROGRAM, words, &grants::visible, &mut read_all) {
         Ok(invocation) => {
             let format = invocation.format;
@@ -90,6 +107,9 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
             let stdout = demo::run(&host, agent, &invocation).await?;
             Ok(Output { stdout, stderr: String::new(), success: true })
         }
+        (Action::Command(name), _) if name == watch::COMMAND.name => watch::run(host, &invocation).await,
+        (Action::Command(name), _) if name == batch::APPLY.name => batch::apply(&host, &invocation).await,
+        (Action::Command(name), _) if name == batch::DESTROY.name => batch::destroy(&host, &invocation).await,
         (Action::Command(command), None) => Err(Error::invalid(
             "arguments",
             format!("`{command}` needs --dev: it makes sessions and a check to show, and no other agent should keep them"),
@@ -98,9 +118,16 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
     }
 }
 
-/// The host with what was granted.
+/// The host with what was granted and the component: the one that `CONSUL_SESSION_PLUGIN` names, else the one in this program, else
+/// the one in `dist/`, else one beside this program.
 fn host(invocation: &mut Invocation) -> Result<Host, Error> {
-    grants::builder(invocation)?.build(plugin()?).map_err(|error| match error.downcast_ref::<TlsSetupError>() {
+    let builder = grants::builder(invocation)?;
+    let host = match (std::env::var_os("CONSUL_SESSION_PLUGIN"), EMBEDDED) {
+        (Some(path), _) => builder.build(path),
+        (None, Some(wasm)) => builder.build_from_bytes(wasm),
+        (None, None) => builder.build(plugin()?),
+    };
+    host.map_err(|error| match error.downcast_ref::<TlsSetupError>() {
         Some(error) => {
             let text = error.to_string();
             Error::invalid(text.split(' ').next().unwrap_or_default(), &text)
@@ -120,11 +147,8 @@ fn read_all() -> Result<String, Error> {
         .map_err(|error| Error::invalid("options", format!("the options on standard input cannot be read: {error}")))
 }
 
-/// The component's file: the one that `CONSUL_SESSION_PLUGIN` names, else the one in `dist/`, else one beside this program.
+/// The component's file, for a program that has none in it.
 fn plugin() -> Result<PathBuf, Error> {
-    if let Some(path) = std::env::var_os("CONSUL_SESSION_PLUGIN") {
-        return Ok(path.into());
-    }
     let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join(Path::new(PLUGIN).file_name()?)));
     [Some(PathBuf::from(PLUGIN)), beside].into_iter().flatten().find(|path| path.is_file()).ok_or_else(|| {
         Case::Other.because(format!("the component is neither at {PLUGIN} nor beside this program: run `cargo xtask build`, or name it in CONSUL_SESSION_PLUGIN"))

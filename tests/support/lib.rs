@@ -4,12 +4,14 @@
 pub mod agent;
 pub mod case;
 pub mod certificates;
+pub mod cluster;
 pub mod consul;
 pub mod embedded;
 pub mod program;
 pub mod report;
 pub mod runtime;
 pub mod scripted;
+pub mod terminal;
 pub mod tools;
 
 use anyhow::{Context, Result};

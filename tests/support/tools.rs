@@ -26,6 +26,11 @@ pub fn python() -> Result<PathBuf> {
     installed("python/bin/python3", "wasmtime-py")
 }
 
+/// Ansible's program that runs a playbook. Its wheels want a newer Python than the others.
+pub fn ansible_playbook() -> Result<PathBuf> {
+    installed("python/bin/ansible-playbook", "ansible-core (Python 3.11 or newer)")
+}
+
 /// jco and what it needs, as npm installs them.
 pub fn node_modules() -> Result<PathBuf> {
     installed("npm/node_modules", "jco")

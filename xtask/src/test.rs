@@ -9,6 +9,9 @@ use std::time::Instant;
 /// The oldest Consul that is taken from PATH: the tests expect its texts and defaults.
 const OLDEST_CONSUL: (u32, u32) = (1, 20);
 
+/// The program is tested as it is installed, in one file with the component. Said to every step alike, so that none builds it anew.
+const EMBEDDED: [&str; 2] = ["--features", "consul-session-host/embedded"];
+
 /// Runs it all; `args` go to `cargo test`.
 pub fn run(args: &[String]) -> Result<()> {
     let plugin = step("the component", build::run)?;
@@ -22,7 +25,8 @@ pub fn run(args: &[String]) -> Result<()> {
     step("jco and Playwright", npm)?;
     let chromium = step("Chromium", chromium)?;
     step("cargo fmt", || cargo(&["fmt", "--all", "--check"], &[]))?;
-    step("cargo clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))?;
+    let clippy = [&["clippy", "--workspace", "--all-targets"], &EMBEDDED[..], &["--", "-D", "warnings"]].concat();
+    step("cargo clippy", || cargo(&clippy, &[]))?;
     // The components' own code exists on wasm32 only.
     for features in ["", "command"] {
         let wasm = ["clippy", "-p", "consul-session", "--lib", "--no-default-features", "--features", features];
@@ -36,7 +40,7 @@ pub fn run(args: &[String]) -> Result<()> {
     step("cargo doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings".as_ref())]))?;
     // Last, so that cargo's own summary ends the output.
     step("cargo test", || {
-        let mut command = vec!["test", "--workspace", "--no-fail-fast"];
+        let mut command = [&["test", "--workspace", "--no-fail-fast"], &EMBEDDED[..]].concat();
         command.extend(args.iter().map(String::as_str));
         let environment = [
             ("CONSUL_BIN", consul.as_path()),

@@ -1,0 +1,227 @@
+//! `destroy --name-prefix`: every session whose name begins so.
+
+use super::apply::{CONSISTENT, connection};
+use super::pool::{Interrupt, Work, progress, run};
+use super::{at_once, counted, counts_json, ended, is_dry_run, lines, listen, printable, seconds, shown, told};
+use comfy_table::Table;
+use consul_session::cli::{Format, Invocation, Output};
+use consul_session::error::{Case, Error};
+use consul_session::json::Json;
+use consul_session::options::Options;
+use consul_session_host::{Connection, Host, Session};
+use indicatif::ProgressBar;
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+
+/// The options that say which sessions, where, and how. Any other would promise something that is not looked at.
+const OPTIONS: [&str; 11] =
+    ["node", "datacenter", "token", "host", "port", "scheme", "validate_certs", "timeout", "namespace", "partition", "dry_run"];
+
+/// How many names are shown before the question.
+const SHOWN: usize = 5;
+
+/// `destroy --name-prefix`.
+pub async fn destroy(host: &Host, invocation: &Invocation) -> Result<Output, Error> {
+    let at_once = at_once(invocation)?;
+    let prefix = prefix(invocation)?;
+    let options = Options::from_json(&invocation.json())?;
+    let dry_run = is_dry_run(invocation);
+    let (_, connection) = connection(&options)?;
+    let (found, filtered) = list(host, &options, &connection, prefix).await?;
+    let format = invocation.format;
+    if !dry_run && !found.is_empty() && !invocation.flags.contains(&"yes") && !confirmed(&found, prefix, &options)? {
+        return Ok(Output { stdout: String::new(), stderr: "nothing was destroyed\n".into(), success: false });
+    }
+    let start = Instant::now();
+    let interrupt = listen()?;
+    let bar = progress(found.len(), "sessions", format == Format::Table && !dry_run);
+    let total = found.len();
+    let results = found.iter().map(|_| None).collect();
+    let mut work = Destroy { host: host.clone(), connection, found, results, stopped: dry_run, interrupt, bar };
+    run(&mut work, 0..total, at_once).await;
+    work.bar.finish_and_clear();
+    let left = match dry_run {
+        true => None,
+        // Others may have made new ones meanwhile.
+        false => list(host, &options, &work.connection, prefix).await.ok().map(|(left, _)| left.len()),
+    };
+    let output = work.output(prefix, dry_run, filtered, left, start, format);
+    Ok(ended(output, &work.interrupt))
+}
+
+/// The sessions whose names begin so, and whether ACLs may hide more.
+async fn list(host: &Host, options: &Options, to: &Connection, prefix: &str) -> Result<(Vec<Session>, bool), Error> {
+    let mut listing = match &options.node {
+        Some(node) => host.node(node, Some(CONSISTENT), Some(to)).await?,
+        None => host.list_sessions(Some(CONSISTENT), Some(to)).await?,
+    };
+    listing.sessions.retain(|session| session.name.starts_with(prefix));
+    Ok((listing.sessions, listing.filtered))
+}
+
+fn prefix(invocation: &Invocation) -> Result<&str, Error> {
+    if let Some((option, _)) = invocation.options.iter().find(|(option, _)| !OPTIONS.contains(option)) {
+        return Err(Error::invalid(
+            option,
+            format!("`destroy` takes no option `{option}`: it goes by --name-prefix, and by `node` and `datacenter`"),
+        ));
+    }
+    match invocation.setting("name-prefix").collect::<Vec<_>>()[..] {
+        [""] => Err(Error::invalid(
+            "name-prefix",
+            "--name-prefix is empty, which would mean every session: say how the names begin",
+        )),
+        [prefix] => Ok(prefix),
+        [] => Err(Error::invalid("name-prefix", "`destroy` needs --name-prefix PREFIX: how the names begin")),
+        _ => Err(Error::invalid("name-prefix", "--name-prefix is given twice: give one")),
+    }
+}
+
+/// Asks, on a terminal.
+fn confirmed(found: &[Session], prefix: &str, options: &Options) -> Result<bool, Error> {
+    let mut question = format!("{} whose name begins with \"{}\"", counted(found.len()), printable(prefix));
+    if let Some(node) = &options.node {
+        question += &format!(", on node {}", printable(node));
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::invalid(
+            "yes",
+            format!(
+                "{question}: nobody can be asked, since standard input is no terminal: give --yes to destroy, --dry-run to see them"
+            ),
+        ));
+    }
+    let names: Vec<String> = found.iter().take(SHOWN).map(|session| printable(&session.name)).collect();
+    let more = if found.len() > SHOWN { ", …" } else { "" };
+    let failed = |error: std::io::Error| Case::Other.because(format!("the question cannot be asked: {error}"));
+    let mut terminal = std::io::stderr();
+    write!(terminal, "{}{more}\nDestroy {question}? [y/N] ", names.join(", ")).map_err(failed)?;
+    terminal.flush().map_err(failed)?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(failed)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+}
+
+struct Destroy {
+    host: Host,
+    connection: Connection,
+    found: Vec<Session>,
+    results: Vec<Option<Result<(), Error>>>,
+    /// Every further one would fail of the same.
+    stopped: bool,
+    interrupt: Interrupt,
+    bar: ProgressBar,
+}
+
+impl Work for Destroy {
+    type Job = usize;
+    type Did = (usize, Result<(), Error>);
+
+    fn is_wanted(&self, _: &usize) -> bool {
+        !self.stopped && !self.interrupt.is_set()
+    }
+
+    fn start(&self, at: usize) -> impl Future<Output = Self::Did> + Send + 'static {
+        let (host, connection, id) = (self.host.clone(), self.connection.clone(), self.found[at].id.clone());
+        async move { (at, host.destroy(&id, Some(&connection)).await.map_err(Error::from)) }
+    }
+
+    fn did(&mut self, (at, result): Self::Did) -> Option<usize> {
+        if let Err(error) = &result {
+            self.stopped |= super::apply::fails_all(error);
+        }
+        self.results[at] = Some(result);
+        self.bar.inc(1);
+        None
+    }
+}
+
+impl Destroy {
+    fn output(
+        &self,
+        prefix: &str,
+        dry_run: bool,
+        filtered: bool,
+        left: Option<usize>,
+        start: Instant,
+        format: Format,
+    ) -> Output {
+        let interrupted = self.interrupt.is_set();
+        let word = |result: &Option<Result<(), Error>>| match result {
+            _ if dry_run => "to destroy",
+            Some(Ok(())) => "destroyed",
+            Some(Err(_)) => "failed",
+            None => "not tried",
+        };
+        let counts = ["to destroy", "destroyed", "failed", "not tried"]
+            .map(|kind| (kind, self.results.iter().filter(|result| word(result) == kind).count()))
+            .into_iter()
+            .filter(|(_, count)| *count > 0);
+        let success = self.results.iter().all(|result| matches!(word(result), "to destroy" | "destroyed"));
+        let took = start.elapsed();
+        if format == Format::Json {
+            let mut fields = vec![
+                (
+                    "changed".into(),
+                    Json::Bool(self.results.iter().any(|result| matches!(word(result), "to destroy" | "destroyed"))),
+                ),
+                ("failed".into(), Json::Bool(!success)),
+                ("interrupted".into(), Json::Bool(interrupted)),
+                ("filtered".into(), Json::Bool(filtered)),
+                ("seconds".into(), seconds(took)),
+            ];
+            fields.push(("counts".into(), counts_json(counts)));
+            fields.extend(left.map(|left| ("left".into(), Json::Whole(left as i64))));
+            let sessions = self.found.iter().zip(&self.results).map(|(session, result)| {
+                let mut fields = vec![
+                    ("result".into(), word(result).into()),
+                    ("session_id".into(), (&session.id).into()),
+                    ("name".into(), (&session.name).into()),
+                    ("node".into(), (&session.node).into()),
+                ];
+                if let Some(Err(error)) = result
+                    && let Json::Object(error) = error.to_json()
+                {
+                    fields.extend(error);
+                }
+                Json::Object(fields)
+            });
+            fields.push(("sessions".into(), Json::List(sessions.collect())));
+            return Output { stdout: format!("{:#}\n", Json::Object(fields)), stderr: String::new(), success };
+        }
+        let mut stdout = String::new();
+        if !self.found.is_empty() {
+            let mut table = Table::new();
+            table.set_header(["RESULT", "NAME", "NODE", "ID"]);
+            for (session, result) in self.found.iter().zip(&self.results) {
+                let cell = |text: &str| if text.is_empty() { "-".into() } else { printable(text) };
+                table.add_row([word(result).into(), cell(&session.name), cell(&session.node), cell(&session.id)]);
+            }
+            stdout = lines(table);
+        }
+        let errors = self.found.iter().zip(&self.results).filter_map(|(session, result)| match result {
+            Some(Err(error)) => {
+                Some(format!("error ({}): session {}: {}", error.case.name(), session.id, printable(&error.message)))
+            }
+            _ => None,
+        });
+        let mut stderr = told(&errors.collect::<Vec<_>>(), "errors");
+        if filtered {
+            stderr += "note: ACLs hid sessions, or may have: there may be more\n";
+        }
+        let prefix = printable(prefix);
+        if self.found.is_empty() {
+            stderr += &format!("no session's name begins with \"{prefix}\"\n");
+        } else {
+            let counts: Vec<String> = counts.map(|(kind, count)| format!("{count} {kind}")).collect();
+            let left = match left {
+                Some(left) => format!("; {left} left"),
+                None if dry_run => String::new(),
+                None => "; what is left could not be read".into(),
+            };
+            let first = if interrupted { "interrupted; " } else { "" };
+            stderr += &format!("{first}{}: {} in {}{left}\n", counted(self.found.len()), counts.join(", "), shown(took));
+        }
+        Output { stdout, stderr, success }
+    }
+}

@@ -1,0 +1,551 @@
+//! A file of option records: YAML, of which JSON is a part, with the line of everything in it.
+//!
+//! What is not in quotes is taken as it is written, as on the command line: the option decides whether `no` is a boolean, `007` a
+//! name or `1e3` a mistake, not a version of YAML. Only `null`, `~` and nothing at all mean that an option is not given.
+
+use consul_session::apply::Task;
+use consul_session::error::{Case, Error};
+use consul_session::json::Json;
+use consul_session::options::{self, Options, State};
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::rc::Rc;
+
+/// Bounds what aliases can make of a small file ("a billion laughs").
+const MOST_VALUES: usize = 2_000_000;
+/// A list of objects with lists in them, and some room for what is then refused by its name.
+const DEEPEST: usize = 16;
+
+/// Options as they were typed, or as they stand in a record.
+pub type Fields = Vec<(&'static str, Json<'static>)>;
+
+/// A record that was checked: nothing that is known to be refused is left in it.
+#[derive(Debug)]
+pub struct Record {
+    /// Where it begins.
+    pub line: usize,
+    /// With what was typed for all of them.
+    pub options: Options,
+    /// The same as the component takes it.
+    pub json: String,
+    pub task: Task,
+}
+
+/// Something that is wrong with the file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mistake {
+    pub line: usize,
+    /// The option's name, or `file`.
+    pub option: String,
+    pub message: String,
+}
+
+fn mistake(line: usize, option: &str, message: impl Into<String>) -> Mistake {
+    Mistake { line, option: option.into(), message: message.into() }
+}
+
+/// Reads all records, with what was typed as defaults.
+///
+/// Errors: everything that is wrong, in the file's order.
+pub fn read(text: &str, typed: &Fields) -> Result<Vec<Record>, Vec<Mistake>> {
+    let items = parse(text).and_then(list).map_err(|mistake| vec![mistake])?;
+    let (mut records, mut mistakes) = (Vec::new(), Vec::new());
+    let mut seen = HashMap::new();
+    let mut values = 0;
+    for item in items.iter() {
+        let before = mistakes.len();
+        let (fields, lines) = fields(item, &mut values, &mut mistakes);
+        if values > MOST_VALUES {
+            mistakes.push(mistake(item.line, "file", format!("with its aliases the file has over {MOST_VALUES} values")));
+            break;
+        }
+        if mistakes.len() > before {
+            // Whether they go together is checked when each by itself is right.
+            continue;
+        }
+        match record(item.line, fields, &lines, typed) {
+            Ok(record) => match seen.insert(identity(&record.options), record.line) {
+                Some(first) => mistakes.push(twice(&record, first)),
+                None => records.push(record),
+            },
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    if mistakes.is_empty() { Ok(records) } else { Err(mistakes) }
+}
+
+/// What can stand in a file once: the session of this id, or those of this name on this node.
+fn identity(options: &Options) -> impl Eq + Hash + use<> {
+    let Options { id, name, node, host, port, datacenter, namespace, partition, .. } = options.clone();
+    let which = match id {
+        Some(id) => (Some(id.as_str().to_owned()), None, None),
+        None => (None, name, node.map(|node| node.to_ascii_lowercase())),
+    };
+    (which, host.map(|host| host.as_str().to_owned()), port, datacenter, namespace, partition)
+}
+
+fn twice(record: &Record, first: usize) -> Mistake {
+    let Options { id, name, node, .. } = &record.options;
+    let name = shown(name.as_deref().unwrap_or_default());
+    let (option, what) = match (id, node) {
+        (Some(id), _) => ("id", format!("the session {}", id.as_str())),
+        (None, Some(node)) => ("name", format!("`{name}` on node `{}`", shown(node))),
+        (None, None) => ("name", format!("`{name}`")),
+    };
+    mistake(record.line, option, format!("option `{option}`: {what} stands in line {first} too; leave one of the two"))
+}
+
+/// Checks a record as a whole.
+fn record(line: usize, mut fields: Fields, lines: &HashMap<&str, usize>, typed: &Fields) -> Result<Record, Mistake> {
+    for (name, value) in typed {
+        if !fields.iter().any(|(own, _)| own == name) {
+            fields.push((name, value.clone()));
+        }
+    }
+    let at = |option: &str, message: String| mistake(lines.get(option).copied().unwrap_or(line), option, message);
+    let refused = |error: Error| match &error.case {
+        Case::InvalidOption { option } => at(option, error.message.clone()),
+        _ => mistake(line, "options", error.message.clone()),
+    };
+    let mut options = Options::default();
+    for (name, value) in &fields {
+        options.set(name, value).map_err(refused)?;
+    }
+    let task = Task::new(options.clone()).map_err(refused)?;
+    let state = options.state.unwrap_or(State::Present);
+    if !matches!(state, State::Present | State::Absent) {
+        return Err(at("state", format!("option `state`: `{}` only reads; accepted in a file: present, absent", state.name())));
+    }
+    if options.id.is_none() && options.name.is_none() {
+        return Err(at("name", "option `name` is missing: without one each run would make another session".into()));
+    }
+    let json = Json::Object(fields.into_iter().map(|(name, value)| (name.into(), value)).collect()).to_string();
+    Ok(Record { line, options, json, task })
+}
+
+/// The options of one record, each checked by itself, and their lines.
+fn fields(item: &Node, values: &mut usize, mistakes: &mut Vec<Mistake>) -> (Fields, HashMap<&'static str, usize>) {
+    let (mut fields, mut lines) = (Fields::new(), HashMap::new());
+    let Value::Map(map) = &item.value else {
+        let message = format!("{} is no record: one such as {{name: session1, delay: 20s}} is wanted", item.value.kind());
+        mistakes.push(mistake(item.line, "options", message));
+        return (fields, lines);
+    };
+    let mut given = HashSet::new();
+    for Entry { name, line, value, merged } in entries(map, values, mistakes) {
+        if !given.insert(name) {
+            // What is merged counts for less than what stands in the record.
+            if !merged {
+                mistakes.push(mistake(line, name, format!("option `{}` is given twice in this record", shown(name))));
+            }
+            continue;
+        }
+        match option(name, value) {
+            Ok((_, Json::Null)) => {}
+            Ok((option, json)) => {
+                lines.insert(option, line);
+                fields.push((option, json));
+            }
+            Err(message) => mistakes.push(mistake(line, name, message)),
+        }
+    }
+    (fields, lines)
+}
+
+/// One option of a record.
+fn option(name: &str, value: &Node) -> Result<(&'static str, Json<'static>), String> {
+    let said = |error: Error| error.into_parts().message;
+    let info = options::info(name).ok_or_else(|| said(options::unknown(name)))?;
+    if info.name == "dry_run" {
+        return Err("option `dry_run` is no record's: type --dry-run, for the whole file".into());
+    }
+    let json =
+        value.json().map_err(|what| format!("option `{}`: {what} cannot stand here; accepted: {}", info.name, info.kind))?;
+    Options::default().set(info.name, &json).map_err(said)?;
+    Ok((info.name, json))
+}
+
+/// An option of a record, as it is written or merged.
+struct Entry<'a> {
+    name: &'a str,
+    line: usize,
+    value: &'a Node,
+    merged: bool,
+}
+
+/// The options of a record: its own, then what `<<` brings in, which has the line of the `<<`. No more than are counted.
+fn entries<'a>(map: &'a Map, values: &mut usize, mistakes: &mut Vec<Mistake>) -> Vec<Entry<'a>> {
+    let (mut own, mut brought) = (Vec::new(), Vec::new());
+    let mut count = |map: &Map| {
+        *values += 1 + map.iter().map(|(_, _, value)| value.value.size()).sum::<usize>();
+        *values <= MOST_VALUES
+    };
+    count(map);
+    for (name, line, value) in map.iter() {
+        if &**name != "<<" {
+            own.push(Entry { name, line: *line, value, merged: false });
+            continue;
+        }
+        let sources = match &value.value {
+            Value::List(sources) => sources.as_slice(),
+            _ => std::slice::from_ref(value),
+        };
+        for source in sources {
+            match &source.value {
+                Value::Map(map) if count(map) => {
+                    brought.extend(map.iter().map(|(name, _, value)| Entry { name, line: *line, value, merged: true }))
+                }
+                Value::Map(_) => break,
+                other => mistakes.push(mistake(
+                    *line,
+                    "<<",
+                    format!("`<<` takes the options of a record, as in `<<: *base`, and not {}", other.kind()),
+                )),
+            }
+        }
+    }
+    own.append(&mut brought);
+    own
+}
+
+/// What stands in the file. Cheap to clone, for aliases share what they stand for.
+#[derive(Clone, Debug)]
+struct Node {
+    line: usize,
+    /// How many lists and maps are in one another here.
+    depth: usize,
+    value: Value,
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    Null,
+    Text(Rc<str>),
+    List(Rc<Vec<Node>>),
+    Map(Rc<Map>),
+}
+
+/// Keys, their lines and their values.
+type Map = Vec<(Rc<str>, usize, Node)>;
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Value::Null => "an empty value",
+            Value::Text(_) => "a text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "an object",
+        }
+    }
+
+    /// How much it is as an option's value.
+    fn size(&self) -> usize {
+        match self {
+            Value::List(items) => 1 + items.len(),
+            _ => 1,
+        }
+    }
+}
+
+impl Node {
+    /// As an option's value; what it is where it can be none.
+    fn json(&self) -> Result<Json<'static>, &'static str> {
+        let text = |text: &Rc<str>| Json::Text(text.to_string().into());
+        match &self.value {
+            Value::Null => Ok(Json::Null),
+            Value::Text(word) => Ok(text(word)),
+            Value::List(items) => {
+                let texts = items.iter().map(|item| match &item.value {
+                    Value::Text(word) => Ok(text(word)),
+                    _ => Err("a list of something else than texts"),
+                });
+                texts.collect::<Result<_, _>>().map(Json::List)
+            }
+            Value::Map(_) => Err(self.value.kind()),
+        }
+    }
+}
+
+/// The records of the file's one document.
+fn list(document: Option<Node>) -> Result<Rc<Vec<Node>>, Mistake> {
+    let (line, what) = match document {
+        Some(Node { value: Value::List(items), .. }) => return Ok(items),
+        Some(Node { value: Value::Null, line, .. }) => (line, "is empty"),
+        Some(Node { value: Value::Text(_), line, .. }) => (line, "holds a text"),
+        Some(Node { value: Value::Map(_), line, .. }) => (line, "holds an object"),
+        None => (1, "is empty"),
+    };
+    Err(mistake(
+        line,
+        "file",
+        format!("the file {what}: a list of records is wanted, such as [{{name: session1, delay: 20s}}]"),
+    ))
+}
+
+/// A list or a map that is being read.
+struct Open {
+    line: usize,
+    anchor: usize,
+    what: Collected,
+}
+
+enum Collected {
+    List(Vec<Node>),
+    /// With the key that waits for its value.
+    Map(Map, Option<(Rc<str>, usize)>),
+}
+
+/// Reads the one document. Not recursive, and neither is what becomes of it, so that no file can exhaust the stack.
+fn parse(text: &str) -> Result<Option<Node>, Mistake> {
+    let mut anchors: HashMap<usize, Node> = HashMap::new();
+    let mut open: Vec<Open> = Vec::new();
+    let mut document = None;
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| {
+            mistake(error.marker().line(), "file", format!("the file is not YAML: {}", shown(error.info())))
+        })?;
+        let line = span.start.line();
+        let (node, anchor) = match event {
+            Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_)) | Event::Scalar(_, _, _, Some(_)) => {
+                return Err(mistake(line, "file", "tags such as !!str are not known here: put a text in quotes"));
+            }
+            Event::DocumentStart(_) if document.is_some() => {
+                return Err(mistake(line, "file", "the file has a second document: put all records in one list"));
+            }
+            Event::SequenceStart(anchor, None) => {
+                open.push(Open { line, anchor, what: Collected::List(Vec::new()) });
+                continue;
+            }
+            Event::MappingStart(anchor, None) => {
+                open.push(Open { line, anchor, what: Collected::Map(Map::new(), None) });
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => match open.pop() {
+                Some(Open { line, anchor, what }) => (closed(line, what)?, anchor),
+                None => continue,
+            },
+            Event::Scalar(text, style, anchor, None) => {
+                let null = style == ScalarStyle::Plain && ["", "~", "null", "Null", "NULL"].contains(&&*text);
+                let value = if null { Value::Null } else { Value::Text(text.into()) };
+                (Node { line, depth: 0, value }, anchor)
+            }
+            Event::Alias(anchor) => match anchors.get(&anchor) {
+                Some(node) => (Node { line, ..node.clone() }, 0),
+                None => return Err(mistake(line, "file", "an alias stands inside what it is the alias of")),
+            },
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => continue,
+        };
+        if anchor > 0 {
+            anchors.insert(anchor, node.clone());
+        }
+        match open.last_mut().map(|open| &mut open.what) {
+            None => document = Some(node),
+            Some(Collected::List(items)) => items.push(node),
+            Some(Collected::Map(map, key)) => match (key.take(), node.value) {
+                (Some((name, line)), value) => map.push((name, line, Node { value, ..node })),
+                (None, Value::Text(name)) => *key = Some((name, line)),
+                (None, other) => return Err(mistake(line, "file", format!("{} is no option's name", other.kind()))),
+            },
+        }
+    }
+    Ok(document)
+}
+
+fn closed(line: usize, what: Collected) -> Result<Node, Mistake> {
+    let (depth, value) = match what {
+        Collected::List(items) => (items.iter().map(|item| item.depth).max(), Value::List(items.into())),
+        Collected::Map(map, _) => (map.iter().map(|(.., value)| value.depth).max(), Value::Map(map.into())),
+    };
+    match depth.unwrap_or(0) + 1 {
+        depth if depth <= DEEPEST => Ok(Node { line, depth, value }),
+        _ => Err(mistake(line, "file", "lists and objects are nested too deeply")),
+    }
+}
+
+/// A text of the file for an error: one line, not too long.
+fn shown(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(80).collect();
+    if line.len() < text.len() { line + "…" } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed() -> Fields {
+        vec![("delay", Json::from("20s")), ("port", Json::from("8501"))]
+    }
+
+    /// The records' options as JSON.
+    #[track_caller]
+    fn records(text: &str) -> Vec<(usize, String)> {
+        let records = read(text, &typed()).unwrap();
+        records.into_iter().map(|record| (record.line, record.json)).collect()
+    }
+
+    /// Line, option and text of each mistake.
+    #[track_caller]
+    fn mistakes(text: &str) -> Vec<(usize, String, String)> {
+        let mistakes = read(text, &typed()).unwrap_err();
+        mistakes.into_iter().map(|Mistake { line, option, message }| (line, option, message)).collect()
+    }
+
+    #[track_caller]
+    fn one(text: &str) -> (usize, String, String) {
+        let mut mistakes = mistakes(text);
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        mistakes.remove(0)
+    }
+
+    #[test]
+    fn yaml_and_json_are_read_alike() {
+        let expected = [
+            (1, r#"{"name":"a","checks":["x","y"],"delay":"20s","port":"8501"}"#),
+            (3, r#"{"name":"b","delay":"5","port":"8501"}"#),
+        ]
+        .map(|(line, json)| (line, json.to_owned()));
+        for text in [
+            "- name: a\n  checks: [x, y]\n- name: b\n  delay: 5\n",
+            "- {name: a,\n   checks: [x, y]}\n- {name: b, delay: 5, ttl: ~}\n",
+            "[{\"name\": \"a\",\n \"checks\": [\"x\", \"y\"]},\n\t{\"name\": \"b\", \"delay\": 5, \"ttl\": null}]",
+            "\u{feff}- name: a\r\n  checks: [x, y]\r\n- name: b\r\n  delay: 5\r\n",
+        ] {
+            assert_eq!(records(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_quotes_is_taken_as_written() {
+        for name in ["no", "007", "1e3", "0o17", "0x1F", "2026-01-02", "true", "12_000", ".inf", "1:30"] {
+            let expected = [(1, format!(r#"{{"name":"{name}","delay":"20s","port":"8501"}}"#))];
+            assert_eq!(records(&format!("- name: {name}")), expected);
+            assert_eq!(records(&format!("- name: \"{name}\"")), expected);
+        }
+        assert_eq!(
+            records("- {name: a, validate_certs: no, delay: '0.5'}")[0].1,
+            r#"{"name":"a","validate_certs":"no","delay":"0.5","port":"8501"}"#
+        );
+        // Not given: what was typed counts.
+        for none in ["~", "null", "Null", "NULL", ""] {
+            assert_eq!(records(&format!("- name: a\n  delay: {none}\n"))[0].1, r#"{"name":"a","delay":"20s","port":"8501"}"#);
+        }
+        assert_eq!(records("- name: 'null'")[0].1, r#"{"name":"null","delay":"20s","port":"8501"}"#);
+        assert_eq!(
+            one("- {name: a, checks: [b, ~]}").2,
+            "option `checks`: a list of something else than texts cannot stand here; accepted: a list: a,b"
+        );
+        assert_eq!(one("- name: ''").2, "option `name`: `` is empty; leave the option out instead; accepted: a text");
+    }
+
+    #[test]
+    fn records_are_merged() {
+        let text = "- &base\n  name: a\n  delay: 1\n- <<: *base\n  name: b\n- {name: c, <<: [*base, {ttl: 10, delay: 2}]}\n";
+        assert_eq!(
+            records(text).into_iter().map(|(_, json)| json).collect::<Vec<_>>(),
+            [
+                r#"{"name":"a","delay":"1","port":"8501"}"#,
+                r#"{"name":"b","delay":"1","port":"8501"}"#,
+                r#"{"name":"c","delay":"1","ttl":"10","port":"8501"}"#
+            ]
+        );
+        assert_eq!(
+            one("- {name: a}\n- name: b\n  <<: 5\n"),
+            (3, "<<".into(), "`<<` takes the options of a record, as in `<<: *base`, and not a text".into())
+        );
+        // An alias stands where it is written.
+        assert_eq!(
+            one("- &a {name: a}\n- *a\n"),
+            (2, "name".into(), "option `name`: `a` stands in line 1 too; leave one of the two".into())
+        );
+    }
+
+    #[test]
+    fn every_mistake_has_its_line() {
+        let text = "- {nmae: a, delay: 61}\n- name: b\n  token: {secret: 1}\n- secret\n-\n- name: c\n  name: d\n- {name: e, dry_run: yes}\n- name: f\n\n  state: list\n- {delay: 1}\n- name: g\n  checks: x\n  node_checks: y\n";
+        let expected = [
+            (1, "nmae", "unknown option `nmae`: did you mean `name`?"),
+            (1, "delay", "option `delay`: `61` is out of range; accepted: seconds or a duration (20, 20s, 1m30s), 0s to 60s"),
+            (3, "token", "option `token`: an object cannot stand here; accepted: a text"),
+            (4, "options", "a text is no record: one such as {name: session1, delay: 20s} is wanted"),
+            (5, "options", "an empty value is no record: one such as {name: session1, delay: 20s} is wanted"),
+            (7, "name", "option `name` is given twice in this record"),
+            (8, "dry_run", "option `dry_run` is no record's: type --dry-run, for the whole file"),
+            (11, "state", "option `state`: `list` only reads; accepted in a file: present, absent"),
+            (12, "name", "option `name` is missing: without one each run would make another session"),
+            (15, "node_checks", "option `node_checks` cannot stand beside `checks`: give the lists exactly, or `checks` alone"),
+        ]
+        .map(|(line, option, message)| (line, option.to_owned(), message.to_owned()));
+        assert_eq!(mistakes(text), expected);
+    }
+
+    #[test]
+    fn what_is_no_list() {
+        const WANTED: &str = "a list of records is wanted, such as [{name: session1, delay: 20s}]";
+        for (text, line, what) in [
+            ("", 1, "the file is empty"),
+            ("# nothing\n---\n", 3, "the file is empty"),
+            ("null", 1, "the file is empty"),
+            ("name: a", 1, "the file holds an object"),
+            ("\nname", 2, "the file holds a text"),
+        ] {
+            assert_eq!(one(text), (line, "file".into(), format!("{what}: {WANTED}")), "{text}");
+        }
+        assert!(read("[]", &typed()).unwrap().is_empty());
+        for (text, line, message) in [
+            (
+                "- name: a\n b: c\n",
+                2,
+                "the file is not YAML: while parsing a block collection, did not find expected '-' indicator",
+            ),
+            ("[{\"name\": \"a\"}\n", 2, "the file is not YAML: while parsing a flow sequence, expected ',' or ']'"),
+            ("- name: *a", 1, "the file is not YAML: while parsing node, found unknown anchor"),
+            ("- name: a\n---\n- name: b\n", 2, "the file has a second document: put all records in one list"),
+            ("- name: !!str 5", 1, "tags such as !!str are not known here: put a text in quotes"),
+            ("- name: a\n  [b]: c\n", 2, "a list is no option's name"),
+            ("- &a [*a]", 1, "an alias stands inside what it is the alias of"),
+        ] {
+            assert_eq!(one(text), (line, "file".into(), message.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_same_session_twice() {
+        const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
+        let text = format!(
+            "- {{name: a}}\n- {{name: a, delay: 1}}\n- {{name: a, node: N}}\n- {{name: a, node: n}}\n- {{id: {ID}}}\n- {{id: {}, name: b}}\n- {{name: a, datacenter: d}}\n- {{name: a, port: 1}}\n",
+            ID.to_uppercase()
+        );
+        let expected = [
+            (2, "name", "option `name`: `a` stands in line 1 too; leave one of the two".to_owned()),
+            (4, "name", "option `name`: `a` on node `n` stands in line 3 too; leave one of the two".to_owned()),
+            (6, "id", format!("option `id`: the session {ID} stands in line 5 too; leave one of the two")),
+        ]
+        .map(|(line, option, message)| (line, option.to_owned(), message));
+        assert_eq!(mistakes(&text), expected);
+    }
+
+    #[test]
+    fn no_file_exhausts_the_program() {
+        let deep = (2, "file".into(), "lists and objects are nested too deeply".into());
+        let parser = (2, "file".into(), "the file is not YAML: recursion limit exceeded".into());
+        assert_eq!(one(&format!("\n{}{}", "[".repeat(100), "]".repeat(100))), deep);
+        assert_eq!(one(&format!("\n{}{}", "[".repeat(100_000), "]".repeat(100_000))), parser);
+        assert_eq!(one(&format!("\n{}", "- ".repeat(10_000))), deep);
+        let mut chain = "- &a0 [x]\n".to_owned();
+        (1..100_000).for_each(|at| chain += &format!("- &a{at} [*a{}]\n", at - 1));
+        assert_eq!(one(&chain).2, "lists and objects are nested too deeply");
+        let laughs = "- &a {name: a, delay: 1}\n- &b {<<: [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]}\n".to_owned()
+            + &"- {checks: &c [x, x, x, x, x]}\n".repeat(10);
+        assert!(read(&laughs, &typed()).is_err());
+        let list =
+            format!("- {{name: a, checks: &c [{}]}}\n", "x, ".repeat(10_000)) + &"- {name: b, checks: *c}\n".repeat(10_000);
+        assert!(mistakes(&list).iter().any(|(.., message)| message == "with its aliases the file has over 2000000 values"));
+        let merges = format!(
+            "- &a {{{}}}\n- {{<<: [{}]}}\n",
+            (0..10_000).map(|at| format!("k{at}: 1, ")).collect::<String>(),
+            "*a, ".repeat(10_000)
+        );
+        assert!(mistakes(&merges).iter().any(|(.., message)| message == "with its aliases the file has over 2000000 values"));
+    }
+}

@@ -1,0 +1,306 @@
+//! Many sessions at once: `apply --file` and `destroy --name-prefix`.
+
+mod apply;
+mod destroy;
+mod file;
+mod pool;
+mod replay;
+
+pub use destroy::destroy;
+
+use crate::read_all;
+use apply::{Apply, Entry};
+use comfy_table::{Table, presets};
+use consul_session::cli::{Command, Format, Invocation, Output};
+use consul_session::error::{Case, Error};
+use consul_session::json::Json;
+use consul_session::options::Options;
+use consul_session_host::{Host, Limits};
+use file::Mistake;
+use pool::{INTERRUPTED, Interrupt};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+const CONCURRENCY: (&str, &str, &str) =
+    ("concurrency", "N", "How many requests are under way at once, 1 to 100 (and the limit `instances`). Default: 16");
+/// Twice as many are no faster, and leave Consul less for others.
+const AT_ONCE: usize = 16;
+
+pub const APPLY: Command = Command {
+    name: "apply",
+    words: &[],
+    rest: None,
+    flags: &[],
+    settings: &[
+        (
+            "file",
+            "FILE",
+            "A list of records in YAML or JSON, each with the options of one session: [{name: session1, delay: 20s}]. `-` for \
+             standard input. All of it is checked before the first request",
+        ),
+        CONCURRENCY,
+    ],
+    help: "Make it as a file says, many sessions at once. Options that are typed beside it are defaults for its records. What was \
+           interrupted is finished by typing it again",
+};
+
+pub const DESTROY: Command = Command {
+    name: "destroy",
+    words: &[],
+    rest: None,
+    flags: &[("yes", "Do not ask. Needed where standard input is no terminal")],
+    settings: &[("name-prefix", "PREFIX", "How the names begin. Not empty"), CONCURRENCY],
+    help: "Destroy all sessions whose names begin so, on `node` or everywhere in the datacenter, after asking",
+};
+
+/// How many mistakes and failures are told one by one.
+const TOLD: usize = 20;
+
+/// `apply --file`.
+pub async fn apply(host: &Host, invocation: &Invocation) -> Result<Output, Error> {
+    let at_once = at_once(invocation)?;
+    let name = invocation
+        .setting("file")
+        .next_back()
+        .ok_or_else(|| Error::invalid("file", "`apply` needs --file FILE, a list of records; `-` for standard input"))?;
+    let text = if name == "-" {
+        read_all()?
+    } else {
+        let read = std::fs::read(name).map_err(|error| error.to_string());
+        let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into()));
+        text.map_err(|error| Error::invalid("file", format!("--file: {name} cannot be read: {error}")))?
+    };
+    let name = if name == "-" { "standard input" } else { name };
+    let records = match file::read(&text, &invocation.options) {
+        Ok(records) => records,
+        Err(mistakes) => return Ok(refused(name, &mistakes, invocation.format)),
+    };
+    let dry_run = is_dry_run(invocation);
+    let start = Instant::now();
+    let interrupt = listen()?;
+    let progress = pool::progress(records.len(), "sessions", invocation.format == Format::Table);
+    let mut apply = Apply::new(host.clone(), records, interrupt.clone(), progress.clone())?;
+    apply.run(at_once).await;
+    progress.finish_and_clear();
+    let output = applied(name, &apply.records, dry_run, &interrupt, start.elapsed(), invocation.format);
+    Ok(ended(output, &interrupt))
+}
+
+fn at_once(invocation: &Invocation) -> Result<usize, Error> {
+    let most = Limits::default().instances;
+    match invocation.setting("concurrency").next_back() {
+        None => Ok(AT_ONCE),
+        Some(text) => text.parse().ok().filter(|number| (1..=most).contains(number)).ok_or_else(|| {
+            Error::invalid("concurrency", format!("--concurrency: `{text}` is out of range; accepted: 1 to {most}"))
+        }),
+    }
+}
+
+fn is_dry_run(invocation: &Invocation) -> bool {
+    Options::from_json(&invocation.json()).is_ok_and(|options| options.dry_run == Some(true))
+}
+
+fn listen() -> Result<Interrupt, Error> {
+    Interrupt::listen().map_err(|error| Case::Other.because(format!("signals cannot be listened for: {error}")))
+}
+
+/// Ends the program where it was interrupted: an [`Output`] has no such exit status.
+fn ended(output: Output, interrupt: &Interrupt) -> Output {
+    if !interrupt.is_set() {
+        return output;
+    }
+    // Whether or not somebody still reads it.
+    let _ = std::io::stdout().write_all(output.stdout.as_bytes());
+    let _ = std::io::stderr().write_all(output.stderr.as_bytes());
+    std::process::exit(INTERRUPTED.into())
+}
+
+/// What is wrong with the file, all of it.
+fn refused(file: &str, mistakes: &[Mistake], format: Format) -> Output {
+    let place = |mistake: &Mistake| format!("{file}:{}: {}", mistake.line, mistake.message);
+    let (stdout, stderr) = match format {
+        Format::Table => {
+            let lines = mistakes.iter().map(|mistake| format!("error (invalid-option): {}", place(mistake)));
+            (String::new(), told(&lines.collect::<Vec<_>>(), "errors") + "nothing was sent\n")
+        }
+        Format::Json => {
+            let all = mistakes.iter().map(|mistake| {
+                Json::object(vec![
+                    ("line", Json::Whole(mistake.line as i64)),
+                    ("option", (&mistake.option).into()),
+                    ("msg", (&mistake.message).into()),
+                ])
+            });
+            let first = mistakes.first().map(place).unwrap_or_default();
+            let json = Json::object(vec![
+                ("changed", Json::Bool(false)),
+                ("failed", Json::Bool(true)),
+                ("error", "invalid-option".into()),
+                ("msg", (&first).into()),
+                ("file", file.into()),
+                ("mistakes", Json::List(all.collect())),
+            ]);
+            (format!("{json:#}\n"), String::new())
+        }
+    };
+    Output { stdout, stderr, success: false }
+}
+
+/// What becomes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Created,
+    Replaced,
+    Destroyed,
+    Unchanged,
+    Failed,
+    NotTried,
+}
+
+impl Fate {
+    const ALL: [Fate; 6] = [Fate::Created, Fate::Replaced, Fate::Destroyed, Fate::Unchanged, Fate::Failed, Fate::NotTried];
+
+    fn of(entry: &Entry) -> Fate {
+        let count = |answer: &Json, side| answer.get("diff").get(side).get("sessions").items().len();
+        match &entry.ending {
+            None => Fate::NotTried,
+            Some(Err(_)) => Fate::Failed,
+            Some(Ok(answer)) if *answer.get("changed") != Json::Bool(true) => Fate::Unchanged,
+            Some(Ok(answer)) => match (count(answer, "before"), count(answer, "after")) {
+                (0, _) => Fate::Created,
+                (_, 0) => Fate::Destroyed,
+                _ => Fate::Replaced,
+            },
+        }
+    }
+
+    fn word(self, dry_run: bool) -> &'static str {
+        match (self, dry_run) {
+            (Fate::Created, false) => "created",
+            (Fate::Created, true) => "to create",
+            (Fate::Replaced, false) => "replaced",
+            (Fate::Replaced, true) => "to replace",
+            (Fate::Destroyed, false) => "destroyed",
+            (Fate::Destroyed, true) => "to destroy",
+            (Fate::Unchanged, _) => "unchanged",
+            (Fate::Failed, _) => "failed",
+            (Fate::NotTried, _) => "not tried",
+        }
+    }
+}
+
+/// What `apply` prints in the end: each record in the file's order, then what went wrong, then the counts.
+fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, took: Duration, format: Format) -> Output {
+    let fates: Vec<Fate> = entries.iter().map(Fate::of).collect();
+    let counts = Fate::ALL.map(|fate| (fate, fates.iter().filter(|one| **one == fate).count()));
+    let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+    let success = !fates.iter().any(|fate| matches!(fate, Fate::Failed | Fate::NotTried));
+    if format == Format::Json {
+        let changed = fates.iter().any(|fate| matches!(fate, Fate::Created | Fate::Replaced | Fate::Destroyed));
+        let mut fields = vec![
+            ("changed".into(), Json::Bool(changed)),
+            ("failed".into(), Json::Bool(!success)),
+            ("interrupted".into(), Json::Bool(interrupt.is_set())),
+            ("file".into(), file.into()),
+            ("seconds".into(), seconds(took)),
+        ];
+        fields.push(("counts".into(), counts_json(counts.map(|(fate, count)| (fate.word(dry_run), count)))));
+        let records = entries.iter().zip(&fates).map(|(entry, fate)| record_json(entry, fate.word(dry_run)));
+        fields.push(("records".into(), Json::List(records.collect())));
+        return Output { stdout: format!("{:#}\n", Json::Object(fields)), stderr: String::new(), success };
+    }
+    let mut table = Table::new();
+    table.set_header(["LINE", "RESULT", "NAME", "NODE", "ID"]);
+    let (mut errors, mut notes) = (Vec::new(), Vec::new());
+    for (entry, fate) in entries.iter().zip(&fates) {
+        let line = entry.record.line;
+        let (mut name, mut node, mut id) = (entry.record.options.name.as_deref(), entry.record.options.node.as_deref(), None);
+        match &entry.ending {
+            Some(Ok(answer)) => {
+                // The session as it is, or as it was.
+                let sessions = |side| answer.get("diff").get(side).get("sessions").items().first();
+                if let Some(session) = sessions("after").or(sessions("before")) {
+                    (name, node, id) =
+                        (Some(session.get("Name").text()), Some(session.get("Node").text()), Some(session.get("ID").text()));
+                }
+                notes
+                    .extend(answer.get("notes").texts().iter().map(|note| format!("{file}:{line}: note: {}", printable(note))));
+            }
+            Some(Err(error)) => {
+                errors.push(format!("error ({}): {file}:{line}: {}", error.case.name(), printable(&error.message)));
+            }
+            None => {}
+        }
+        let [name, node, id] = [name, node, id].map(|cell| cell.filter(|text| !text.is_empty()).map_or("-".into(), printable));
+        table.add_row([line.to_string(), fate.word(dry_run).into(), name, node, id]);
+    }
+    let mut stderr = told(&notes, "notes") + &told(&errors, "errors");
+    let counts: Vec<String> = counts.map(|(fate, count)| format!("{count} {}", fate.word(dry_run))).collect();
+    let interrupted = if interrupt.is_set() { "interrupted; " } else { "" };
+    stderr += &format!("{interrupted}{}: {} in {}\n", counted(entries.len()), counts.join(", "), shown(took));
+    if interrupt.is_set() {
+        stderr += "the same command again does the rest\n";
+    }
+    Output { stdout: lines(table), stderr, success }
+}
+
+fn record_json<'a>(entry: &'a Entry, result: &'a str) -> Json<'a> {
+    let Options { name, node, .. } = &entry.record.options;
+    let mut fields = vec![("line".into(), Json::Whole(entry.record.line as i64)), ("result".into(), Json::from(result))];
+    match &entry.ending {
+        Some(Ok(Json::Object(answer))) => {
+            // What the sessions are like is the file's business.
+            let told = ["changed", "session_id", "name", "node", "destroyed", "notes"];
+            fields.extend(answer.iter().filter(|(key, _)| told.contains(&&**key)).cloned());
+        }
+        Some(Err(error)) => {
+            if let Json::Object(error) = error.to_json() {
+                fields.extend(error);
+            }
+        }
+        _ => {}
+    }
+    for (key, value) in [("name", name), ("node", node)] {
+        if let (Some(value), false) = (value, fields.iter().any(|(known, _)| known == key)) {
+            fields.push((key.into(), value.into()));
+        }
+    }
+    Json::Object(fields)
+}
+
+/// How many of each kind.
+fn counts_json(counts: impl Iterator<Item = (&'static str, usize)>) -> Json<'static> {
+    Json::Object(counts.map(|(kind, count)| (kind.replace(' ', "_").into(), Json::Whole(count as i64))).collect())
+}
+
+/// The first lines, and how many more there are.
+fn told(lines: &[String], what: &str) -> String {
+    let mut text: String = lines.iter().take(TOLD).map(|line| format!("{line}\n")).collect();
+    if lines.len() > TOLD {
+        text += &format!("and {} more {what}; --format json has them all\n", lines.len() - TOLD);
+    }
+    text
+}
+
+/// The lines of a table without borders.
+fn lines(mut table: Table) -> String {
+    table.load_style(presets::NOTHING);
+    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+}
+
+fn counted(count: usize) -> String {
+    if count == 1 { "1 session".into() } else { format!("{count} sessions") }
+}
+
+fn shown(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn seconds(time: Duration) -> Json<'static> {
+    Json::Seconds(i64::try_from(time.as_millis() * 1_000_000).unwrap_or(i64::MAX))
+}
+
+/// A text that somebody else chose, without what would move the cursor or recolour the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,141 @@
+//! Events as lines: JSON for programs, words for people whose terminal is elsewhere.
+
+use super::News;
+use super::state::{Event, Summary};
+use consul_session::Session;
+use consul_session::cli::printable;
+use consul_session::error::Error;
+use consul_session::json::Json;
+use humantime::format_rfc3339_millis;
+
+/// One JSON object a line. The keys are described in the README.
+pub fn json(news: &News, agent: &str) -> String {
+    news.events.iter().map(|event| format!("{}\n", object(news, event, agent))).collect()
+}
+
+/// The line of an error that ends the watching.
+pub fn json_of_last(error: Error) -> String {
+    json(&News::new(0, vec![Event::Failed(error)]), "")
+}
+
+fn object(news: &News, event: &Event, agent: &str) -> String {
+    let time = format_rfc3339_millis(news.time).to_string();
+    let summary = |summary: &Summary| {
+        let sessions = i64::try_from(summary.sessions).unwrap_or(i64::MAX);
+        vec![("agent", agent.into()), ("sessions", Json::Whole(sessions)), ("filtered", Json::Bool(summary.filtered))]
+    };
+    let more = match event {
+        Event::Is(session) | Event::Came(session) => vec![("session", session.into())],
+        Event::Went(session, why) => vec![("session", session.into()), ("why", why.map(|why| why.name()).into())],
+        Event::Listed(listed) | Event::Recovered(listed) => summary(listed),
+        Event::Failed(error) => vec![("error", error.case.name().into()), ("msg", (&error.message).into())],
+    };
+    let index = i64::try_from(news.index).unwrap_or(i64::MAX);
+    let mut fields = vec![("event", name(event).into()), ("time", (&time).into()), ("index", Json::Whole(index))];
+    fields.extend(more);
+    Json::object(fields).to_string()
+}
+
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Is(_) => "is",
+        Event::Came(_) => "came",
+        Event::Went(..) => "went",
+        Event::Listed(_) => "listed",
+        Event::Failed(_) => "error",
+        Event::Recovered(_) => "recovered",
+    }
+}
+
+/// One line for each event: time, event, and of a session its id, name, node, TTL and why it went.
+pub fn words(news: &News, agent: &str) -> String {
+    let time = format_rfc3339_millis(news.time).to_string();
+    let line = |event: &Event| {
+        let text = match event {
+            Event::Is(session) | Event::Came(session) => columns(session),
+            Event::Went(session, None) => columns(session),
+            Event::Went(session, Some(why)) => format!("{}  {}", columns(session), why.text()),
+            Event::Listed(summary) | Event::Recovered(summary) => summed_up(summary, agent),
+            Event::Failed(error) => format!("({}) {}; trying again", error.case.name(), printable(&error.message)),
+        };
+        format!("{time}  {:<9}  {text}\n", name(event))
+    };
+    news.events.iter().map(line).collect()
+}
+
+fn columns(session: &Session) -> String {
+    [&session.id, &session.name, &session.node, &session.ttl].map(|text| or_dash(text)).join("  ")
+}
+
+/// A text that somebody else chose, or a dash where there is none.
+pub fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".into() } else { printable(text) }
+}
+
+/// `3 sessions at localhost:8500`.
+pub fn summed_up(summary: &Summary, agent: &str) -> String {
+    let sessions = match summary.sessions {
+        0 => "no session".into(),
+        1 => "1 session".into(),
+        count => format!("{count} sessions"),
+    };
+    format!("{sessions} at {agent}{}", if summary.filtered { ", ACLs hide others, or may" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::Why;
+    use super::*;
+    use consul_session::error::Case;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn news() -> News {
+        let session = Session { id: "a".into(), name: "x\u{1b}[2J\n".into(), node: "n1".into(), ..Session::default() };
+        let summary = Summary { sessions: 1, filtered: true };
+        let events = vec![
+            Event::Is(session.clone()),
+            Event::Listed(summary),
+            Event::Came(session.clone()),
+            Event::Went(session.clone(), None),
+            Event::Went(session, Some(Why::Ttl)),
+            Event::Failed(Case::Unreachable.because("gone\u{1b}")),
+            Event::Recovered(Summary::default()),
+        ];
+        News { index: 7, time: UNIX_EPOCH + Duration::from_millis(1_500), events }
+    }
+
+    #[test]
+    fn lines_for_programs() {
+        let session = r#""session":{"ID":"a","Name":"x\u001b[2J\n","Node":"n1","LockDelay":0,"Behavior":"","TTL":"","NodeChecks":[],"ServiceChecks":[],"CreateIndex":0,"ModifyIndex":0}"#;
+        let at = r#""time":"1970-01-01T00:00:01.500Z","index":7"#;
+        assert_eq!(
+            json(&news(), "h:1").lines().collect::<Vec<_>>(),
+            [
+                format!(r#"{{"event":"is",{at},{session}}}"#),
+                format!(r#"{{"event":"listed",{at},"agent":"h:1","sessions":1,"filtered":true}}"#),
+                format!(r#"{{"event":"came",{at},{session}}}"#),
+                format!(r#"{{"event":"went",{at},{session}}}"#),
+                format!(r#"{{"event":"went",{at},{session},"why":"ttl"}}"#),
+                format!(r#"{{"event":"error",{at},"error":"unreachable","msg":"gone\u001b"}}"#),
+                format!(r#"{{"event":"recovered",{at},"agent":"h:1","sessions":0,"filtered":false}}"#),
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_for_people() {
+        let at = "1970-01-01T00:00:01.500Z";
+        assert_eq!(
+            words(&news(), "h:1").lines().collect::<Vec<_>>(),
+            [
+                format!("{at}  is         a  x\u{fffd}[2J\u{fffd}  n1  -"),
+                format!("{at}  listed     1 session at h:1, ACLs hide others, or may"),
+                format!("{at}  came       a  x\u{fffd}[2J\u{fffd}  n1  -"),
+                format!("{at}  went       a  x\u{fffd}[2J\u{fffd}  n1  -"),
+                format!("{at}  went       a  x\u{fffd}[2J\u{fffd}  n1  -  TTL ran out?"),
+                format!("{at}  error      (unreachable) gone\u{fffd}; trying again"),
+                format!("{at}  recovered  no session at h:1"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! Three Consul servers on this machine, of which any may be killed and started again.
+
+use crate::agent::Api;
+use crate::consul::{Consul, Kind, START_LIMIT, free_port, spawn};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How many servers there are: one may be missing.
+pub const SERVERS: usize = 3;
+
+/// The servers, by number. Killed when this is dropped.
+pub struct Cluster(Vec<Server>);
+
+struct Server {
+    process: Child,
+    http: u16,
+    server: u16,
+    serf: u16,
+    data: TempDir,
+    log: File,
+}
+
+impl Cluster {
+    /// Starts the servers, and waits until they have a leader and each can make sessions.
+    pub fn start() -> Result<Cluster> {
+        let ports: Vec<[u16; 3]> = (0..SERVERS).map(|_| [free_port(), free_port(), free_port()]).collect();
+        let gossip: Vec<u16> = ports.iter().map(|[_, _, serf]| *serf).collect();
+        let servers = ports.into_iter().enumerate().map(|(number, [http, server, serf])| {
+            let (data, log) = (TempDir::new()?, tempfile::tempfile()?);
+            let process = spawn(command(number, [http, server, serf], &gossip, &data, &log)?)?;
+            Ok(Server { process, http, server, serf, data, log })
+        });
+        let cluster = Cluster(servers.collect::<Result<_>>()?);
+        cluster.wait_until_ready()?;
+        Ok(cluster)
+    }
+
+    /// The name of a server's node.
+    pub fn node(number: usize) -> String {
+        format!("server-{number}")
+    }
+
+    /// Where the HTTP API of a server is.
+    pub fn http(&self, number: usize) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.0[number].http).into()
+    }
+
+    /// Requests to a server.
+    pub fn api(&self, number: usize) -> Api {
+        Api::new(self.http(number), Kind::Plain)
+    }
+
+    /// Which server leads, as another says, or itself.
+    pub fn leader(&self, asked: usize) -> Result<usize> {
+        let answer = self.api(asked).get("/v1/status/leader")?;
+        let leads = |server: &Server| answer == format!("127.0.0.1:{}", server.server);
+        self.0.iter().position(leads).with_context(|| format!("no server leads: {answer}"))
+    }
+
+    /// Kills a server at once, as a crash does (SIGKILL).
+    pub fn kill(&mut self, number: usize) -> Result<()> {
+        self.0[number].process.kill()?;
+        self.0[number].process.wait()?;
+        Ok(())
+    }
+
+    /// Starts a server again after [`Cluster::kill`], with its data, and waits until each can make sessions.
+    pub fn restart(&mut self, number: usize) -> Result<()> {
+        let gossip: Vec<u16> = self.0.iter().map(|server| server.serf).collect();
+        let server = &mut self.0[number];
+        let command = command(number, [server.http, server.server, server.serf], &gossip, &server.data, &server.log)?;
+        server.process = spawn(command)?;
+        self.wait_until_ready()
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let healthy = |asked: usize, of: usize| {
+                let path = format!("/v1/health/node/{}", Cluster::node(of));
+                self.api(asked).get(&path).is_ok_and(|checks| checks[0]["Status"] == "passing")
+            };
+            let all = || (0..SERVERS).all(|asked| (0..SERVERS).all(|of| healthy(asked, of)));
+            if (0..SERVERS).all(|asked| self.leader(asked).is_ok()) && all() {
+                return Ok(());
+            }
+            if start.elapsed() > START_LIMIT {
+                bail!("the servers were not ready in {START_LIMIT:?}; their logs:\n{}", self.logs()?);
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn logs(&self) -> Result<String> {
+        let mut text = String::new();
+        for server in &self.0 {
+            let mut log = server.log.try_clone()?;
+            log.rewind()?;
+            log.read_to_string(&mut text)?;
+        }
+        Ok(text)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for server in &mut self.0 {
+            // Both fail only for a process that is gone already.
+            let _ = server.process.kill();
+            let _ = server.process.wait();
+        }
+    }
+}
+
+fn command(number: usize, ports: [u16; 3], gossip: &[u16], data: &TempDir, log: &File) -> Result<Command> {
+    let binary = Consul::binary().context("no Consul agent")?;
+    ensure!(number < SERVERS);
+    let [http, server, serf] = ports;
+    let mut command = Command::new(binary);
+    command.arg("agent").args(["-server", "-bind=127.0.0.1", "-client=127.0.0.1", "-retry-interval=1s"]);
+    command.arg(format!("-bootstrap-expect={SERVERS}")).arg(format!("-node={}", Cluster::node(number)));
+    command.args(gossip.iter().map(|port| format!("-retry-join=127.0.0.1:{port}")));
+    command.arg("-data-dir").arg(data.path()).arg("-hcl").arg(format!(
+        "ports {{ http = {http}, https = -1, server = {server}, serf_lan = {serf}, serf_wan = -1, dns = -1, grpc = -1, grpc_tls = -1 }}
+         performance {{ raft_multiplier = 1 }}
+         connect {{ enabled = false }}"
+    ));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    Ok(command)
+}

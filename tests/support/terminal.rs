@@ -1,0 +1,82 @@
+//! A terminal, and what stands on its screen.
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{sleep, spawn};
+use std::time::{Duration, Instant};
+
+/// The most rows of it.
+pub const ROWS: u16 = 12;
+
+/// A terminal of [`ROWS`] rows.
+pub struct Terminal {
+    master: OwnedFd,
+    screen: Arc<Mutex<vt100::Parser>>,
+}
+
+impl Terminal {
+    /// Starts a program whose output goes to a terminal with so many columns.
+    pub fn run(command: &mut Command, columns: u16) -> Result<(Terminal, Child)> {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let slave = open(ptsname(&master, Vec::new())?, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(ROWS, columns, 0)));
+        let terminal = Terminal { master, screen: screen.clone() };
+        terminal.set_size(columns)?;
+        let mut output = File::from(terminal.master.try_clone()?);
+        let child = command.stdin(Stdio::null()).stdout(slave).spawn().context("cannot start it")?;
+        // The command keeps the terminal's other side open.
+        command.stdout(Stdio::null());
+        spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut bytes) {
+                screen.lock().unwrap_or_else(PoisonError::into_inner).process(&bytes[..length]);
+            }
+        });
+        Ok((terminal, child))
+    }
+
+    /// Gives it so many columns. The program is not told.
+    pub fn resize(&self, columns: u16) -> Result<()> {
+        self.set_size(columns)?;
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen_mut().set_size(ROWS, columns);
+        Ok(())
+    }
+
+    fn set_size(&self, columns: u16) -> Result<()> {
+        Ok(tcsetwinsize(&self.master, Winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?)
+    }
+
+    /// The text on it, without the empty rows below.
+    pub fn text(&self) -> String {
+        self.with(|screen| screen.contents().lines().map(|line| format!("{}\n", line.trim_end())).collect())
+    }
+
+    /// Looks at the screen.
+    pub fn with<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
+        look(self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen())
+    }
+
+    /// Waits until the text is as wanted.
+    pub fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        let start = Instant::now();
+        loop {
+            let text = self.text();
+            if wanted(&text) {
+                return Ok(text);
+            }
+            if start.elapsed() > Duration::from_secs(30) {
+                bail!("the screen is\n{text}");
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
