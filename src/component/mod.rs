@@ -1,11 +1,15 @@
 //! The components: what exists only on wasm32. One crate makes both: the plugin, and with the feature `command` the command line.
 
+#[cfg(not(feature = "command"))]
+mod abi;
 #[cfg(feature = "command")]
 mod command;
 #[cfg(not(feature = "command"))]
 mod convert;
 #[cfg(not(feature = "command"))]
 mod plugin;
+#[cfg(not(feature = "command"))]
+mod types;
 mod wasi_http;
 
 /// What `wit-bindgen` makes of the component's world.
