@@ -1,10 +1,11 @@
 //! JSON: one small type for what Consul and hosts send, and for what this crate writes.
 //!
-//! Parsing and the escaping of texts are `serde_json`'s. The type is ours for two reasons: sessions that others made must never
-//! fail to be read, whatever their fields hold; and what a derive makes for each type, or `serde_json::Value` with its maps and
-//! its printing of floats, would be half of the component.
+//! It is ours for two reasons: sessions that others made must never fail to be read, whatever their fields hold; and what serde
+//! makes for each type, or `serde_json::Value` with its maps and its printing of floats, would be half of the component.
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+mod parse;
+
+pub use parse::SyntaxError;
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
@@ -31,15 +32,15 @@ pub enum Json<'a> {
 
 impl<'a> Json<'a> {
     /// Parses a text that is one JSON value.
-    pub fn parse(bytes: &'a [u8]) -> serde_json::Result<Json<'a>> {
-        parse(bytes, Any(None))
+    pub fn parse(bytes: &'a [u8]) -> Result<Json<'a>, SyntaxError> {
+        parse::parse(bytes)
     }
 
     /// Parses a list, and turns each element into what is wanted as soon as it is read: a list of a hundred thousand sessions is
     /// never in memory as JSON values. `None` if it is no list.
-    pub fn parse_list<T>(bytes: &[u8], convert: impl Fn(&Json) -> T) -> serde_json::Result<Option<Vec<T>>> {
+    pub fn parse_list<T>(bytes: &[u8], convert: impl Fn(&Json) -> T) -> Result<Option<Vec<T>>, SyntaxError> {
         let mut items = Vec::new();
-        let json = parse(bytes, Any(Some(&mut |item| items.push(convert(&item)))))?;
+        let json = parse::parse_each(bytes, &mut |item| items.push(convert(&item)))?;
         Ok(matches!(json, Json::List(_)).then_some(items))
     }
 
@@ -180,7 +181,25 @@ fn write_fraction(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
 }
 
 fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
+    f.write_char('"')?;
+    let mut plain = text;
+    while let Some(at) = plain.bytes().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)) {
+        let (before, rest) = plain.split_at_checked(at).unwrap_or_default();
+        let (special, rest) = rest.split_at_checked(1).unwrap_or_default();
+        f.write_str(before)?;
+        match special {
+            "\u{8}" => f.write_str("\\b")?,
+            "\u{c}" => f.write_str("\\f")?,
+            "\n" => f.write_str("\\n")?,
+            "\r" => f.write_str("\\r")?,
+            "\t" => f.write_str("\\t")?,
+            "\"" | "\\" => write!(f, "\\{special}")?,
+            control => write!(f, "\\u{:04x}", control.bytes().next().unwrap_or(0))?,
+        }
+        plain = rest;
+    }
+    f.write_str(plain)?;
+    f.write_char('"')
 }
 
 fn write_all<T>(
@@ -207,83 +226,6 @@ fn write_all<T>(
         line(f, indent)?;
     }
     f.write_char(close)
-}
-
-fn parse<'a>(bytes: &'a [u8], visitor: Any) -> serde_json::Result<Json<'a>> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let json = deserializer.deserialize_any(visitor)?;
-    deserializer.end()?;
-    Ok(json)
-}
-
-/// The one visitor. It takes whatever comes, so that serde's errors about types, and the printing of floats in them, are never
-/// part of the component.
-///
-/// A list goes element by element to the function, if there is one, and is then empty.
-struct Any<'f>(Option<&'f mut dyn FnMut(Json<'_>)>);
-
-impl<'de> Visitor<'de> for Any<'_> {
-    type Value = Json<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
-        Ok(Json::Bool(value))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
-        Ok(Json::Whole(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
-        Ok(i64::try_from(number).map_or(Json::Fraction(number as f64), Json::Whole))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Json<'de>, E> {
-        Ok(Json::Fraction(number))
-    }
-
-    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Json<'de>, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element()? {
-            match &mut self.0 {
-                Some(take) => take(item),
-                None => items.push(item),
-            }
-        }
-        Ok(Json::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(key) = map.next_key::<Json>()? {
-            let value = map.next_value()?;
-            if let Json::Text(key) = key {
-                fields.push((key, value));
-            }
-        }
-        Ok(Json::Object(fields))
-    }
-}
-
-impl<'de> Deserialize<'de> for Json<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json<'de>, D::Error> {
-        deserializer.deserialize_any(Any(None))
-    }
 }
 
 #[cfg(test)]
