@@ -82,11 +82,11 @@ macro_rules! options {
             ///
             /// Errors: [`InvalidOption`](crate::error::Case::InvalidOption).
             pub fn set(&mut self, name: &str, value: &Json) -> Result<(), Error> {
+                let kind = info(name).ok_or_else(|| unknown(name))?.kind;
                 match name {
-                    $(stringify!($name) => self.$name = read(stringify!($name), $kind, value)?,)*
-                    _ => return Err(unknown(name)),
+                    $(stringify!($name) => read(&mut self.$name, name, kind, value),)*
+                    _ => Err(unknown(name)),
                 }
-                Ok(())
             }
 
             /// These options, and the page's defaults for the others.
@@ -185,7 +185,9 @@ pub fn info(name: &str) -> Option<&'static Info> {
 /// Checks the longest time of a blocking query: an argument of the reads, no option of the page. Nanoseconds.
 pub fn wait(value: &Json) -> Result<i64, Error> {
     let kind = Kind::Duration { min: MILLISECOND, max: 600 * SECOND, zero: None };
-    read("wait", kind, value)?.ok_or_else(|| Error::invalid("wait", "`wait` is missing"))
+    let mut wait = None;
+    read(&mut wait, "wait", kind, value)?;
+    wait.ok_or_else(|| Error::invalid("wait", "`wait` is missing"))
 }
 
 /// The error for a name that is not in the table, with the nearest one that is.
@@ -267,9 +269,13 @@ fn shown(text: &str) -> String {
     if line.len() < text.len() { line + "…" } else { line }
 }
 
-/// Checks one value. `null` is no value.
-fn read<T: FromValue>(name: &str, kind: Kind, value: &Json) -> Result<Option<T>, Error> {
-    if *value == Json::Null { Ok(None) } else { T::from_value(kind, value).map_err(|reason| refuse(name, kind, value, reason)) }
+/// Checks and takes one value. `null` is no value.
+fn read<T: FromValue>(option: &mut Option<T>, name: &str, kind: Kind, value: &Json) -> Result<(), Error> {
+    *option = match value {
+        Json::Null => None,
+        value => T::from_value(kind, value).map_err(|reason| refuse(name, kind, value, reason))?,
+    };
+    Ok(())
 }
 
 fn refuse(name: &str, kind: Kind, value: &Json, reason: Reason) -> Error {

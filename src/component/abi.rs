@@ -4,10 +4,9 @@
 //! `repr(C)` and `repr(C, u8)` say. So nothing is read or written field by field, in each export anew, as `wit-bindgen` does for
 //! types of its own.
 //!
-//! Memory goes over with the value: what the host puts into [`cabi_realloc`]'s memory is ours to free, and what an export returns
+//! Memory goes over with the value: what the host puts into `cabi_realloc`'s memory is ours to free, and what an export returns
 //! the host gives back to the function that stands beside it. Both ways a pointer to a value is a [`Box`].
 
-use std::alloc::{Layout, alloc, realloc};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
@@ -37,6 +36,7 @@ impl<T, U: From<T>> From<Option<T>> for Maybe<U> {
 }
 
 /// `result<T, E>`.
+#[cfg_attr(feature = "command", expect(dead_code, reason = "the command only takes them"))]
 #[repr(C, u8)]
 pub enum Answer<T, E> {
     Ok(T),
@@ -50,10 +50,11 @@ pub struct List<T> {
     length: usize,
 }
 
+#[cfg(not(feature = "command"))]
 impl<T> List<T> {
     /// # Safety
     ///
-    /// The parts are those that the host made, with [`cabi_realloc`], of a `list<T>` that is nobody else's.
+    /// The parts are those that the host made, with `cabi_realloc`, of a `list<T>` that is nobody else's.
     pub unsafe fn from_parts(start: *mut T, length: usize) -> List<T> {
         List { start, length }
     }
@@ -98,6 +99,7 @@ impl<T, U: From<T>> From<Vec<T>> for List<U> {
 #[repr(transparent)]
 pub struct Text(List<u8>);
 
+#[cfg(not(feature = "command"))]
 impl Text {
     /// # Safety
     ///
@@ -127,26 +129,4 @@ impl From<&str> for Text {
     fn from(text: &str) -> Text {
         text.to_owned().into()
     }
-}
-
-/// Gives the host memory for a value, or more of it.
-///
-/// # Safety
-///
-/// As of [`realloc`]; a block of `old_size` 0 is none.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn cabi_realloc(old: *mut u8, old_size: usize, align: usize, new_size: usize) -> *mut u8 {
-    // Safety: the host asks for the alignment of a type.
-    let layout = |size| unsafe { Layout::from_size_align_unchecked(size, align) };
-    let new = match (old_size, new_size) {
-        // Where nothing may lie, but no null, which no list starts at.
-        (0, 0) => std::ptr::without_provenance_mut(align),
-        // Safety: neither size is 0.
-        (0, _) => unsafe { alloc(layout(new_size)) },
-        (_, _) => unsafe { realloc(old, layout(old_size), new_size) },
-    };
-    if new.is_null() {
-        std::process::abort();
-    }
-    new
 }

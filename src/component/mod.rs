@@ -1,6 +1,5 @@
 //! The components: what exists only on wasm32. One crate makes both: the plugin, and with the feature `command` the command line.
 
-#[cfg(not(feature = "command"))]
 mod abi;
 #[cfg(feature = "command")]
 mod command;

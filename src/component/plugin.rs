@@ -95,9 +95,13 @@ fn with<T>(
     longer: i64,
     call: impl FnOnce(&mut Client) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut options = Options::default();
-    convert::connection(&mut options, connection)?;
-    let connection = Connection::new(&options.or_default()?)?;
+    let connection = connection_of(connection)?;
     let mut transport = WasiHttp::new(connection.timeout().saturating_add(longer));
     call(&mut Client { connection: &connection, transport: &mut transport })
+}
+
+fn connection_of(record: &Maybe<types::Connection>) -> Result<Connection, Error> {
+    let mut options = Options::default();
+    convert::connection(&mut options, record)?;
+    Connection::new(&options.or_default()?)
 }

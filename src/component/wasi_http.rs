@@ -11,10 +11,12 @@
 //! 5. The response is cut off at [`RESPONSE_LIMIT`].
 //! 6. Nothing here can panic, whatever the network does.
 
+mod error_code;
+
+use self::error_code::ErrorCode;
 use super::bindings::wasi::clocks::monotonic_clock;
-use super::bindings::wasi::http::outgoing_handler;
 use super::bindings::wasi::http::types::{
-    ErrorCode, Fields, FutureIncomingResponse, IncomingResponse, Method as HttpMethod, OutgoingBody, OutgoingRequest, Scheme,
+    Fields, FutureIncomingResponse, IncomingResponse, Method as HttpMethod, OutgoingBody, OutgoingRequest, Scheme,
 };
 use super::bindings::wasi::io::poll::{Pollable, poll};
 use super::bindings::wasi::io::streams::StreamError;
@@ -77,10 +79,10 @@ impl WasiHttp {
 
     fn response(&self, future: &FutureIncomingResponse, authority: &str) -> Result<IncomingResponse, Error> {
         self.wait(&future.subscribe(), authority)?;
-        match future.get() {
-            Some(Ok(Ok(response))) => Ok(response),
-            Some(Ok(Err(code))) => Err(from_code(&code, authority)),
-            Some(Err(())) | None => Err(Case::Other.because(format!("the host lost the answer from {authority}"))),
+        match error_code::get(future) {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(code)) => Err(from_code(&code, authority)),
+            None => Err(Case::Other.because(format!("the host lost the answer from {authority}"))),
         }
     }
 
@@ -151,13 +153,12 @@ impl Transport for WasiHttp {
         outgoing.set_path_with_query(Some(&request.path_and_query)).map_err(|()| refused("path"))?;
 
         let body = outgoing.body().map_err(|()| Case::Other.because("the host gives the request no body"))?;
-        let future = outgoing_handler::handle(outgoing, None).map_err(|code| match code {
+        let future = error_code::handle(outgoing).map_err(|code| match code {
             ErrorCode::HttpProtocolError if insecure => unsupported(),
             code => from_code(&code, authority),
         })?;
         if self.write(&body, &request.body, authority)? {
-            // Should the host find fault with the body, the response tells.
-            let _ = OutgoingBody::finish(body, None);
+            error_code::finish(body);
         }
         let response = self.response(&future, authority)?;
         let fields = response.headers();
@@ -173,60 +174,5 @@ impl Transport for WasiHttp {
 }
 
 fn from_code(code: &ErrorCode, authority: &str) -> Error {
-    from_error_code(name(code), detail(code).as_deref(), authority)
-}
-
-/// What a host says beside the code.
-fn detail(code: &ErrorCode) -> Option<String> {
-    match code {
-        ErrorCode::DnsError(payload) => payload.rcode.clone(),
-        ErrorCode::TlsAlertReceived(payload) => payload.alert_message.clone(),
-        ErrorCode::InternalError(text) => text.clone(),
-        _ => None,
-    }
-}
-
-/// The code's name in WIT. By hand: the generated `Debug` weighs more than this whole file.
-fn name(code: &ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::DnsTimeout => "DNS-timeout",
-        ErrorCode::DnsError(_) => "DNS-error",
-        ErrorCode::DestinationNotFound => "destination-not-found",
-        ErrorCode::DestinationUnavailable => "destination-unavailable",
-        ErrorCode::DestinationIpProhibited => "destination-IP-prohibited",
-        ErrorCode::DestinationIpUnroutable => "destination-IP-unroutable",
-        ErrorCode::ConnectionRefused => "connection-refused",
-        ErrorCode::ConnectionTerminated => "connection-terminated",
-        ErrorCode::ConnectionTimeout => "connection-timeout",
-        ErrorCode::ConnectionReadTimeout => "connection-read-timeout",
-        ErrorCode::ConnectionWriteTimeout => "connection-write-timeout",
-        ErrorCode::ConnectionLimitReached => "connection-limit-reached",
-        ErrorCode::TlsProtocolError => "TLS-protocol-error",
-        ErrorCode::TlsCertificateError => "TLS-certificate-error",
-        ErrorCode::TlsAlertReceived(_) => "TLS-alert-received",
-        ErrorCode::HttpRequestDenied => "HTTP-request-denied",
-        ErrorCode::HttpRequestLengthRequired => "HTTP-request-length-required",
-        ErrorCode::HttpRequestBodySize(_) => "HTTP-request-body-size",
-        ErrorCode::HttpRequestMethodInvalid => "HTTP-request-method-invalid",
-        ErrorCode::HttpRequestUriInvalid => "HTTP-request-URI-invalid",
-        ErrorCode::HttpRequestUriTooLong => "HTTP-request-URI-too-long",
-        ErrorCode::HttpRequestHeaderSectionSize(_) => "HTTP-request-header-section-size",
-        ErrorCode::HttpRequestHeaderSize(_) => "HTTP-request-header-size",
-        ErrorCode::HttpRequestTrailerSectionSize(_) => "HTTP-request-trailer-section-size",
-        ErrorCode::HttpRequestTrailerSize(_) => "HTTP-request-trailer-size",
-        ErrorCode::HttpResponseIncomplete => "HTTP-response-incomplete",
-        ErrorCode::HttpResponseHeaderSectionSize(_) => "HTTP-response-header-section-size",
-        ErrorCode::HttpResponseHeaderSize(_) => "HTTP-response-header-size",
-        ErrorCode::HttpResponseBodySize(_) => "HTTP-response-body-size",
-        ErrorCode::HttpResponseTrailerSectionSize(_) => "HTTP-response-trailer-section-size",
-        ErrorCode::HttpResponseTrailerSize(_) => "HTTP-response-trailer-size",
-        ErrorCode::HttpResponseTransferCoding(_) => "HTTP-response-transfer-coding",
-        ErrorCode::HttpResponseContentCoding(_) => "HTTP-response-content-coding",
-        ErrorCode::HttpResponseTimeout => "HTTP-response-timeout",
-        ErrorCode::HttpUpgradeFailed => "HTTP-upgrade-failed",
-        ErrorCode::HttpProtocolError => "HTTP-protocol-error",
-        ErrorCode::LoopDetected => "loop-detected",
-        ErrorCode::ConfigurationError => "configuration-error",
-        ErrorCode::InternalError(_) => "internal-error",
-    }
+    from_error_code(code.name(), code.detail(), authority)
 }

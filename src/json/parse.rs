@@ -387,7 +387,7 @@ fn plain_length(bytes: &[u8]) -> usize {
     for (n, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
         let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let special = (control | zeros(word ^ ONES * 0x22) | zeros(word ^ ONES * 0x5c)) & ONES << 7;
+        let special = (control | zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c))) & (ONES << 7);
         if special != 0 {
             return n * 8 + special.trailing_zeros() as usize / 8;
         }

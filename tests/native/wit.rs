@@ -136,6 +136,24 @@ fn the_plugins_types_are_those_of_the_interfaces() {
     assert_eq!(source.matches("\npub ").count(), count, "types.rs has others");
 }
 
+#[test]
+fn the_error_codes_are_those_of_wasi_http() {
+    let source = include_str!("../../src/component/wasi_http/error_code.rs");
+    let (resolve, _) = package();
+    let (_, types) = resolve.interfaces.iter().find(|(_, it)| it.types.contains_key("error-code")).unwrap();
+    let TypeDefKind::Variant(codes) = kind(&resolve, types, "error-code") else { panic!("no variant") };
+    let case = |name: &str, payload: Option<&Type>| {
+        let payload = payload.map(|payload| format!("({})", rust(&resolve, payload))).unwrap_or_default();
+        format!("    {}{payload} = \"{name}\",\n", camel(name))
+    };
+    let cases: String = codes.cases.iter().map(|it| case(&it.name, it.ty.as_ref())).collect();
+    let payloads = ["DNS-error-payload", "TLS-alert-received-payload", "field-size-payload"];
+    let payloads = payloads.map(|name| item(&resolve, &resolve.types[types.types[name]]).unwrap());
+    for expected in [format!("\nerror_codes! {{\n{cases}}}\n")].iter().chain(&payloads) {
+        assert!(source.contains(expected), "{expected}");
+    }
+}
+
 /// A type of WIT in Rust; `None` for an enum that has the words of an option.
 fn item(resolve: &Resolve, definition: &TypeDef) -> Option<String> {
     let name = definition.name.as_deref().unwrap();
@@ -165,7 +183,9 @@ fn record<'a>(resolve: &Resolve, name: &str, fields: impl Iterator<Item = (&'a s
 fn rust(resolve: &Resolve, of: &Type) -> String {
     match of {
         Type::Bool => "bool".into(),
+        Type::U8 => "u8".into(),
         Type::U16 => "u16".into(),
+        Type::U32 => "u32".into(),
         Type::U64 => "u64".into(),
         Type::S64 => "i64".into(),
         Type::F64 => "f64".into(),
@@ -182,7 +202,7 @@ fn rust(resolve: &Resolve, of: &Type) -> String {
 
 /// `create-options` as `CreateOptions`.
 fn camel(name: &str) -> String {
-    name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
+    name.split('-').map(|word| word[..1].to_uppercase() + &word[1..].to_lowercase()).collect()
 }
 
 #[test]
