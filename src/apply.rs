@@ -15,6 +15,10 @@ use crate::options::{OnMismatch, Options, SessionId, State, join};
 use crate::outcome::{Diff, Outcome};
 use crate::session::Session;
 use crate::transport::Transport;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// Options that were checked as a whole: nothing that Consul would refuse, as far as that can be known, is left in them.
 #[derive(Clone, Debug)]

@@ -3,7 +3,9 @@
 //! Inside this crate a duration is a count of nanoseconds in an `i64`, as in Go and in Consul, since other clients can store
 //! negative ones.
 
-use std::fmt;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
 
 /// Nanoseconds in a millisecond.
 pub const MILLISECOND: i64 = 1_000_000;

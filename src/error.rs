@@ -4,8 +4,13 @@
 //! error` in `wit/sessions.wit`, where each is described.
 
 use crate::json::Json;
-use std::fmt;
-use std::ops::Deref;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
 
 /// An error of this component: a case and a text.
 ///
@@ -211,7 +216,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl core::error::Error for Error {}
 
 /// The error in an answer of Consul whose status is not 200.
 ///
@@ -268,10 +273,10 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
 /// The beginning of a body for a text: one line, no control characters, at most 200 characters.
 pub fn excerpt(body: &[u8]) -> String {
     let body = body.get(..800).unwrap_or(body);
-    let text = match std::str::from_utf8(body) {
+    let text = match core::str::from_utf8(body) {
         Ok(text) => text,
         // Up to what is no text, or was cut through.
-        Err(error) => body.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default(),
+        Err(error) => body.get(..error.valid_up_to()).and_then(|valid| core::str::from_utf8(valid).ok()).unwrap_or_default(),
     };
     let mut line = String::new();
     let mut gap = false;

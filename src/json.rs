@@ -3,11 +3,14 @@
 //! It is ours for two reasons: sessions that others made must never fail to be read, whatever their fields hold; and what serde
 //! makes for each type, or `serde_json::Value` with its maps and its printing of floats, would be half of the component.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
 mod parse;
 
+use alloc::borrow::Cow;
+use core::fmt::{self, Write};
 pub use parse::SyntaxError;
-use std::borrow::Cow;
-use std::fmt::{self, Write};
 
 /// A JSON value. Texts are borrowed where they have no escapes.
 #[derive(Clone, Debug, PartialEq)]

@@ -35,7 +35,10 @@
 //! | the agent's own node | `GET /v1/agent/self` |
 //! | may these sessions be read? | `POST /v1/internal/acl/authorize` |
 
+#![cfg_attr(all(target_arch = "wasm32", not(feature = "cli")), no_std)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+extern crate alloc;
 
 pub mod apply;
 #[cfg(feature = "cli")]

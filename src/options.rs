@@ -6,7 +6,12 @@
 use crate::duration::{self, MILLISECOND, SECOND};
 use crate::error::{Error, find};
 use crate::json::Json;
-use std::fmt;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// What an option accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +223,7 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
         let (mut diagonal, mut left) = (i, i + 1);
         for (above, y) in row.iter_mut().skip(1).zip(b) {
             let best = (diagonal + usize::from(x != y)).min(left + 1).min(*above + 1);
-            diagonal = std::mem::replace(above, best);
+            diagonal = core::mem::replace(above, best);
             left = best;
         }
         if let Some(first) = row.first_mut() {

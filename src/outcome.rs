@@ -3,6 +3,9 @@
 use crate::duration;
 use crate::json::Json;
 use crate::session::Session;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// What was found and done; see `record outcome` in `wit/desired-state.wit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,11 @@
 //! A session, and Consul's JSON for it.
 
 use crate::json::Json;
-use std::collections::BinaryHeap;
+use alloc::borrow::ToOwned;
+use alloc::collections::BinaryHeap;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// A session as Consul stores it; the fields are described in `wit/sessions.wit`.
 ///

@@ -2,6 +2,9 @@
 
 use crate::error::{Case, Error};
 use crate::options::Token;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 /// Carries requests. What implements it owns the clock: it ends every [`send`](Transport::send) within the time that it was
 /// made for, and keeps the rules of framing.

@@ -7,8 +7,12 @@
 //! Memory goes over with the value: what the host puts into `cabi_realloc`'s memory is ours to free, and what an export returns
 //! the host gives back to the function that stands beside it. Both ways a pointer to a value is a [`Box`].
 
-use std::mem::ManuallyDrop;
-use std::ops::Deref;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
 
 /// `option<T>`.
 #[repr(C, u8)]
@@ -68,7 +72,7 @@ impl<T> Deref for List<T> {
             return &[];
         }
         // Safety: either a `Box<[T]>` was taken apart, or the host has written a list of this type.
-        unsafe { std::slice::from_raw_parts(self.start, self.length) }
+        unsafe { core::slice::from_raw_parts(self.start, self.length) }
     }
 }
 
@@ -78,7 +82,7 @@ impl<T> Drop for List<T> {
             return;
         }
         // Safety: as above, and what the host allocates has the layout of its type and the length that it says.
-        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.start, self.length)) });
+        drop(unsafe { Box::from_raw(core::ptr::slice_from_raw_parts_mut(self.start, self.length)) });
     }
 }
 
@@ -115,7 +119,7 @@ impl Deref for Text {
 
     fn deref(&self) -> &str {
         // Safety: it was a `String`, or the host has checked it: a component's `string` is UTF-8.
-        unsafe { std::str::from_utf8_unchecked(&self.0) }
+        unsafe { core::str::from_utf8_unchecked(&self.0) }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::json::Json;
 use crate::options::{Options, SessionId};
 use crate::outcome::{self, Outcome};
 use crate::session::{ServiceCheck, Session};
+use alloc::string::{String, ToString};
 
 /// Takes the fields of a WIT record that carry an option's name.
 macro_rules! take {

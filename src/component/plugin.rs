@@ -6,6 +6,9 @@ use super::{apply, convert, types};
 use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope};
 use crate::error::Error;
 use crate::options::Options;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::ToString;
 
 /// Exports a function under its name in WIT, and beside it the one by which the host gives the answer back.
 macro_rules! export {

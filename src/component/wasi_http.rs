@@ -11,6 +11,11 @@
 //! 5. The response is cut off at [`RESPONSE_LIMIT`].
 //! 6. Nothing here can panic, whatever the network does.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 mod error_code;
 
 use self::error_code::ErrorCode;

@@ -6,6 +6,8 @@ use super::{Connection, json};
 use crate::error::Error;
 use crate::json::Json;
 use crate::transport::{Method, Request, Response};
+use alloc::string::ToString;
+use alloc::vec;
 
 /// Asks for `session:read` on this node.
 pub fn request(connection: &Connection, node: &str) -> Request {

@@ -7,6 +7,9 @@ use crate::json::Json;
 use crate::options::{Behavior, Options, SessionId};
 use crate::session::{ServiceCheck, Session};
 use crate::transport::{Method, Request, Response};
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// The check that every node of the cluster's gossip has.
 const SERF_HEALTH: &str = "serfHealth";

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::json::Json;
 use crate::options::SessionId;
 use crate::transport::{Method, Request, Response};
+use alloc::format;
 
 /// The request.
 pub fn request(connection: &Connection, id: &SessionId) -> Request {

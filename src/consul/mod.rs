@@ -1,6 +1,9 @@
 //! Consul's HTTP API, as far as sessions need it: one file for each endpoint, which builds a request and reads its response.
 //! Plain data in, plain data out; [`Client`] puts a [`Transport`] between the two.
 
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 pub mod agent;
 pub mod authorize;
 pub mod create;

@@ -10,6 +10,9 @@ use crate::error::Error;
 use crate::options::SessionId;
 use crate::session::Session;
 use crate::transport::{DEFAULT_POLICY, FILTERED, INDEX, Method, Request, Response};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 /// Which sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]

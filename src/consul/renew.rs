@@ -5,6 +5,7 @@ use crate::error::{Case, Error};
 use crate::options::SessionId;
 use crate::session::Session;
 use crate::transport::{Method, Request, Response};
+use alloc::format;
 
 /// The request. Without a consistency mode: a follower that is asked `stale` would restart its own timer only, and the
 /// leader's would run out.

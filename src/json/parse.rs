@@ -4,8 +4,10 @@
 //! `serde_json`, which is three times as large. The tests compare the two.
 
 use super::Json;
-use std::borrow::Cow;
-use std::fmt;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// How deep lists and objects may stand in each other: more is no answer of anybody's, and would be the end of the stack.
 const DEPTH: u32 = 127;
@@ -24,7 +26,7 @@ impl fmt::Display for SyntaxError {
     }
 }
 
-impl std::error::Error for SyntaxError {}
+impl core::error::Error for SyntaxError {}
 
 /// Parses one value.
 pub fn parse(bytes: &[u8]) -> Result<Json<'_>, SyntaxError> {
@@ -227,7 +229,7 @@ impl<'a> Parser<'a> {
             match self.next() {
                 None => return Err(self.fault(END_OF_TEXT)),
                 Some(b'"') if unescaped.is_empty() => {
-                    return std::str::from_utf8(plain).map(Cow::Borrowed).map_err(|error| self.no_utf8(plain.len(), error));
+                    return core::str::from_utf8(plain).map(Cow::Borrowed).map_err(|error| self.no_utf8(plain.len(), error));
                 }
                 Some(b'"') => {
                     unescaped.extend_from_slice(plain);
@@ -246,7 +248,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The fault of a text of this length, whose closing quote was read last.
-    fn no_utf8(&self, length: usize, error: std::str::Utf8Error) -> Fault {
+    fn no_utf8(&self, length: usize, error: core::str::Utf8Error) -> Fault {
         Fault { reason: "invalid unicode code point", at: self.at.saturating_sub(length - error.valid_up_to()) }
     }
 

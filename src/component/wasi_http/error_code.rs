@@ -5,7 +5,7 @@
 
 use super::{FutureIncomingResponse, IncomingResponse, OutgoingBody, OutgoingRequest};
 use crate::component::abi::{Answer, Maybe, Text};
-use std::mem::MaybeUninit;
+use core::mem::MaybeUninit;
 
 /// Makes the type, with the cases' names in WIT.
 macro_rules! error_codes {
