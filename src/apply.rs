@@ -140,7 +140,8 @@ impl Task {
             compare_lists("checks", &session.all_checks(), &texts(&wanted));
         }
         if let Some(checks) = &given.node_checks {
-            let found: Vec<&str> = texts(&session.node_checks).into_iter().chain(texts(&session.checks)).collect();
+            let mut found = texts(&session.node_checks);
+            found.extend(texts(&session.checks));
             compare_lists("node_checks", &found, &texts(checks));
         }
         if let Some(checks) = &given.service_checks {
@@ -554,9 +555,11 @@ fn unchanged(session: Session, others: Vec<Session>) -> Outcome {
     let mut notes = Vec::new();
     note_others(&others, &mut notes);
     let same = vec![session.clone()];
+    let mut sessions = same.clone();
+    sessions.extend(others);
     Outcome {
-        session: Some(session.clone()),
-        sessions: [session].into_iter().chain(others).collect(),
+        session: Some(session),
+        sessions,
         diff: Some(Diff { before: same.clone(), after: same }),
         notes,
         ..Outcome::default()
@@ -573,10 +576,12 @@ fn created(session: Session, replaced: Vec<Session>, others: Vec<Session>) -> Ou
         ));
     }
     note_others(&others, &mut notes);
+    let mut sessions = vec![session.clone()];
+    sessions.extend(others);
     Outcome {
         changed: true,
         session: Some(session.clone()),
-        sessions: [session.clone()].into_iter().chain(others).collect(),
+        sessions,
         destroyed: replaced.iter().map(|old| old.id.clone()).collect(),
         diff: Some(Diff { before: replaced, after: vec![session] }),
         notes,

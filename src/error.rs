@@ -188,7 +188,8 @@ impl Error {
         match &self.case {
             Case::InvalidOption { option } => fields.push(("option", option.into())),
             Case::Mismatch { session_id, differences } => {
-                fields.extend([("session_id", session_id.into()), ("differences", differences.iter().collect())]);
+                fields.push(("session_id", session_id.into()));
+                fields.push(("differences", differences.iter().collect()));
             }
             Case::NodeRequired { nodes } => fields.push(("nodes", nodes.iter().collect())),
             Case::AccessDenied { status } | Case::Unavailable { status } | Case::Refused { status } => {

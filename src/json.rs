@@ -67,13 +67,13 @@ impl<'a> Json<'a> {
 
     /// An object without the fields that are [`Null`](Json::Null).
     pub fn object(fields: Vec<(&'static str, Json<'a>)>) -> Json<'a> {
-        Json::Object(
-            fields
-                .into_iter()
-                .filter(|(_, value)| !matches!(value, Json::Null))
-                .map(|(key, value)| (Cow::Borrowed(key), value))
-                .collect(),
-        )
+        let mut object = Vec::new();
+        for (key, value) in fields {
+            if !matches!(value, Json::Null) {
+                object.push((Cow::Borrowed(key), value));
+            }
+        }
+        Json::Object(object)
     }
 
     /// The field of an object; of anything else, [`Null`](Json::Null).
@@ -110,7 +110,11 @@ impl<'a> Json<'a> {
 
     /// The texts in a list.
     pub fn texts(&self) -> Vec<String> {
-        self.items().iter().map(|item| item.text().to_owned()).collect()
+        let mut texts = Vec::new();
+        for item in self.items() {
+            texts.push(item.text().to_owned());
+        }
+        texts
     }
 }
 
@@ -137,7 +141,11 @@ where
     Json<'a>: From<T>,
 {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Json<'a> {
-        Json::List(items.into_iter().map(Json::from).collect())
+        let mut list = Vec::new();
+        for item in items {
+            list.push(Json::from(item));
+        }
+        Json::List(list)
     }
 }
 

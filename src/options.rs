@@ -208,17 +208,21 @@ pub fn unknown(name: &str) -> Error {
 /// The known word nearest to this one, if one is near enough to be a slip of it.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
-    // One slip in three letters, two in six; a pair of swapped letters counts as two.
-    known
-        .map(|candidate| (distance(word.as_bytes(), candidate.as_bytes()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1) + 1 && *distance < candidate.len())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let mut nearest = None;
+    for candidate in known {
+        let distance = distance(word.as_bytes(), candidate.as_bytes());
+        // One slip in three letters, two in six; a pair of swapped letters counts as two.
+        let near = distance <= (candidate.len() / 3).max(1) + 1 && distance < candidate.len();
+        if near && nearest.is_none_or(|(least, _)| distance < least) {
+            nearest = Some((distance, candidate));
+        }
+    }
+    nearest.map(|(_, candidate)| candidate)
 }
 
 /// Levenshtein's distance, on bytes: the known words are ASCII. By hand: the crate for it is four times as large.
 fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut row: Vec<usize> = (0..b.len() + 1).collect();
     for (i, x) in a.iter().enumerate() {
         let (mut diagonal, mut left) = (i, i + 1);
         for (above, y) in row.iter_mut().skip(1).zip(b) {
@@ -270,7 +274,10 @@ pub fn join<T: AsRef<str>>(words: &[T]) -> String {
 
 /// A value for an error text: one line, not too long.
 fn shown(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(80).collect();
+    let mut line = String::new();
+    for c in text.chars().take(80) {
+        line.push(if c.is_control() { '\u{fffd}' } else { c });
+    }
     if line.len() < text.len() { line + "…" } else { line }
 }
 
@@ -328,7 +335,13 @@ impl FromValue for String {
 impl FromValue for Vec<String> {
     fn from_value(_: Kind, value: &Json) -> Result<Option<Vec<String>>, Reason> {
         let items = match value {
-            Json::List(items) => items.iter().map(text).collect::<Result<Vec<String>, Reason>>()?,
+            Json::List(list) => {
+                let mut items = Vec::new();
+                for item in list {
+                    items.push(text(item)?);
+                }
+                items
+            }
             Json::Text(text) if text.trim().is_empty() => Vec::new(),
             Json::Text(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
             other => vec![text(other).map_err(|_| "is not a list of texts")?],

@@ -53,12 +53,18 @@ impl Session {
     }
 
     /// The oldest first.
-    pub fn sort(sessions: Vec<Session>) -> Vec<Session> {
+    pub fn sort(mut sessions: Vec<Session>) -> Vec<Session> {
         // A heap: std's sorts weigh five times as much in the component, and only keys are moved here.
-        let order = sessions.iter().map(Session::age).zip(0..).collect::<BinaryHeap<((u64, &str), usize)>>().into_sorted_vec();
-        let order: Vec<usize> = order.into_iter().map(|(_, at)| at).collect();
-        let mut sessions: Vec<Option<Session>> = sessions.into_iter().map(Some).collect();
-        order.into_iter().filter_map(|at| sessions.get_mut(at)?.take()).collect()
+        let ages: BinaryHeap<((u64, &str), usize)> = sessions.iter().map(Session::age).zip(0..).collect();
+        let mut order = Vec::with_capacity(sessions.len());
+        for (_, at) in ages.into_sorted_vec() {
+            order.push(at);
+        }
+        let mut sorted = Vec::with_capacity(sessions.len());
+        for at in order {
+            sorted.extend(sessions.get_mut(at).map(core::mem::take));
+        }
+        sorted
     }
 
     /// The lower, the older: decides races in the same way for every caller. Indexes are the same only where several sessions
@@ -73,6 +79,11 @@ impl From<&Json<'_>> for Session {
         let text = |name| json.get(name).text().to_owned();
         let optional = |name| Some(text(name)).filter(|text| !text.is_empty());
         let index = |name| json.get(name).whole().try_into().unwrap_or(0);
+        let mut service_checks = Vec::new();
+        for check in json.get("ServiceChecks").items() {
+            let text = |name| check.get(name).text().to_owned();
+            service_checks.push(ServiceCheck { id: text("ID"), namespace: text("Namespace") });
+        }
         Session {
             id: text("ID"),
             name: text("Name"),
@@ -81,15 +92,7 @@ impl From<&Json<'_>> for Session {
             behavior: text("Behavior"),
             ttl: text("TTL"),
             node_checks: json.get("NodeChecks").texts(),
-            service_checks: json
-                .get("ServiceChecks")
-                .items()
-                .iter()
-                .map(|check| ServiceCheck {
-                    id: check.get("ID").text().to_owned(),
-                    namespace: check.get("Namespace").text().to_owned(),
-                })
-                .collect(),
+            service_checks,
             checks: json.get("Checks").texts(),
             namespace: optional("Namespace"),
             partition: optional("Partition"),

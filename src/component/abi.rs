@@ -95,7 +95,11 @@ impl<T> From<Box<[T]>> for List<T> {
 
 impl<T, U: From<T>> From<Vec<T>> for List<U> {
     fn from(items: Vec<T>) -> List<U> {
-        items.into_iter().map(U::from).collect::<Box<[U]>>().into()
+        let mut list = Vec::with_capacity(items.len());
+        for item in items {
+            list.push(U::from(item));
+        }
+        list.into_boxed_slice().into()
     }
 }
 

@@ -167,13 +167,11 @@ impl Transport for WasiHttp {
         }
         let response = self.response(&future, authority)?;
         let fields = response.headers();
-        let headers = HEADERS
-            .iter()
-            .filter_map(|name| {
-                let value = fields.get(name).into_iter().next()?;
-                Some((*name, String::from_utf8(value).ok()?))
-            })
-            .collect();
+        let mut headers = Vec::new();
+        for name in HEADERS {
+            let value = fields.get(name).into_iter().next();
+            headers.extend(value.and_then(|value| String::from_utf8(value).ok()).map(|value| (name, value)));
+        }
         Ok(Response { status: response.status(), headers, body: self.body(&response, authority)? })
     }
 }

@@ -46,6 +46,10 @@ impl NewSession {
 
     /// The session as Consul would store it, without the id and indexes that only Consul gives.
     pub fn planned(&self) -> Session {
+        let mut service_checks = Vec::new();
+        for id in self.service_checks.iter().flatten() {
+            service_checks.push(ServiceCheck { id: id.clone(), ..ServiceCheck::default() });
+        }
         Session {
             name: self.name.clone().unwrap_or_default(),
             node: self.node.clone().unwrap_or_default(),
@@ -53,12 +57,7 @@ impl NewSession {
             behavior: self.behavior.into(),
             ttl: self.ttl.clone().unwrap_or_default(),
             node_checks: self.node_checks.clone().unwrap_or_else(|| vec![SERF_HEALTH.into()]),
-            service_checks: self
-                .service_checks
-                .iter()
-                .flatten()
-                .map(|check| ServiceCheck { id: check.clone(), ..ServiceCheck::default() })
-                .collect(),
+            service_checks,
             ..Session::default()
         }
     }
