@@ -27,9 +27,10 @@ pub fn parse_go(text: &str) -> Option<i64> {
     }
     let mut total: i64 = 0;
     while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let of_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+        let number_end = rest.bytes().position(|byte| !of_number(byte))?;
         let (number, tail) = rest.split_at_checked(number_end)?;
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let unit_end = tail.bytes().position(of_number).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(unit_end)?;
         total = total.checked_add(scale(number, unit_size(unit)?)?)?;
         rest = tail;

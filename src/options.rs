@@ -388,7 +388,8 @@ impl FromValue for i64 {
 
 impl FromValue for u16 {
     fn from_value(_: Kind, value: &Json) -> Result<Option<u16>, Reason> {
-        match text(value).ok().and_then(|text| text.trim().parse().ok()) {
+        let number: Option<i64> = text(value).ok().and_then(|text| text.trim().parse().ok());
+        match number.and_then(|number| u16::try_from(number).ok()) {
             Some(port) if port > 0 => Ok(Some(port)),
             _ => Err("is no port"),
         }
@@ -557,7 +558,10 @@ impl FromValue for Host {
 fn is_ipv6(text: &str) -> bool {
     let group = |group: &str| (1..=4).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_hexdigit());
     // Neither a leading zero, which some take for octal, nor a sign.
-    let octet = |octet: &str| octet == "0" || !octet.starts_with(['0', '+']) && octet.parse::<u8>().is_ok();
+    let octet = |octet: &str| {
+        let plain = octet == "0" || matches!(octet.bytes().next(), Some(b'1'..=b'9'));
+        plain && octet.parse().is_ok_and(|number: i64| number < 256)
+    };
     let count = |list: &str| {
         list.split(':').filter(|_| !list.is_empty()).try_fold(0, |count, part| match part {
             part if group(part) => Some(count + 1),
@@ -566,7 +570,8 @@ fn is_ipv6(text: &str) -> bool {
             _ => None,
         })
     };
-    if text.rsplit_once(':').is_some_and(|(head, _)| head.contains('.')) {
+    let (dot, colon) = (text.bytes().position(|byte| byte == b'.'), text.bytes().rposition(|byte| byte == b':'));
+    if dot.zip(colon).is_some_and(|(dot, colon)| dot < colon) {
         return false;
     }
     match find(text, "::").and_then(|at| Some((text.get(..at)?, text.get(at + 2..)?))) {

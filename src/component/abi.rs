@@ -95,11 +95,12 @@ impl<T> From<Box<[T]>> for List<T> {
 
 impl<T, U: From<T>> From<Vec<T>> for List<U> {
     fn from(items: Vec<T>) -> List<U> {
-        let mut list = Vec::with_capacity(items.len());
-        for item in items {
-            list.push(U::from(item));
+        let mut list = Box::new_uninit_slice(items.len());
+        for (place, item) in list.iter_mut().zip(items) {
+            place.write(U::from(item));
         }
-        list.into_boxed_slice().into()
+        // Safety: there are as many places as items.
+        unsafe { list.assume_init() }.into()
     }
 }
 

@@ -160,21 +160,25 @@ pub struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Sends a request and reads its response. The one place that keeps the token out of every error: Consul or a proxy may
-    /// echo it.
+    /// Sends a request and reads its response.
     fn call<T>(&mut self, request: &Request, read: impl FnOnce(&Response) -> Result<T, Error>) -> Result<T, Error> {
-        self.transport.send(request).and_then(|response| read(&response)).map_err(|error| {
-            let error = match error.case {
-                // Consul does not name what it does not know.
-                Case::UnknownDatacenter => error.and(&self.connection.query),
-                Case::UnknownNode => error.and(&excerpt(&request.body)),
-                _ => error,
-            };
-            match &request.token {
-                Some(token) => error.without(token.secret()),
-                None => error,
-            }
-        })
+        let result = self.transport.send(request).and_then(|response| read(&response));
+        result.map_err(|error| self.explain(error, request))
+    }
+
+    /// What there is to say of the error of a call. The one place that keeps the token out of every error: Consul or a proxy may
+    /// echo it.
+    fn explain(&self, error: Error, request: &Request) -> Error {
+        let error = match error.case {
+            // Consul does not name what it does not know.
+            Case::UnknownDatacenter => error.and(&self.connection.query),
+            Case::UnknownNode => error.and(&excerpt(&request.body)),
+            _ => error,
+        };
+        match &request.token {
+            Some(token) => error.without(token.secret()),
+            None => error,
+        }
     }
 
     /// `PUT /v1/session/create`: the new id. An error that [leaves doubt](Error::leaves_doubt) may hide a success.
