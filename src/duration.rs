@@ -3,6 +3,7 @@
 //! Inside this crate a duration is a count of nanoseconds in an `i64`, as in Go and in Consul, since other clients can store
 //! negative ones.
 
+use crate::error::cut;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
@@ -81,7 +82,14 @@ pub fn write_seconds(f: &mut fmt::Formatter<'_>, nanoseconds: i64) -> fmt::Resul
     let (whole, fraction) = (size / SECOND.unsigned_abs(), size % SECOND.unsigned_abs());
     match fraction {
         0 => write!(f, "{sign}{whole}"),
-        _ => f.write_str(format!("{sign}{whole}.{fraction:09}").trim_end_matches('0')),
+        _ => {
+            let digits = format!("{sign}{whole}.{fraction:09}");
+            let mut shortest = digits.as_str();
+            while let Some(shorter) = shortest.strip_suffix("0") {
+                shortest = shorter;
+            }
+            f.write_str(shortest)
+        }
     }
 }
 
@@ -100,7 +108,7 @@ fn unit_size(unit: &str) -> Option<i64> {
 
 /// `digits[.digits]` times `unit`, cut to whole nanoseconds as Go does.
 fn scale(number: &str, unit: i64) -> Option<i64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let (whole, fraction) = cut(number, ".").unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if whole.len() + fraction.len() == 0 || !digits(whole) || !digits(fraction) {
         return None;

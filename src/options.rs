@@ -4,7 +4,7 @@
 //! record `options` has the same names, which a test compares.
 
 use crate::duration::{self, MILLISECOND, SECOND};
-use crate::error::{Error, find};
+use crate::error::{Error, cut, split};
 use crate::json::Json;
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -324,7 +324,7 @@ impl FromValue for String {
             // An empty name would mean every unnamed session, and an empty node or datacenter is a variable left empty.
             text if text.is_empty() => Err("is empty; leave the option out instead"),
             // Consul answers such a path with a redirect to another one.
-            text if kind == Kind::Node && text.split('/').any(|part| matches!(part, "" | "." | "..")) => {
+            text if kind == Kind::Node && split(&text, "/").iter().any(|part| matches!(*part, "" | "." | "..")) => {
                 Err("cannot stand in a URL's path")
             }
             text => Ok(Some(text)),
@@ -343,7 +343,13 @@ impl FromValue for Vec<String> {
                 items
             }
             Json::Text(text) if text.trim().is_empty() => Vec::new(),
-            Json::Text(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
+            Json::Text(text) => {
+                let mut items = Vec::new();
+                for item in split(text, ",") {
+                    items.push(item.trim().to_owned());
+                }
+                items
+            }
             other => vec![text(other).map_err(|_| "is not a list of texts")?],
         };
         if items.iter().any(String::is_empty) { Err("has an empty element") } else { Ok(Some(items)) }
@@ -544,7 +550,7 @@ impl FromValue for Host {
         let text = value.text().trim();
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let allowed = |extra: &[u8]| bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte));
-        match bare.split_once(':') {
+        match cut(bare, ":") {
             Some(_) if is_ipv6(bare) => Ok(Some(Host(format!("[{bare}]")))),
             Some((_, rest)) if rest.starts_with('/') => Err("is a URL; give `scheme`, `host` and `port` each by itself"),
             Some(_) => Err("is no host; give the port as `port`"),
@@ -563,18 +569,19 @@ fn is_ipv6(text: &str) -> bool {
         plain && octet.parse().is_ok_and(|number: i64| number < 256)
     };
     let count = |list: &str| {
-        list.split(':').filter(|_| !list.is_empty()).try_fold(0, |count, part| match part {
-            part if group(part) => Some(count + 1),
+        let groups = if list.is_empty() { Vec::new() } else { split(list, ":") };
+        groups.into_iter().try_fold(0, |count, part| {
+            let octets = split(part, ".");
             // The last two groups may be written as an IPv4 address.
-            part if part.split('.').count() == 4 && part.split('.').all(octet) => Some(count + 2),
-            _ => None,
+            let last = octets.len() == 4 && octets.into_iter().all(octet);
+            if group(part) { Some(count + 1) } else { last.then_some(count + 2) }
         })
     };
     let (dot, colon) = (text.bytes().position(|byte| byte == b'.'), text.bytes().rposition(|byte| byte == b':'));
     if dot.zip(colon).is_some_and(|(dot, colon)| dot < colon) {
         return false;
     }
-    match find(text, "::").and_then(|at| Some((text.get(..at)?, text.get(at + 2..)?))) {
+    match cut(text, "::") {
         Some((head, tail)) => count(head).zip(count(tail)).is_some_and(|(head, tail)| head + tail < 8),
         None => count(text) == Some(8),
     }
