@@ -4,9 +4,7 @@
 //! negative ones.
 
 use crate::error::cut;
-use alloc::format;
-use alloc::string::String;
-use core::fmt;
+use alloc::string::{String, ToString};
 
 /// Nanoseconds in a millisecond.
 pub const MILLISECOND: i64 = 1_000_000;
@@ -68,29 +66,28 @@ fn round(value: f64) -> i64 {
 /// Writes a duration as Consul reads it: whole seconds as `20s`, else `1500ms`, else `1500000ns`.
 pub fn format(nanoseconds: i64) -> String {
     if nanoseconds % SECOND == 0 {
-        format!("{}s", nanoseconds / SECOND)
+        text![(nanoseconds / SECOND).to_string(), "s"]
     } else if nanoseconds % MILLISECOND == 0 {
-        format!("{}ms", nanoseconds / MILLISECOND)
+        text![(nanoseconds / MILLISECOND).to_string(), "ms"]
     } else {
-        format!("{nanoseconds}ns")
+        text![nanoseconds.to_string(), "ns"]
     }
 }
 
 /// Writes a duration as a number of seconds: `15`, `0.5`.
-pub fn write_seconds(f: &mut fmt::Formatter<'_>, nanoseconds: i64) -> fmt::Result {
+pub fn seconds(nanoseconds: i64) -> String {
     let (sign, size) = (if nanoseconds < 0 { "-" } else { "" }, nanoseconds.unsigned_abs());
     let (whole, fraction) = (size / SECOND.unsigned_abs(), size % SECOND.unsigned_abs());
-    match fraction {
-        0 => write!(f, "{sign}{whole}"),
-        _ => {
-            let digits = format!("{sign}{whole}.{fraction:09}");
-            let mut shortest = digits.as_str();
-            while let Some(shorter) = shortest.strip_suffix("0") {
-                shortest = shorter;
-            }
-            f.write_str(shortest)
-        }
+    if fraction == 0 {
+        return text![sign, whole.to_string()];
     }
+    // Nine digits, of which the 1 in front is not shown.
+    let digits = (fraction + SECOND.unsigned_abs()).to_string();
+    let mut digits = digits.strip_prefix("1").unwrap_or_default();
+    while let Some(shorter) = digits.strip_suffix("0") {
+        digits = shorter;
+    }
+    text![sign, whole.to_string(), ".", digits]
 }
 
 /// The size of a unit in nanoseconds. Go takes both signs for micro.

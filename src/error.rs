@@ -5,8 +5,7 @@
 
 use crate::json::Json;
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -187,8 +186,12 @@ impl Error {
     #[must_use]
     pub fn of_a_change(self, what: &str) -> Error {
         if self.leaves_doubt() {
-            Case::OutcomeUnknown
-                .because(format!("{}; {what} may have happened all the same: look before trying again", self.message))
+            Case::OutcomeUnknown.because(text![
+                self.message,
+                "; ",
+                what,
+                " may have happened all the same: look before trying again"
+            ])
         } else {
             self
         }
@@ -228,6 +231,12 @@ impl<'a> From<&'a Difference> for Json<'a> {
     }
 }
 
+impl AsRef<str> for Error {
+    fn as_ref(&self) -> &str {
+        &self.message
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -243,31 +252,38 @@ impl core::error::Error for Error {}
 pub fn from_status(status: u16, body: &[u8]) -> Error {
     let said = excerpt(body);
     let has = |sign: &str| find(&said, sign).is_some();
-    let refused = |case: Case, hint: &str| case.because(format!("consul answered {status}: {said}{hint}"));
+    let answer = text!["consul answered ", status.to_string(), ": ", said];
+    let refused = |case: Case, hint: &str| case.because(text![answer, hint]);
     if has("Enterprise feature") {
-        return Case::Unsupported.because(format!(
-            "this consul is Community Edition, which has no namespaces and partitions: leave the options out (consul answered {status}: {said})"
-        ));
+        return Case::Unsupported.because(text![
+            "this consul is Community Edition, which has no namespaces and partitions: leave the options out (",
+            answer,
+            ")"
+        ]);
     }
     if has("No path to datacenter") || has("Remote DC has no server") {
-        return Case::UnknownDatacenter.because(format!(
-            "the agent knows no way to this datacenter: check `datacenter` (consul answered {status}: {said})"
-        ));
+        return Case::UnknownDatacenter.because(text![
+            "the agent knows no way to this datacenter: check `datacenter` (",
+            answer,
+            ")"
+        ]);
     }
     if has("Missing node registration") {
-        return Case::UnknownNode.because(format!(
-            "no node of this name is registered in the datacenter: check `node` (consul answered {status}: {said})"
-        ));
+        return Case::UnknownNode.because(text![
+            "no node of this name is registered in the datacenter: check `node` (",
+            answer,
+            ")"
+        ]);
     }
     if has("Missing check") {
-        return Case::UnknownCheck.because(format!(
-            "a check is not registered on the session's node: check `checks`, or give `checks=` for a node without serfHealth (consul answered {status}: {said})"
-        ));
+        return Case::UnknownCheck.because(text!["a check is not registered on the session's node: check `checks`, or give `checks=` for a node without serfHealth (", answer, ")"]);
     }
     if has("is in critical state") {
-        return Case::CriticalCheck.because(format!(
-            "a check is critical, and a session needs passing ones: try again when it passes (consul answered {status}: {said})"
-        ));
+        return Case::CriticalCheck.because(text![
+            "a check is critical, and a session needs passing ones: try again when it passes (",
+            answer,
+            ")"
+        ]);
     }
     if matches!(status, 401 | 403) || has("ACL not found") || has("Permission denied") {
         return refused(Case::AccessDenied { status }, ": give a `token` that is allowed to do this");
@@ -281,9 +297,13 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
     }
     // Consul answers nothing between 200 and 400.
     if status < 400 || said.starts_with('<') {
-        return Case::InvalidResponse.because(format!(
-            "what answers at this address is not consul's HTTP API: check `host` and `port` (status {status}: {said})"
-        ));
+        return Case::InvalidResponse.because(text![
+            "what answers at this address is not consul's HTTP API: check `host` and `port` (status ",
+            status.to_string(),
+            ": ",
+            said,
+            ")"
+        ]);
     }
     refused(Case::Refused { status }, "")
 }

@@ -4,12 +4,12 @@
 //! makes for each type, or `serde_json::Value` with its maps and its printing of floats, would be half of the component.
 
 use alloc::borrow::ToOwned;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 mod parse;
 
 use alloc::borrow::Cow;
-use core::fmt::{self, Write};
+use core::fmt;
 pub use parse::SyntaxError;
 
 /// A JSON value. Texts are borrowed where they have no escapes.
@@ -152,25 +152,34 @@ where
 impl fmt::Display for Json<'_> {
     /// Writes JSON: in one line, or with `{:#}` indented by two spaces.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, f.alternate().then_some(0))
+        let mut text = String::new();
+        self.write(&mut text, f.alternate().then_some(0));
+        f.write_str(&text)
     }
 }
 
 impl Json<'_> {
-    fn write(&self, f: &mut fmt::Formatter<'_>, indent: Option<usize>) -> fmt::Result {
+    /// JSON in one line.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text, None);
+        text
+    }
+
+    fn write(&self, to: &mut String, indent: Option<usize>) {
         match self {
-            Json::Null => f.write_str("null"),
-            Json::Bool(true) => f.write_str("true"),
-            Json::Bool(false) => f.write_str("false"),
-            Json::Whole(number) => write!(f, "{number}"),
-            Json::Fraction(number) => write_fraction(f, *number),
-            Json::Seconds(nanoseconds) => crate::duration::write_seconds(f, *nanoseconds),
-            Json::Text(text) => write_text(f, text),
-            Json::List(items) => write_all(f, indent, ['[', ']'], items, |f, inner, item| item.write(f, inner)),
-            Json::Object(fields) => write_all(f, indent, ['{', '}'], fields, |f, inner, (key, value)| {
-                write_text(f, key)?;
-                f.write_str(if inner.is_some() { ": " } else { ":" })?;
-                value.write(f, inner)
+            Json::Null => to.push_str("null"),
+            Json::Bool(true) => to.push_str("true"),
+            Json::Bool(false) => to.push_str("false"),
+            Json::Whole(number) => to.push_str(&number.to_string()),
+            Json::Fraction(number) => to.push_str(&fraction(*number)),
+            Json::Seconds(nanoseconds) => to.push_str(&crate::duration::seconds(*nanoseconds)),
+            Json::Text(text) => write_text(to, text),
+            Json::List(items) => write_all(to, indent, ['[', ']'], items, |to, inner, item| item.write(to, inner)),
+            Json::Object(fields) => write_all(to, indent, ['{', '}'], fields, |to, inner, (key, value)| {
+                write_text(to, key);
+                to.push_str(if inner.is_some() { ": " } else { ":" });
+                value.write(to, inner);
             }),
         }
     }
@@ -178,65 +187,74 @@ impl Json<'_> {
 
 /// The command line writes what it was given.
 #[cfg(feature = "cli")]
-fn write_fraction(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
-    write!(f, "{number}")
+fn fraction(number: f64) -> String {
+    number.to_string()
 }
 
 /// The component only shows the fractions that it refuses: to the nanosecond, since the printing of floats weighs 18 kB.
 #[cfg(not(feature = "cli"))]
-fn write_fraction(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
+fn fraction(number: f64) -> String {
     match crate::duration::from_seconds(number) {
-        Some(nanoseconds) => crate::duration::write_seconds(f, nanoseconds),
-        None => f.write_str("(no such number)"),
+        Some(nanoseconds) => crate::duration::seconds(nanoseconds),
+        None => "(no such number)".into(),
     }
 }
 
-fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    f.write_char('"')?;
+fn write_text(to: &mut String, text: &str) {
+    to.push('"');
     let mut plain = text;
     while let Some(at) = plain.bytes().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)) {
         let (before, rest) = plain.split_at_checked(at).unwrap_or_default();
         let (special, rest) = rest.split_at_checked(1).unwrap_or_default();
-        f.write_str(before)?;
+        to.push_str(before);
+        to.push('\\');
         match special {
-            "\u{8}" => f.write_str("\\b")?,
-            "\u{c}" => f.write_str("\\f")?,
-            "\n" => f.write_str("\\n")?,
-            "\r" => f.write_str("\\r")?,
-            "\t" => f.write_str("\\t")?,
-            "\"" | "\\" => write!(f, "\\{special}")?,
-            control => write!(f, "\\u{:04x}", control.bytes().next().unwrap_or(0))?,
+            "\u{8}" => to.push('b'),
+            "\u{c}" => to.push('f'),
+            "\n" => to.push('n'),
+            "\r" => to.push('r'),
+            "\t" => to.push('t'),
+            "\"" | "\\" => to.push_str(special),
+            control => {
+                let code = control.bytes().next().unwrap_or(0);
+                to.push_str(if code < 0x10 { "u000" } else { "u001" });
+                to.extend(char::from_digit(u32::from(code) & 15, 16));
+            }
         }
         plain = rest;
     }
-    f.write_str(plain)?;
-    f.write_char('"')
+    to.push_str(plain);
+    to.push('"');
 }
 
 fn write_all<T>(
-    f: &mut fmt::Formatter<'_>,
+    to: &mut String,
     indent: Option<usize>,
     [open, close]: [char; 2],
     items: &[T],
-    write: impl Fn(&mut fmt::Formatter<'_>, Option<usize>, &T) -> fmt::Result,
-) -> fmt::Result {
+    write: impl Fn(&mut String, Option<usize>, &T),
+) {
     let inner = indent.filter(|_| !items.is_empty()).map(|indent| indent + 1);
-    let line = |f: &mut fmt::Formatter<'_>, indent: Option<usize>| match indent {
-        Some(indent) => (0..indent).try_fold(f.write_char('\n')?, |(), _| f.write_str("  ")),
-        None => Ok(()),
+    let line = |to: &mut String, indent: Option<usize>| {
+        if let Some(indent) = indent {
+            to.push('\n');
+            for _ in 0..indent {
+                to.push_str("  ");
+            }
+        }
     };
-    f.write_char(open)?;
+    to.push(open);
     for (n, item) in items.iter().enumerate() {
         if n > 0 {
-            f.write_char(',')?;
+            to.push(',');
         }
-        line(f, inner)?;
-        write(f, inner, item)?;
+        line(to, inner);
+        write(to, inner, item);
     }
     if inner.is_some() {
-        line(f, indent)?;
+        line(to, indent);
     }
-    f.write_char(close)
+    to.push(close);
 }
 
 #[cfg(test)]

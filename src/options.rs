@@ -7,7 +7,6 @@ use crate::duration::{self, MILLISECOND, SECOND};
 use crate::error::{Error, cut, split};
 use crate::json::Json;
 use alloc::borrow::ToOwned;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -165,7 +164,7 @@ impl Options {
         let json = Json::parse(text.as_bytes()).map_err(|error| {
             Error::invalid(
                 "options",
-                format!("the options are not JSON: {error}; an object such as {{\"name\": \"session1\"}} is wanted"),
+                text!["the options are not JSON: ", error.message(), "; an object such as {\"name\": \"session1\"} is wanted"],
             )
         })?;
         let Json::Object(object) = &json else {
@@ -199,10 +198,10 @@ pub fn wait(value: &Json) -> Result<i64, Error> {
 pub fn unknown(name: &str) -> Error {
     let near = nearest(name, TABLE.iter().map(|info| info.name));
     let hint = match near {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known are {}", join(&TABLE.iter().map(|info| info.name).collect::<Vec<_>>())),
+        Some(near) => text!["did you mean `", near, "`?"],
+        None => text!["known are ", join(&TABLE.iter().map(|info| info.name).collect::<Vec<_>>())],
     };
-    Error::invalid(name, format!("unknown option `{}`: {hint}", shown(name)))
+    Error::invalid(name, text!["unknown option `", shown(name), "`: ", hint])
 }
 
 /// The known word nearest to this one, if one is near enough to be a slip of it.
@@ -237,26 +236,30 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-impl fmt::Display for Kind {
+impl Kind {
     /// What is accepted, for help and errors.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub fn accepted(&self) -> String {
         match self {
-            Kind::Node => f.write_str("the name of a node"),
-            Kind::Text | Kind::Secret => f.write_str("a text"),
-            Kind::Uuid => f.write_str("a UUID such as adf4238a-882b-9ddc-4a9d-5b6758e4159e"),
-            Kind::List => f.write_str("a list: a,b"),
-            Kind::Choice(names) => f.write_str(&join(names)),
-            Kind::Boolean => f.write_str("yes or no, true or false, on or off, 1 or 0"),
-            Kind::Host => f.write_str("a host name, an IPv4 or an IPv6 address"),
-            Kind::Port => f.write_str("a number from 1 to 65535"),
+            Kind::Node => "the name of a node".into(),
+            Kind::Text | Kind::Secret => "a text".into(),
+            Kind::Uuid => "a UUID such as adf4238a-882b-9ddc-4a9d-5b6758e4159e".into(),
+            Kind::List => "a list: a,b".into(),
+            Kind::Choice(names) => join(names),
+            Kind::Boolean => "yes or no, true or false, on or off, 1 or 0".into(),
+            Kind::Host => "a host name, an IPv4 or an IPv6 address".into(),
+            Kind::Port => "a number from 1 to 65535".into(),
             Kind::Duration { min, max, zero } => {
-                write!(f, "seconds or a duration (20, 20s, 1m30s), {} to {}", duration::format(*min), duration::format(*max))?;
-                match zero {
-                    Some(meaning) => write!(f, ", or 0 for {meaning}"),
-                    None => Ok(()),
-                }
+                let (min, max) = (duration::format(*min), duration::format(*max));
+                let zero = zero.map(|meaning| text![", or 0 for ", meaning]).unwrap_or_default();
+                text!["seconds or a duration (20, 20s, 1m30s), ", min, " to ", max, zero]
             }
         }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.accepted())
     }
 }
 
@@ -293,10 +296,10 @@ fn read<T: FromValue>(option: &mut Option<T>, name: &str, kind: Kind, value: &Js
 fn refuse(name: &str, kind: Kind, value: &Json, reason: Reason) -> Error {
     let given = match (kind, value) {
         (Kind::Secret, _) => String::new(),
-        (_, Json::Text(text)) => format!(" `{}`", shown(text)),
-        (_, other) => format!(" {}", shown(&other.to_string())),
+        (_, Json::Text(text)) => text![" `", shown(text), "`"],
+        (_, other) => text![" ", shown(&other.to_text())],
     };
-    Error::invalid(name, format!("option `{name}`:{given} {reason}; accepted: {kind}"))
+    Error::invalid(name, text!["option `", name, "`:", given, " ", reason, "; accepted: ", kind.accepted()])
 }
 
 /// Why a value is refused: what is wrong with it, to stand behind the value.
@@ -551,7 +554,7 @@ impl FromValue for Host {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let allowed = |extra: &[u8]| bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte));
         match cut(bare, ":") {
-            Some(_) if is_ipv6(bare) => Ok(Some(Host(format!("[{bare}]")))),
+            Some(_) if is_ipv6(bare) => Ok(Some(Host(text!["[", bare, "]"]))),
             Some((_, rest)) if rest.starts_with('/') => Err("is a URL; give `scheme`, `host` and `port` each by itself"),
             Some(_) => Err("is no host; give the port as `port`"),
             None if bare.is_empty() || bare.len() != text.len() || !allowed(b"-._") => Err("is no host"),

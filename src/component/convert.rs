@@ -10,7 +10,7 @@ use crate::json::Json;
 use crate::options::{Options, SessionId};
 use crate::outcome::{self, Outcome};
 use crate::session::{ServiceCheck, Session};
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
 /// Takes the fields of a WIT record that carry an option's name.
 macro_rules! take {
@@ -169,7 +169,7 @@ impl From<Outcome> for types::Outcome {
 }
 
 fn sessions_json(sessions: &[Session]) -> Text {
-    outcome::sessions_json(sessions).to_string().into()
+    outcome::sessions_json(sessions).to_text().into()
 }
 
 impl From<Difference> for types::Difference {

@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::options::Options;
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
-use alloc::string::ToString;
 
 /// Exports a function under its name in WIT, and beside it the one by which the host gives the answer back.
 macro_rules! export {
@@ -70,7 +69,7 @@ export!("desired-state", "apply", apply_options(arguments: types::ApplyArguments
 unsafe extern "C" fn apply_json(start: *mut u8, length: usize) -> Box<Answer<Text, types::Error>> {
     // Safety: the host calls this with a `string`.
     let options = unsafe { Text::from_parts(start, length) };
-    answer(Options::from_json(&options).and_then(apply).map(|outcome| outcome.to_json().to_string()))
+    answer(Options::from_json(&options).and_then(apply).map(|outcome| outcome.to_json().to_text()))
 }
 
 free!("desired-state", "apply-json", Text);

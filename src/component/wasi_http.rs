@@ -12,7 +12,6 @@
 //! 6. Nothing here can panic, whatever the network does.
 
 use alloc::borrow::ToOwned;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -53,10 +52,13 @@ impl WasiHttp {
         if poll(&[ready, &self.deadline]).contains(&0) {
             return Ok(());
         }
-        Err(Case::Timeout.because(format!(
-            "no answer from {authority} within {}: check whether the agent is well, or give a longer `timeout`",
-            duration::format(self.timeout)
-        )))
+        Err(Case::Timeout.because(text![
+            "no answer from ",
+            authority,
+            " within ",
+            duration::format(self.timeout),
+            ": check whether the agent is well, or give a longer `timeout`"
+        ]))
     }
 
     /// Writes the body as fast as the host takes it. `false` if the host does not want it: the response says why.
@@ -87,12 +89,12 @@ impl WasiHttp {
         match error_code::get(future) {
             Some(Ok(response)) => Ok(response),
             Some(Err(code)) => Err(from_code(&code, authority)),
-            None => Err(Case::Other.because(format!("the host lost the answer from {authority}"))),
+            None => Err(Case::Other.because(text!["the host lost the answer from ", authority])),
         }
     }
 
     fn body(&self, response: &IncomingResponse, authority: &str) -> Result<Vec<u8>, Error> {
-        let gone = || Case::Other.because(format!("the host lost the answer from {authority}"));
+        let gone = || Case::Other.because(text!["the host lost the answer from ", authority]);
         let body = response.consume().map_err(|()| gone())?;
         let stream = body.stream().map_err(|()| gone())?;
         let ready = stream.subscribe();
@@ -101,10 +103,13 @@ impl WasiHttp {
             match stream.read(READ_SIZE) {
                 Ok(piece) if piece.is_empty() => self.wait(&ready, authority)?,
                 Ok(piece) if bytes.len() + piece.len() > RESPONSE_LIMIT => {
-                    return Err(Case::ResponseTooLarge.because(format!(
-                        "the answer from {authority} is larger than {} MiB: check `host` and `port`, or read the sessions of one node",
-                        RESPONSE_LIMIT >> 20
-                    )));
+                    return Err(Case::ResponseTooLarge.because(text![
+                        "the answer from ",
+                        authority,
+                        " is larger than ",
+                        (RESPONSE_LIMIT >> 20).to_string(),
+                        " MiB: check `host` and `port`, or read the sessions of one node"
+                    ]));
                 }
                 // The first piece is mostly the only one, and then not copied.
                 Ok(piece) if bytes.is_empty() => bytes = piece,
@@ -112,10 +117,13 @@ impl WasiHttp {
                 Err(StreamError::Closed) => return Ok(bytes),
                 // Its code says no more: hosts have one for everything that breaks off.
                 Err(StreamError::LastOperationFailed(_)) => {
-                    return Err(Case::InvalidResponse.because(format!(
-                        "the answer from {authority} broke off after {} bytes: check whether the agent is well, and try again",
-                        bytes.len()
-                    )));
+                    return Err(Case::InvalidResponse.because(text![
+                        "the answer from ",
+                        authority,
+                        " broke off after ",
+                        bytes.len().to_string(),
+                        " bytes: check whether the agent is well, and try again"
+                    ]));
                 }
             }
         }
@@ -127,11 +135,13 @@ impl Transport for WasiHttp {
         let authority = request.authority.as_str();
         let insecure = request.protocol == Protocol::HttpsInsecure;
         let unsupported = || {
-            Case::Unsupported.because(format!(
-                "this host does not grant `validate_certs=false` for {authority}: have it trust the CA of the agent's certificate instead"
-            ))
+            Case::Unsupported.because(text![
+                "this host does not grant `validate_certs=false` for ",
+                authority,
+                ": have it trust the CA of the agent's certificate instead"
+            ])
         };
-        let refused = |what: &str| Error::invalid("host", format!("the host refuses this {what}: {authority}"));
+        let refused = |what: &str| Error::invalid("host", text!["the host refuses this ", what, ": ", authority]);
 
         let length = request.body.len().to_string().into_bytes();
         let mut headers = vec![("content-length".to_owned(), length)];

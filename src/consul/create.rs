@@ -7,7 +7,7 @@ use crate::json::Json;
 use crate::options::{Behavior, Options, SessionId};
 use crate::session::{ServiceCheck, Session};
 use crate::transport::{Method, Request, Response};
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -91,7 +91,7 @@ pub fn request(connection: &Connection, session: &NewSession) -> Request {
         ("NodeChecks", session.node_checks.as_ref().map_or(Json::Null, |checks| checks.iter().collect())),
         ("ServiceChecks", session.service_checks.as_ref().map_or(Json::Null, |checks| checks.iter().map(by_id).collect())),
     ]);
-    Request { body: body.to_string().into_bytes(), ..connection.request(Method::Put, "session/create", "") }
+    Request { body: body.to_text().into_bytes(), ..connection.request(Method::Put, "session/create", "") }
 }
 
 /// The id of the new session.

@@ -5,11 +5,10 @@ use crate::error::Error;
 use crate::json::Json;
 use crate::options::SessionId;
 use crate::transport::{Method, Request, Response};
-use alloc::format;
 
 /// The request.
 pub fn request(connection: &Connection, id: &SessionId) -> Request {
-    connection.request(Method::Put, &format!("session/destroy/{}", id.as_str()), "")
+    connection.request(Method::Put, &text!["session/destroy/", id.as_str()], "")
 }
 
 /// Consul answers `true` whether or not the session was there.

@@ -1,7 +1,6 @@
 //! Consul's HTTP API, as far as sessions need it: one file for each endpoint, which builds a request and reads its response.
 //! Plain data in, plain data out; [`Client`] puts a [`Transport`] between the two.
 
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 pub mod agent;
@@ -52,7 +51,7 @@ impl Connection {
         }
         Ok(Connection {
             protocol,
-            authority: format!("{}:{port}", host.as_str()),
+            authority: text![host.as_str(), ":", port.to_string()],
             token: options.token.clone(),
             query,
             timeout: need(options.timeout, "timeout")?,
@@ -66,7 +65,7 @@ impl Connection {
 
     /// A request without a body. `path` is what stands behind `/v1/`, already encoded.
     fn request(&self, method: Method, path: &str, query: &str) -> Request {
-        let mut path_and_query = format!("/v1/{path}");
+        let mut path_and_query = text!["/v1/", path];
         for (sign, part) in [('?', query), (if query.is_empty() { '?' } else { '&' }, &self.query)] {
             if !part.is_empty() {
                 path_and_query.push(sign);
@@ -90,7 +89,7 @@ pub fn need<T>(value: Option<T>, name: &str) -> Result<T, Error> {
 }
 
 fn missing(name: &str) -> Error {
-    Error::invalid(name, format!("option `{name}` is required"))
+    Error::invalid(name, text!["option `", name, "` is required"])
 }
 
 /// A text as one part of a path or of a query: everything percent-encoded that is not unreserved (RFC 3986), since hosts differ
@@ -124,7 +123,7 @@ fn add(query: &mut String, key: &str, value: Option<&str>) {
 
 /// The JSON of a response of status 200.
 fn json(response: &Response) -> Result<Json<'_>, Error> {
-    Json::parse(body(response)?).map_err(|error| not_consul(&response.body, &error.to_string()))
+    Json::parse(body(response)?).map_err(|error| not_consul(&response.body, &error.message()))
 }
 
 /// The sessions in a response of status 200.
@@ -132,7 +131,7 @@ fn sessions(response: &Response) -> Result<Vec<Session>, Error> {
     match Json::parse_list(body(response)?, |item| Session::from(item)) {
         Ok(Some(sessions)) if sessions.iter().all(|session| !session.id.is_empty()) => Ok(sessions),
         Ok(_) => Err(not_consul(&response.body, "it is no list of sessions")),
-        Err(error) => Err(not_consul(&response.body, &error.to_string())),
+        Err(error) => Err(not_consul(&response.body, &error.message())),
     }
 }
 
@@ -145,10 +144,12 @@ fn body(response: &Response) -> Result<&[u8], Error> {
 
 /// The error for an answer of status 200 that is not what Consul answers.
 fn not_consul(body: &[u8], reason: &str) -> Error {
-    Case::InvalidResponse.because(format!(
-        "what answers at this address does not speak consul's HTTP API, check `host` and `port`: {reason}, in the answer {}",
+    Case::InvalidResponse.because(text![
+        "what answers at this address does not speak consul's HTTP API, check `host` and `port`: ",
+        reason,
+        ", in the answer ",
         excerpt(body)
-    ))
+    ])
 }
 
 /// A connection and the transport that carries its requests: one call per endpoint.

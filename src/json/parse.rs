@@ -5,7 +5,7 @@
 
 use super::Json;
 use alloc::borrow::Cow;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -20,9 +20,16 @@ pub struct SyntaxError {
     column: usize,
 }
 
+impl SyntaxError {
+    /// What is wrong, and where.
+    pub fn message(&self) -> String {
+        text![self.reason, " at line ", self.line.to_string(), " column ", self.column.to_string()]
+    }
+}
+
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at line {} column {}", self.reason, self.line, self.column)
+        f.write_str(&self.message())
     }
 }
 
