@@ -9,13 +9,14 @@
 //! so that exactly one session stays, without a lock and without waiting.
 
 use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, create, need};
+use crate::decimal;
 use crate::duration;
 use crate::error::{Case, Difference, Error, find};
 use crate::options::{OnMismatch, Options, SessionId, State, join};
 use crate::outcome::{Diff, Outcome};
 use crate::session::Session;
 use crate::transport::Transport;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -517,7 +518,7 @@ impl Run<'_> {
             self.task.differences(session),
             "on_mismatch=replace creates a new one and destroys it, which frees its locks under its lock delay",
         );
-        if of > 1 { error.and(&text![(of - 1).to_string(), " more of that name differ too"]) } else { error }
+        if of > 1 { error.and(&text![decimal(of - 1), " more of that name differ too"]) } else { error }
     }
 
     /// What a dry run says of a creation.

@@ -3,9 +3,10 @@
 //! Texts are lower case, name the cause first and the remedy second, and never hold a token. The cases are those of `variant
 //! error` in `wit/sessions.wit`, where each is described.
 
+use crate::decimal;
 use crate::json::Json;
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -252,7 +253,7 @@ impl core::error::Error for Error {}
 pub fn from_status(status: u16, body: &[u8]) -> Error {
     let said = excerpt(body);
     let has = |sign: &str| find(&said, sign).is_some();
-    let answer = text!["consul answered ", status.to_string(), ": ", said];
+    let answer = text!["consul answered ", decimal(status.into()), ": ", said];
     let refused = |case: Case, hint: &str| case.because(text![answer, hint]);
     if has("Enterprise feature") {
         return Case::Unsupported.because(text![
@@ -299,7 +300,7 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
     if status < 400 || said.starts_with('<') {
         return Case::InvalidResponse.because(text![
             "what answers at this address is not consul's HTTP API: check `host` and `port` (status ",
-            status.to_string(),
+            decimal(status.into()),
             ": ",
             said,
             ")"

@@ -61,7 +61,7 @@ pub mod outcome;
 pub mod session;
 pub mod transport;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 pub use error::Error;
 pub use options::Options;
@@ -75,4 +75,9 @@ fn concat(parts: &[&str]) -> String {
         text.push_str(part);
     }
     text
+}
+
+/// A count in digits: by the one function for numbers that is there anyway.
+fn decimal(count: usize) -> String {
+    (count as i64).to_string()
 }

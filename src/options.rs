@@ -552,12 +552,12 @@ impl FromValue for Host {
     fn from_value(_: Kind, value: &Json) -> Result<Option<Host>, Reason> {
         let text = value.text().trim();
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        let allowed = |extra: &[u8]| bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte));
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         match cut(bare, ":") {
             Some(_) if is_ipv6(bare) => Ok(Some(Host(text!["[", bare, "]"]))),
             Some((_, rest)) if rest.starts_with('/') => Err("is a URL; give `scheme`, `host` and `port` each by itself"),
             Some(_) => Err("is no host; give the port as `port`"),
-            None if bare.is_empty() || bare.len() != text.len() || !allowed(b"-._") => Err("is no host"),
+            None if bare.is_empty() || bare.len() != text.len() || !bare.bytes().all(allowed) => Err("is no host"),
             None => Ok(Some(Host(bare.to_owned()))),
         }
     }

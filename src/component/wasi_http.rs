@@ -12,7 +12,7 @@
 //! 6. Nothing here can panic, whatever the network does.
 
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 mod error_code;
@@ -24,6 +24,7 @@ use super::bindings::wasi::http::types::{
 };
 use super::bindings::wasi::io::poll::{Pollable, poll};
 use super::bindings::wasi::io::streams::StreamError;
+use crate::decimal;
 use crate::duration;
 use crate::error::{Case, Error};
 use crate::transport::{HEADERS, Method, Protocol, RESPONSE_LIMIT, Request, Response, Transport, from_error_code};
@@ -107,7 +108,7 @@ impl WasiHttp {
                         "the answer from ",
                         authority,
                         " is larger than ",
-                        (RESPONSE_LIMIT >> 20).to_string(),
+                        decimal(RESPONSE_LIMIT >> 20),
                         " MiB: check `host` and `port`, or read the sessions of one node"
                     ]));
                 }
@@ -121,7 +122,7 @@ impl WasiHttp {
                         "the answer from ",
                         authority,
                         " broke off after ",
-                        bytes.len().to_string(),
+                        decimal(bytes.len()),
                         " bytes: check whether the agent is well, and try again"
                     ]));
                 }
@@ -143,7 +144,7 @@ impl Transport for WasiHttp {
         };
         let refused = |what: &str| Error::invalid("host", text!["the host refuses this ", what, ": ", authority]);
 
-        let length = request.body.len().to_string().into_bytes();
+        let length = decimal(request.body.len()).into_bytes();
         let mut headers = vec![("content-length".to_owned(), length)];
         if let Some(token) = &request.token {
             headers.push(("x-consul-token".to_owned(), token.secret().as_bytes().to_vec()));

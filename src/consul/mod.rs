@@ -1,7 +1,7 @@
 //! Consul's HTTP API, as far as sessions need it: one file for each endpoint, which builds a request and reads its response.
 //! Plain data in, plain data out; [`Client`] puts a [`Transport`] between the two.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 pub mod agent;
 pub mod authorize;
@@ -10,6 +10,7 @@ pub mod destroy;
 pub mod read;
 pub mod renew;
 
+use crate::decimal;
 use crate::error::{Case, Error, excerpt, from_status};
 use crate::json::Json;
 use crate::options::{Options, Scheme, SessionId, Token};
@@ -51,7 +52,7 @@ impl Connection {
         }
         Ok(Connection {
             protocol,
-            authority: text![host.as_str(), ":", port.to_string()],
+            authority: text![host.as_str(), ":", decimal(port.into())],
             token: options.token.clone(),
             query,
             timeout: need(options.timeout, "timeout")?,
@@ -97,7 +98,7 @@ fn missing(name: &str) -> Error {
 fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             encoded.push(char::from(byte));
         } else {
             encoded.push('%');

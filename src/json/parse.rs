@@ -4,8 +4,9 @@
 //! `serde_json`, which is three times as large. The tests compare the two.
 
 use super::Json;
+use crate::decimal;
 use alloc::borrow::Cow;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -23,7 +24,7 @@ pub struct SyntaxError {
 impl SyntaxError {
     /// What is wrong, and where.
     pub fn message(&self) -> String {
-        text![self.reason, " at line ", self.line.to_string(), " column ", self.column.to_string()]
+        text![self.reason, " at line ", decimal(self.line), " column ", decimal(self.column)]
     }
 }
 
