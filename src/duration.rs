@@ -110,14 +110,14 @@ fn scale(number: &str, unit: i64) -> Option<i64> {
     if whole.len() + fraction.len() == 0 || !digits(whole) || !digits(fraction) {
         return None;
     }
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     // Eighteen digits are finer than a nanosecond of an hour; the rest cannot matter. In floating point, as in Go.
     let (mut part, mut size) = (0.0, unit as f64);
     for digit in fraction.bytes().take(18) {
         part = part * 10.0 + f64::from(digit - b'0');
         size /= 10.0;
     }
-    whole.checked_mul(unit)?.checked_add((part * size) as i64)
+    i64::try_from(whole).ok()?.checked_mul(unit)?.checked_add((part * size) as i64)
 }
 
 #[cfg(test)]

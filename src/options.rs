@@ -397,7 +397,7 @@ impl FromValue for i64 {
 
 impl FromValue for u16 {
     fn from_value(_: Kind, value: &Json) -> Result<Option<u16>, Reason> {
-        let number: Option<i64> = text(value).ok().and_then(|text| text.trim().parse().ok());
+        let number: Option<u64> = text(value).ok().and_then(|text| text.trim().parse().ok());
         match number.and_then(|number| u16::try_from(number).ok()) {
             Some(port) if port > 0 => Ok(Some(port)),
             _ => Err("is no port"),
@@ -569,7 +569,7 @@ fn is_ipv6(text: &str) -> bool {
     // Neither a leading zero, which some take for octal, nor a sign.
     let octet = |octet: &str| {
         let plain = octet == "0" || matches!(octet.bytes().next(), Some(b'1'..=b'9'));
-        plain && octet.parse().is_ok_and(|number: i64| number < 256)
+        plain && octet.parse().is_ok_and(|number: u64| number < 256)
     };
     let count = |list: &str| {
         let groups = if list.is_empty() { Vec::new() } else { split(list, ":") };
