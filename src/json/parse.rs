@@ -96,10 +96,13 @@ impl<'a> Parser<'a> {
         Fault { reason, at: self.at + 1 }
     }
 
+    // The three that are met at every byte are told to be inlined: at this optimisation they would be calls.
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline(always)]
     fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.at += 1;
@@ -357,6 +360,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the digit that comes next, if it is one.
+    #[inline(always)]
     fn digit(&mut self) -> Option<u8> {
         let digit = self.peek()?.checked_sub(b'0').filter(|digit| *digit < 10)?;
         self.at += 1;
