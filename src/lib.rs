@@ -17,7 +17,7 @@
 //! | [`error`] | the errors, and the one function from a status of Consul to them |
 //! | [`transport`] | the trait that carries a request, and plain requests and responses |
 //! | `cli` | the command line: words and environment to options, answers to text |
-//! | `component` | wasm32 only: bindings, conversions, and the one file that touches `wasi:http` |
+//! | `component` | wasm32 only: bindings, conversions, and the one module that touches `wasi:http` |
 //!
 //! Dependence goes one way: `component` and `cli` → `apply` → `consul` → plain types. Nothing in the core knows WASI, threads,
 //! clocks or the environment.

@@ -1,4 +1,4 @@
-//! The transport: the only file that touches `wasi:http`.
+//! The transport: the only module that touches `wasi:http`.
 //!
 //! Its rules, each paid for by somebody:
 //!
