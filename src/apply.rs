@@ -9,12 +9,16 @@
 //! so that exactly one session stays, without a lock and without waiting.
 
 use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, create, need};
+use crate::decimal;
 use crate::duration;
 use crate::error::{Case, Difference, Error, find};
 use crate::options::{OnMismatch, Options, SessionId, State, join};
 use crate::outcome::{Diff, Outcome};
 use crate::session::Session;
 use crate::transport::Transport;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// Options that were checked as a whole: nothing that Consul would refuse, as far as that can be known, is left in them.
 #[derive(Clone, Debug)]
@@ -50,11 +54,11 @@ impl Task {
             if let Some((other, _)) = other.iter().find(|(_, list)| list.is_some()) {
                 return Err(Error::invalid(
                     other,
-                    format!("option `{other}` cannot stand beside `checks`: give the lists exactly, or `checks` alone"),
+                    text!["option `", other, "` cannot stand beside `checks`: give the lists exactly, or `checks` alone"],
                 ));
             }
         }
-        let required = |name: &str, why: &str| Error::invalid(name, format!("state={} needs {why}", state.name()));
+        let required = |name: &str, why: &str| Error::invalid(name, text!["state=", state.name(), " needs ", why]);
         let what = match (state, all.id.clone(), all.name.clone()) {
             (State::Present, Some(id), _) => What::PresentId(id),
             (State::Present, None, Some(name)) => What::PresentName(name),
@@ -69,7 +73,7 @@ impl Task {
             (State::Node | State::List, Some(_), _) => {
                 return Err(Error::invalid(
                     "id",
-                    format!("state={} takes no `id`: one session is read with state=info", state.name()),
+                    text!["state=", state.name(), " takes no `id`: one session is read with state=info"],
                 ));
             }
             (State::Node, None, _) => {
@@ -136,7 +140,8 @@ impl Task {
             compare_lists("checks", &session.all_checks(), &texts(&wanted));
         }
         if let Some(checks) = &given.node_checks {
-            let found: Vec<&str> = texts(&session.node_checks).into_iter().chain(texts(&session.checks)).collect();
+            let mut found = texts(&session.node_checks);
+            found.extend(texts(&session.checks));
             compare_lists("node_checks", &found, &texts(checks));
         }
         if let Some(checks) = &given.service_checks {
@@ -185,10 +190,10 @@ fn ids(sessions: &[Session]) -> String {
 }
 
 fn mismatch(session: &Session, differences: Vec<Difference>, remedy: &str) -> Error {
-    let mut message = format!("session {} differs from the options", session.id);
+    let mut message = text!["session ", session.id, " differs from the options"];
     for (n, difference) in differences.iter().enumerate() {
         let sign = if n == 0 { ": " } else { ", " };
-        message += &format!("{sign}{} is {}, not {}", difference.option, difference.found, difference.wanted);
+        message += &text![sign, difference.option, " is ", difference.found, ", not ", difference.wanted];
     }
     message += "; sessions cannot be changed: ";
     message += remedy;
@@ -229,10 +234,13 @@ impl Run<'_> {
         let may_hide = listing.may_hide();
         let Some(session) = listing.sessions.into_iter().next() else {
             let hidden = if may_hide { ", or ACLs hide it" } else { "" };
-            return Err(Case::NotFound.because(format!(
-                "no session {} exists{hidden}: consul chooses the ids, so leave `id` out to create one",
-                id.as_str()
-            )));
+            return Err(Case::NotFound.because(text![
+                "no session ",
+                id.as_str(),
+                " exists",
+                hidden,
+                ": consul chooses the ids, so leave `id` out to create one"
+            ]));
         };
         let mut differences = self.task.identity_differences(&session);
         differences.extend(self.task.differences(&session));
@@ -258,7 +266,7 @@ impl Run<'_> {
             },
             Err(error) => {
                 let mut outcome = self.created_and_gone(&id);
-                outcome.notes = vec![format!("the new session could not be read back: {error}")];
+                outcome.notes = vec![text!["the new session could not be read back: ", error]];
                 Ok(outcome)
             }
         }
@@ -300,11 +308,13 @@ impl Run<'_> {
     /// After a creation by name: finds out who keeps their session, and cleans up.
     fn settle(&mut self, name: &str, own_id: &SessionId, before: &[Session]) -> Result<Outcome, Error> {
         let listing = self.named(name, &Query::CONSISTENT).map_err(|error| {
-            Case::OutcomeUnknown.because(format!(
-                "{error}; session {} was created, but whether another caller created one of that name at the same time could not be \
-                 checked: do the same again, which finds it",
-                own_id.as_str()
-            ))
+            Case::OutcomeUnknown.because(text![
+                error,
+                "; session ",
+                own_id.as_str(),
+                " was created, but whether another caller created one of that name at the same time could not be \
+                 checked: do the same again, which finds it"
+            ])
         })?;
         let Some(own) = listing.sessions.iter().find(|session| session.id == own_id.as_str()).cloned() else {
             return Ok(self.created_and_gone(own_id));
@@ -322,7 +332,7 @@ impl Run<'_> {
         };
         if winner.id != own.id {
             self.consul.destroy(own_id).map_err(|error| {
-                error.and(&format!("session {} stays beside the older {} of the same name", own.id, winner.id))
+                error.and(&text!["session ", own.id, " stays beside the older ", winner.id, " of the same name"])
             })?;
             if !self.task.matches(winner) {
                 return Err(self.mismatch_by_name(winner, peers.len() - 1));
@@ -338,7 +348,7 @@ impl Run<'_> {
         let replaced = |peer: &Session| self.task.on_mismatch == OnMismatch::Replace && peer.age() < own.age();
         let old = those(&peers, &replaced);
         let others = those(&peers, &|peer| peer.id != own.id && !replaced(peer));
-        self.destroy_all(&old).map_err(|error| error.and(&format!("session {} was created to replace it", own.id)))?;
+        self.destroy_all(&old).map_err(|error| error.and(&text!["session ", own.id, " was created to replace it"]))?;
         Ok(created(own, old, others))
     }
 
@@ -361,9 +371,11 @@ impl Run<'_> {
             Some(session) => match SessionId::parse(&session.id) {
                 Some(id) => {
                     let mut outcome = self.settle(name, &id, before)?;
-                    outcome
-                        .notes
-                        .push(format!("the answer to the creation was lost ({lost}), and the session was found afterwards"));
+                    outcome.notes.push(text![
+                        "the answer to the creation was lost (",
+                        lost,
+                        "), and the session was found afterwards"
+                    ]);
                     Ok(outcome)
                 }
                 None => Err(unknown(lost)),
@@ -383,10 +395,11 @@ impl Run<'_> {
         }
         if self.task.dry_run {
             return if listing.may_hide() {
-                Err(Case::Hidden.because(format!(
-                    "no session {} can be seen, but ACLs may hide it: give a `token` that can read it",
-                    id.as_str()
-                )))
+                Err(Case::Hidden.because(text![
+                    "no session ",
+                    id.as_str(),
+                    " can be seen, but ACLs may hide it: give a `token` that can read it"
+                ]))
             } else {
                 Ok(nothing_to_destroy())
             };
@@ -396,7 +409,7 @@ impl Run<'_> {
             Ok(()) => Ok(nothing_to_destroy()),
             // Not so of a write that the agent's configuration blocks.
             Err(error) if find(&error.message, "Permission denied").is_some() => {
-                Err(error.and(&format!("session {} exists, but ACLs hide it from reads", id.as_str())))
+                Err(error.and(&text!["session ", id.as_str(), " exists, but ACLs hide it from reads"]))
             }
             Err(error) => Err(error),
         }
@@ -433,14 +446,20 @@ impl Run<'_> {
             match self.consul.may_read(node) {
                 Ok(true) => return Ok(nothing_to_destroy()),
                 Ok(false) => "without a token the sessions of this node cannot be read".into(),
-                Err(error) => format!("whether the sessions of this node can be read could not be asked: {error}"),
+                Err(error) => text!["whether the sessions of this node can be read could not be asked: ", error],
             }
         } else {
             return Ok(nothing_to_destroy());
         };
-        Err(Case::Hidden.because(format!(
-            "no session named `{name}` can be seen on node `{node}`, but there may be one: {reason}; give a `token` with session:read"
-        )))
+        Err(Case::Hidden.because(text![
+            "no session named `",
+            name,
+            "` can be seen on node `",
+            node,
+            "`, but there may be one: ",
+            reason,
+            "; give a `token` with session:read"
+        ]))
     }
 
     /// The sessions of this name, in the scope of the options: on the given node, or in the whole datacenter.
@@ -480,15 +499,13 @@ impl Run<'_> {
         for (done, session) in sessions.iter().enumerate() {
             let result = match SessionId::parse(&session.id) {
                 Some(id) => self.consul.destroy(&id),
-                None => {
-                    Err(Case::InvalidResponse.because(format!("consul lists a session whose id is no UUID: {}", session.id)))
-                }
+                None => Err(Case::InvalidResponse.because(text!["consul lists a session whose id is no UUID: ", session.id])),
             };
             result.map_err(|error| {
                 let (gone, left) = sessions.split_at_checked(done).unwrap_or_default();
                 match gone {
-                    [] => error.and(&format!("not destroyed: {}", ids(left))),
-                    _ => error.and(&format!("destroyed: {}; not destroyed: {}", ids(gone), ids(left))),
+                    [] => error.and(&text!["not destroyed: ", ids(left)]),
+                    _ => error.and(&text!["destroyed: ", ids(gone), "; not destroyed: ", ids(left)]),
                 }
             })?;
         }
@@ -501,7 +518,7 @@ impl Run<'_> {
             self.task.differences(session),
             "on_mismatch=replace creates a new one and destroys it, which frees its locks under its lock delay",
         );
-        if of > 1 { error.and(&format!("{} more of that name differ too", of - 1)) } else { error }
+        if of > 1 { error.and(&text![decimal(of - 1), " more of that name differ too"]) } else { error }
     }
 
     /// What a dry run says of a creation.
@@ -542,7 +559,7 @@ fn those(sessions: &[Session], holds: &dyn Fn(&Session) -> bool) -> Vec<Session>
 
 fn note_others(others: &[Session], notes: &mut Vec<String>) {
     if !others.is_empty() {
-        notes.push(format!("other sessions have the same name: {}", ids(others)));
+        notes.push(text!["other sessions have the same name: ", ids(others)]);
     }
 }
 
@@ -550,9 +567,11 @@ fn unchanged(session: Session, others: Vec<Session>) -> Outcome {
     let mut notes = Vec::new();
     note_others(&others, &mut notes);
     let same = vec![session.clone()];
+    let mut sessions = same.clone();
+    sessions.extend(others);
     Outcome {
-        session: Some(session.clone()),
-        sessions: [session].into_iter().chain(others).collect(),
+        session: Some(session),
+        sessions,
         diff: Some(Diff { before: same.clone(), after: same }),
         notes,
         ..Outcome::default()
@@ -562,17 +581,21 @@ fn unchanged(session: Session, others: Vec<Session>) -> Outcome {
 fn created(session: Session, replaced: Vec<Session>, others: Vec<Session>) -> Outcome {
     let mut notes = Vec::new();
     if !replaced.is_empty() {
-        notes.push(format!(
-            "replaces {}: locks held there are freed under its lock delay ({})",
+        notes.push(text![
+            "replaces ",
             ids(&replaced),
-            join(&replaced.iter().map(|old| duration::format(old.lock_delay)).collect::<Vec<_>>())
-        ));
+            ": locks held there are freed under its lock delay (",
+            join(&replaced.iter().map(|old| duration::format(old.lock_delay)).collect::<Vec<_>>()),
+            ")"
+        ]);
     }
     note_others(&others, &mut notes);
+    let mut sessions = vec![session.clone()];
+    sessions.extend(others);
     Outcome {
         changed: true,
         session: Some(session.clone()),
-        sessions: [session.clone()].into_iter().chain(others).collect(),
+        sessions,
         destroyed: replaced.iter().map(|old| old.id.clone()).collect(),
         diff: Some(Diff { before: replaced, after: vec![session] }),
         notes,
@@ -593,10 +616,11 @@ fn node_required(seen: &[Session]) -> Error {
     }
     let where_seen = match nodes.as_slice() {
         [] => "none of that name can be seen".into(),
-        nodes => format!("sessions of that name were seen on {}", join(nodes)),
+        nodes => text!["sessions of that name were seen on ", join(nodes)],
     };
-    let message = format!(
-        "which node is meant cannot be known, since the agent's own may not be asked (agent:read): give `node`; {where_seen}"
-    );
+    let message = text![
+        "which node is meant cannot be known, since the agent's own may not be asked (agent:read): give `node`; ",
+        where_seen
+    ];
     Case::NodeRequired { nodes }.because(message)
 }

@@ -3,7 +3,8 @@
 //! Inside this crate a duration is a count of nanoseconds in an `i64`, as in Go and in Consul, since other clients can store
 //! negative ones.
 
-use std::fmt;
+use crate::error::cut;
+use alloc::string::{String, ToString};
 
 /// Nanoseconds in a millisecond.
 pub const MILLISECOND: i64 = 1_000_000;
@@ -25,9 +26,10 @@ pub fn parse_go(text: &str) -> Option<i64> {
     }
     let mut total: i64 = 0;
     while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let of_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+        let number_end = rest.bytes().position(|byte| !of_number(byte))?;
         let (number, tail) = rest.split_at_checked(number_end)?;
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let unit_end = tail.bytes().position(of_number).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(unit_end)?;
         total = total.checked_add(scale(number, unit_size(unit)?)?)?;
         rest = tail;
@@ -64,22 +66,28 @@ fn round(value: f64) -> i64 {
 /// Writes a duration as Consul reads it: whole seconds as `20s`, else `1500ms`, else `1500000ns`.
 pub fn format(nanoseconds: i64) -> String {
     if nanoseconds % SECOND == 0 {
-        format!("{}s", nanoseconds / SECOND)
+        text![(nanoseconds / SECOND).to_string(), "s"]
     } else if nanoseconds % MILLISECOND == 0 {
-        format!("{}ms", nanoseconds / MILLISECOND)
+        text![(nanoseconds / MILLISECOND).to_string(), "ms"]
     } else {
-        format!("{nanoseconds}ns")
+        text![nanoseconds.to_string(), "ns"]
     }
 }
 
 /// Writes a duration as a number of seconds: `15`, `0.5`.
-pub fn write_seconds(f: &mut fmt::Formatter<'_>, nanoseconds: i64) -> fmt::Result {
+pub fn seconds(nanoseconds: i64) -> String {
     let (sign, size) = (if nanoseconds < 0 { "-" } else { "" }, nanoseconds.unsigned_abs());
     let (whole, fraction) = (size / SECOND.unsigned_abs(), size % SECOND.unsigned_abs());
-    match fraction {
-        0 => write!(f, "{sign}{whole}"),
-        _ => f.write_str(format!("{sign}{whole}.{fraction:09}").trim_end_matches('0')),
+    if fraction == 0 {
+        return text![sign, whole.to_string()];
     }
+    // Nine digits, of which the 1 in front is not shown.
+    let digits = (fraction + SECOND.unsigned_abs()).to_string();
+    let mut digits = digits.strip_prefix("1").unwrap_or_default();
+    while let Some(shorter) = digits.strip_suffix("0") {
+        digits = shorter;
+    }
+    text![sign, whole.to_string(), ".", digits]
 }
 
 /// The size of a unit in nanoseconds. Go takes both signs for micro.
@@ -97,19 +105,19 @@ fn unit_size(unit: &str) -> Option<i64> {
 
 /// `digits[.digits]` times `unit`, cut to whole nanoseconds as Go does.
 fn scale(number: &str, unit: i64) -> Option<i64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let (whole, fraction) = cut(number, ".").unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if whole.len() + fraction.len() == 0 || !digits(whole) || !digits(fraction) {
         return None;
     }
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     // Eighteen digits are finer than a nanosecond of an hour; the rest cannot matter. In floating point, as in Go.
     let (mut part, mut size) = (0.0, unit as f64);
     for digit in fraction.bytes().take(18) {
         part = part * 10.0 + f64::from(digit - b'0');
         size /= 10.0;
     }
-    whole.checked_mul(unit)?.checked_add((part * size) as i64)
+    i64::try_from(whole).ok()?.checked_mul(unit)?.checked_add((part * size) as i64)
 }
 
 #[cfg(test)]

@@ -3,9 +3,14 @@
 //! Texts are lower case, name the cause first and the remedy second, and never hold a token. The cases are those of `variant
 //! error` in `wit/sessions.wit`, where each is described.
 
+use crate::decimal;
 use crate::json::Json;
-use std::fmt;
-use std::ops::Deref;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
 
 /// An error of this component: a case and a text.
 ///
@@ -107,6 +112,23 @@ pub(crate) fn find(text: &str, part: &str) -> Option<usize> {
     text.as_bytes().windows(part.len().max(1)).position(|window| window == part.as_bytes())
 }
 
+/// A text before and behind the first such sign in it. As [`find`], smaller than std's.
+pub(crate) fn cut<'a>(text: &'a str, sign: &str) -> Option<(&'a str, &'a str)> {
+    let at = find(text, sign)?;
+    Some((text.get(..at)?, text.get(at + sign.len()..)?))
+}
+
+/// The parts of a text between such signs.
+pub(crate) fn split<'a>(text: &'a str, sign: &str) -> Vec<&'a str> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while let Some((part, tail)) = cut(rest, sign) {
+        parts.push(part);
+        rest = tail;
+    }
+    parts.push(rest);
+    parts
+}
+
 impl Error {
     /// Its two parts.
     pub fn into_parts(self) -> Parts {
@@ -165,8 +187,12 @@ impl Error {
     #[must_use]
     pub fn of_a_change(self, what: &str) -> Error {
         if self.leaves_doubt() {
-            Case::OutcomeUnknown
-                .because(format!("{}; {what} may have happened all the same: look before trying again", self.message))
+            Case::OutcomeUnknown.because(text![
+                self.message,
+                "; ",
+                what,
+                " may have happened all the same: look before trying again"
+            ])
         } else {
             self
         }
@@ -183,7 +209,8 @@ impl Error {
         match &self.case {
             Case::InvalidOption { option } => fields.push(("option", option.into())),
             Case::Mismatch { session_id, differences } => {
-                fields.extend([("session_id", session_id.into()), ("differences", differences.iter().collect())]);
+                fields.push(("session_id", session_id.into()));
+                fields.push(("differences", differences.iter().collect()));
             }
             Case::NodeRequired { nodes } => fields.push(("nodes", nodes.iter().collect())),
             Case::AccessDenied { status } | Case::Unavailable { status } | Case::Refused { status } => {
@@ -205,13 +232,19 @@ impl<'a> From<&'a Difference> for Json<'a> {
     }
 }
 
+impl AsRef<str> for Error {
+    fn as_ref(&self) -> &str {
+        &self.message
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Error {}
+impl core::error::Error for Error {}
 
 /// The error in an answer of Consul whose status is not 200.
 ///
@@ -220,31 +253,38 @@ impl std::error::Error for Error {}
 pub fn from_status(status: u16, body: &[u8]) -> Error {
     let said = excerpt(body);
     let has = |sign: &str| find(&said, sign).is_some();
-    let refused = |case: Case, hint: &str| case.because(format!("consul answered {status}: {said}{hint}"));
+    let answer = text!["consul answered ", decimal(status.into()), ": ", said];
+    let refused = |case: Case, hint: &str| case.because(text![answer, hint]);
     if has("Enterprise feature") {
-        return Case::Unsupported.because(format!(
-            "this consul is Community Edition, which has no namespaces and partitions: leave the options out (consul answered {status}: {said})"
-        ));
+        return Case::Unsupported.because(text![
+            "this consul is Community Edition, which has no namespaces and partitions: leave the options out (",
+            answer,
+            ")"
+        ]);
     }
     if has("No path to datacenter") || has("Remote DC has no server") {
-        return Case::UnknownDatacenter.because(format!(
-            "the agent knows no way to this datacenter: check `datacenter` (consul answered {status}: {said})"
-        ));
+        return Case::UnknownDatacenter.because(text![
+            "the agent knows no way to this datacenter: check `datacenter` (",
+            answer,
+            ")"
+        ]);
     }
     if has("Missing node registration") {
-        return Case::UnknownNode.because(format!(
-            "no node of this name is registered in the datacenter: check `node` (consul answered {status}: {said})"
-        ));
+        return Case::UnknownNode.because(text![
+            "no node of this name is registered in the datacenter: check `node` (",
+            answer,
+            ")"
+        ]);
     }
     if has("Missing check") {
-        return Case::UnknownCheck.because(format!(
-            "a check is not registered on the session's node: check `checks`, or give `checks=` for a node without serfHealth (consul answered {status}: {said})"
-        ));
+        return Case::UnknownCheck.because(text!["a check is not registered on the session's node: check `checks`, or give `checks=` for a node without serfHealth (", answer, ")"]);
     }
     if has("is in critical state") {
-        return Case::CriticalCheck.because(format!(
-            "a check is critical, and a session needs passing ones: try again when it passes (consul answered {status}: {said})"
-        ));
+        return Case::CriticalCheck.because(text![
+            "a check is critical, and a session needs passing ones: try again when it passes (",
+            answer,
+            ")"
+        ]);
     }
     if matches!(status, 401 | 403) || has("ACL not found") || has("Permission denied") {
         return refused(Case::AccessDenied { status }, ": give a `token` that is allowed to do this");
@@ -258,9 +298,13 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
     }
     // Consul answers nothing between 200 and 400.
     if status < 400 || said.starts_with('<') {
-        return Case::InvalidResponse.because(format!(
-            "what answers at this address is not consul's HTTP API: check `host` and `port` (status {status}: {said})"
-        ));
+        return Case::InvalidResponse.because(text![
+            "what answers at this address is not consul's HTTP API: check `host` and `port` (status ",
+            decimal(status.into()),
+            ": ",
+            said,
+            ")"
+        ]);
     }
     refused(Case::Refused { status }, "")
 }
@@ -268,10 +312,10 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
 /// The beginning of a body for a text: one line, no control characters, at most 200 characters.
 pub fn excerpt(body: &[u8]) -> String {
     let body = body.get(..800).unwrap_or(body);
-    let text = match std::str::from_utf8(body) {
+    let text = match core::str::from_utf8(body) {
         Ok(text) => text,
         // Up to what is no text, or was cut through.
-        Err(error) => body.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default(),
+        Err(error) => body.get(..error.valid_up_to()).and_then(|valid| core::str::from_utf8(valid).ok()).unwrap_or_default(),
     };
     let mut line = String::new();
     let mut gap = false;

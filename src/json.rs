@@ -1,12 +1,16 @@
 //! JSON: one small type for what Consul and hosts send, and for what this crate writes.
 //!
-//! Parsing and the escaping of texts are `serde_json`'s. The type is ours for two reasons: sessions that others made must never
-//! fail to be read, whatever their fields hold; and what a derive makes for each type, or `serde_json::Value` with its maps and
-//! its printing of floats, would be half of the component.
+//! It is ours for two reasons: sessions that others made must never fail to be read, whatever their fields hold; and what serde
+//! makes for each type, or `serde_json::Value` with its maps and its printing of floats, would be half of the component.
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use std::borrow::Cow;
-use std::fmt::{self, Write};
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+mod parse;
+
+use alloc::borrow::Cow;
+use core::fmt;
+pub use parse::SyntaxError;
 
 /// A JSON value. Texts are borrowed where they have no escapes.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,15 +35,15 @@ pub enum Json<'a> {
 
 impl<'a> Json<'a> {
     /// Parses a text that is one JSON value.
-    pub fn parse(bytes: &'a [u8]) -> serde_json::Result<Json<'a>> {
-        parse(bytes, Any(None))
+    pub fn parse(bytes: &'a [u8]) -> Result<Json<'a>, SyntaxError> {
+        parse::parse(bytes)
     }
 
     /// Parses a list, and turns each element into what is wanted as soon as it is read: a list of a hundred thousand sessions is
     /// never in memory as JSON values. `None` if it is no list.
-    pub fn parse_list<T>(bytes: &[u8], convert: impl Fn(&Json) -> T) -> serde_json::Result<Option<Vec<T>>> {
+    pub fn parse_list<T>(bytes: &[u8], convert: impl Fn(&Json) -> T) -> Result<Option<Vec<T>>, SyntaxError> {
         let mut items = Vec::new();
-        let json = parse(bytes, Any(Some(&mut |item| items.push(convert(&item)))))?;
+        let json = parse::parse_each(bytes, &mut |item| items.push(convert(&item)))?;
         Ok(matches!(json, Json::List(_)).then_some(items))
     }
 
@@ -63,13 +67,13 @@ impl<'a> Json<'a> {
 
     /// An object without the fields that are [`Null`](Json::Null).
     pub fn object(fields: Vec<(&'static str, Json<'a>)>) -> Json<'a> {
-        Json::Object(
-            fields
-                .into_iter()
-                .filter(|(_, value)| !matches!(value, Json::Null))
-                .map(|(key, value)| (Cow::Borrowed(key), value))
-                .collect(),
-        )
+        let mut object = Vec::new();
+        for (key, value) in fields {
+            if !matches!(value, Json::Null) {
+                object.push((Cow::Borrowed(key), value));
+            }
+        }
+        Json::Object(object)
     }
 
     /// The field of an object; of anything else, [`Null`](Json::Null).
@@ -106,7 +110,11 @@ impl<'a> Json<'a> {
 
     /// The texts in a list.
     pub fn texts(&self) -> Vec<String> {
-        self.items().iter().map(|item| item.text().to_owned()).collect()
+        let mut texts = Vec::new();
+        for item in self.items() {
+            texts.push(item.text().to_owned());
+        }
+        texts
     }
 }
 
@@ -133,32 +141,45 @@ where
     Json<'a>: From<T>,
 {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Json<'a> {
-        Json::List(items.into_iter().map(Json::from).collect())
+        let mut list = Vec::new();
+        for item in items {
+            list.push(Json::from(item));
+        }
+        Json::List(list)
     }
 }
 
 impl fmt::Display for Json<'_> {
     /// Writes JSON: in one line, or with `{:#}` indented by two spaces.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, f.alternate().then_some(0))
+        let mut text = String::new();
+        self.write(&mut text, f.alternate().then_some(0));
+        f.write_str(&text)
     }
 }
 
 impl Json<'_> {
-    fn write(&self, f: &mut fmt::Formatter<'_>, indent: Option<usize>) -> fmt::Result {
+    /// JSON in one line.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text, None);
+        text
+    }
+
+    fn write(&self, to: &mut String, indent: Option<usize>) {
         match self {
-            Json::Null => f.write_str("null"),
-            Json::Bool(true) => f.write_str("true"),
-            Json::Bool(false) => f.write_str("false"),
-            Json::Whole(number) => write!(f, "{number}"),
-            Json::Fraction(number) => write_fraction(f, *number),
-            Json::Seconds(nanoseconds) => crate::duration::write_seconds(f, *nanoseconds),
-            Json::Text(text) => write_text(f, text),
-            Json::List(items) => write_all(f, indent, ['[', ']'], items, |f, inner, item| item.write(f, inner)),
-            Json::Object(fields) => write_all(f, indent, ['{', '}'], fields, |f, inner, (key, value)| {
-                write_text(f, key)?;
-                f.write_str(if inner.is_some() { ": " } else { ":" })?;
-                value.write(f, inner)
+            Json::Null => to.push_str("null"),
+            Json::Bool(true) => to.push_str("true"),
+            Json::Bool(false) => to.push_str("false"),
+            Json::Whole(number) => to.push_str(&number.to_string()),
+            Json::Fraction(number) => to.push_str(&fraction(*number)),
+            Json::Seconds(nanoseconds) => to.push_str(&crate::duration::seconds(*nanoseconds)),
+            Json::Text(text) => write_text(to, text),
+            Json::List(items) => write_all(to, indent, ['[', ']'], items, |to, inner, item| item.write(to, inner)),
+            Json::Object(fields) => write_all(to, indent, ['{', '}'], fields, |to, inner, (key, value)| {
+                write_text(to, key);
+                to.push_str(if inner.is_some() { ": " } else { ":" });
+                value.write(to, inner);
             }),
         }
     }
@@ -166,124 +187,74 @@ impl Json<'_> {
 
 /// The command line writes what it was given.
 #[cfg(feature = "cli")]
-fn write_fraction(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
-    write!(f, "{number}")
+fn fraction(number: f64) -> String {
+    number.to_string()
 }
 
 /// The component only shows the fractions that it refuses: to the nanosecond, since the printing of floats weighs 18 kB.
 #[cfg(not(feature = "cli"))]
-fn write_fraction(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
+fn fraction(number: f64) -> String {
     match crate::duration::from_seconds(number) {
-        Some(nanoseconds) => crate::duration::write_seconds(f, nanoseconds),
-        None => f.write_str("(no such number)"),
+        Some(nanoseconds) => crate::duration::seconds(nanoseconds),
+        None => "(no such number)".into(),
     }
 }
 
-fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
+fn write_text(to: &mut String, text: &str) {
+    to.push('"');
+    let mut plain = text;
+    while let Some(at) = plain.bytes().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)) {
+        let (before, rest) = plain.split_at_checked(at).unwrap_or_default();
+        let (special, rest) = rest.split_at_checked(1).unwrap_or_default();
+        to.push_str(before);
+        to.push('\\');
+        match special {
+            "\u{8}" => to.push('b'),
+            "\u{c}" => to.push('f'),
+            "\n" => to.push('n'),
+            "\r" => to.push('r'),
+            "\t" => to.push('t'),
+            "\"" | "\\" => to.push_str(special),
+            control => {
+                let code = control.bytes().next().unwrap_or(0);
+                to.push_str(if code < 0x10 { "u000" } else { "u001" });
+                to.extend(char::from_digit(u32::from(code) & 15, 16));
+            }
+        }
+        plain = rest;
+    }
+    to.push_str(plain);
+    to.push('"');
 }
 
 fn write_all<T>(
-    f: &mut fmt::Formatter<'_>,
+    to: &mut String,
     indent: Option<usize>,
     [open, close]: [char; 2],
     items: &[T],
-    write: impl Fn(&mut fmt::Formatter<'_>, Option<usize>, &T) -> fmt::Result,
-) -> fmt::Result {
+    write: impl Fn(&mut String, Option<usize>, &T),
+) {
     let inner = indent.filter(|_| !items.is_empty()).map(|indent| indent + 1);
-    let line = |f: &mut fmt::Formatter<'_>, indent: Option<usize>| match indent {
-        Some(indent) => (0..indent).try_fold(f.write_char('\n')?, |(), _| f.write_str("  ")),
-        None => Ok(()),
+    let line = |to: &mut String, indent: Option<usize>| {
+        if let Some(indent) = indent {
+            to.push('\n');
+            for _ in 0..indent {
+                to.push_str("  ");
+            }
+        }
     };
-    f.write_char(open)?;
+    to.push(open);
     for (n, item) in items.iter().enumerate() {
         if n > 0 {
-            f.write_char(',')?;
+            to.push(',');
         }
-        line(f, inner)?;
-        write(f, inner, item)?;
+        line(to, inner);
+        write(to, inner, item);
     }
     if inner.is_some() {
-        line(f, indent)?;
+        line(to, indent);
     }
-    f.write_char(close)
-}
-
-fn parse<'a>(bytes: &'a [u8], visitor: Any) -> serde_json::Result<Json<'a>> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let json = deserializer.deserialize_any(visitor)?;
-    deserializer.end()?;
-    Ok(json)
-}
-
-/// The one visitor. It takes whatever comes, so that serde's errors about types, and the printing of floats in them, are never
-/// part of the component.
-///
-/// A list goes element by element to the function, if there is one, and is then empty.
-struct Any<'f>(Option<&'f mut dyn FnMut(Json<'_>)>);
-
-impl<'de> Visitor<'de> for Any<'_> {
-    type Value = Json<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
-        Ok(Json::Bool(value))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
-        Ok(Json::Whole(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
-        Ok(i64::try_from(number).map_or(Json::Fraction(number as f64), Json::Whole))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Json<'de>, E> {
-        Ok(Json::Fraction(number))
-    }
-
-    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Json<'de>, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element()? {
-            match &mut self.0 {
-                Some(take) => take(item),
-                None => items.push(item),
-            }
-        }
-        Ok(Json::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(key) = map.next_key::<Json>()? {
-            let value = map.next_value()?;
-            if let Json::Text(key) = key {
-                fields.push((key, value));
-            }
-        }
-        Ok(Json::Object(fields))
-    }
-}
-
-impl<'de> Deserialize<'de> for Json<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json<'de>, D::Error> {
-        deserializer.deserialize_any(Any(None))
-    }
+    to.push(close);
 }
 
 #[cfg(test)]

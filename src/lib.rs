@@ -17,7 +17,7 @@
 //! | [`error`] | the errors, and the one function from a status of Consul to them |
 //! | [`transport`] | the trait that carries a request, and plain requests and responses |
 //! | `cli` | the command line: words and environment to options, answers to text |
-//! | `component` | wasm32 only: bindings, conversions, and the one file that touches `wasi:http` |
+//! | `component` | wasm32 only: bindings, conversions, and the one module that touches `wasi:http` |
 //!
 //! Dependence goes one way: `component` and `cli` → `apply` → `consul` → plain types. Nothing in the core knows WASI, threads,
 //! clocks or the environment.
@@ -35,7 +35,17 @@
 //! | the agent's own node | `GET /v1/agent/self` |
 //! | may these sessions be read? | `POST /v1/internal/acl/authorize` |
 
+#![cfg_attr(all(target_arch = "wasm32", not(feature = "cli")), no_std)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+extern crate alloc;
+
+/// A text of these texts. What `format!` needs for it, with its widths and its numbers, is 5 kB of the plugin.
+macro_rules! text {
+    ($($part:expr),* $(,)?) => {
+        $crate::concat(&[$(AsRef::<str>::as_ref(&$part)),*])
+    };
+}
 
 pub mod apply;
 #[cfg(feature = "cli")]
@@ -51,7 +61,23 @@ pub mod outcome;
 pub mod session;
 pub mod transport;
 
+use alloc::string::{String, ToString};
+
 pub use error::Error;
 pub use options::Options;
 pub use outcome::Outcome;
 pub use session::Session;
+
+/// As the slice's own `concat`, which is a kilobyte.
+fn concat(parts: &[&str]) -> String {
+    let mut text = String::new();
+    for part in parts {
+        text.push_str(part);
+    }
+    text
+}
+
+/// A count in digits: by the one function for numbers that is there anyway.
+fn decimal(count: usize) -> String {
+    (count as i64).to_string()
+}

@@ -4,9 +4,13 @@
 //! record `options` has the same names, which a test compares.
 
 use crate::duration::{self, MILLISECOND, SECOND};
-use crate::error::{Error, find};
+use crate::error::{Error, cut, split};
 use crate::json::Json;
-use std::fmt;
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// What an option accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +86,11 @@ macro_rules! options {
             ///
             /// Errors: [`InvalidOption`](crate::error::Case::InvalidOption).
             pub fn set(&mut self, name: &str, value: &Json) -> Result<(), Error> {
+                let kind = info(name).ok_or_else(|| unknown(name))?.kind;
                 match name {
-                    $(stringify!($name) => self.$name = read(stringify!($name), $kind, value)?,)*
-                    _ => return Err(unknown(name)),
+                    $(stringify!($name) => read(&mut self.$name, name, kind, value),)*
+                    _ => Err(unknown(name)),
                 }
-                Ok(())
             }
 
             /// These options, and the page's defaults for the others.
@@ -160,7 +164,7 @@ impl Options {
         let json = Json::parse(text.as_bytes()).map_err(|error| {
             Error::invalid(
                 "options",
-                format!("the options are not JSON: {error}; an object such as {{\"name\": \"session1\"}} is wanted"),
+                text!["the options are not JSON: ", error.message(), "; an object such as {\"name\": \"session1\"} is wanted"],
             )
         })?;
         let Json::Object(object) = &json else {
@@ -185,38 +189,44 @@ pub fn info(name: &str) -> Option<&'static Info> {
 /// Checks the longest time of a blocking query: an argument of the reads, no option of the page. Nanoseconds.
 pub fn wait(value: &Json) -> Result<i64, Error> {
     let kind = Kind::Duration { min: MILLISECOND, max: 600 * SECOND, zero: None };
-    read("wait", kind, value)?.ok_or_else(|| Error::invalid("wait", "`wait` is missing"))
+    let mut wait = None;
+    read(&mut wait, "wait", kind, value)?;
+    wait.ok_or_else(|| Error::invalid("wait", "`wait` is missing"))
 }
 
 /// The error for a name that is not in the table, with the nearest one that is.
 pub fn unknown(name: &str) -> Error {
     let near = nearest(name, TABLE.iter().map(|info| info.name));
     let hint = match near {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known are {}", join(&TABLE.iter().map(|info| info.name).collect::<Vec<_>>())),
+        Some(near) => text!["did you mean `", near, "`?"],
+        None => text!["known are ", join(&TABLE.iter().map(|info| info.name).collect::<Vec<_>>())],
     };
-    Error::invalid(name, format!("unknown option `{}`: {hint}", shown(name)))
+    Error::invalid(name, text!["unknown option `", shown(name), "`: ", hint])
 }
 
 /// The known word nearest to this one, if one is near enough to be a slip of it.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
-    // One slip in three letters, two in six; a pair of swapped letters counts as two.
-    known
-        .map(|candidate| (distance(word.as_bytes(), candidate.as_bytes()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1) + 1 && *distance < candidate.len())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let mut nearest = None;
+    for candidate in known {
+        let distance = distance(word.as_bytes(), candidate.as_bytes());
+        // One slip in three letters, two in six; a pair of swapped letters counts as two.
+        let near = distance <= (candidate.len() / 3).max(1) + 1 && distance < candidate.len();
+        if near && nearest.is_none_or(|(least, _)| distance < least) {
+            nearest = Some((distance, candidate));
+        }
+    }
+    nearest.map(|(_, candidate)| candidate)
 }
 
 /// Levenshtein's distance, on bytes: the known words are ASCII. By hand: the crate for it is four times as large.
 fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut row: Vec<usize> = (0..b.len() + 1).collect();
     for (i, x) in a.iter().enumerate() {
         let (mut diagonal, mut left) = (i, i + 1);
         for (above, y) in row.iter_mut().skip(1).zip(b) {
             let best = (diagonal + usize::from(x != y)).min(left + 1).min(*above + 1);
-            diagonal = std::mem::replace(above, best);
+            diagonal = core::mem::replace(above, best);
             left = best;
         }
         if let Some(first) = row.first_mut() {
@@ -226,26 +236,30 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-impl fmt::Display for Kind {
+impl Kind {
     /// What is accepted, for help and errors.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub fn accepted(&self) -> String {
         match self {
-            Kind::Node => f.write_str("the name of a node"),
-            Kind::Text | Kind::Secret => f.write_str("a text"),
-            Kind::Uuid => f.write_str("a UUID such as adf4238a-882b-9ddc-4a9d-5b6758e4159e"),
-            Kind::List => f.write_str("a list: a,b"),
-            Kind::Choice(names) => f.write_str(&join(names)),
-            Kind::Boolean => f.write_str("yes or no, true or false, on or off, 1 or 0"),
-            Kind::Host => f.write_str("a host name, an IPv4 or an IPv6 address"),
-            Kind::Port => f.write_str("a number from 1 to 65535"),
+            Kind::Node => "the name of a node".into(),
+            Kind::Text | Kind::Secret => "a text".into(),
+            Kind::Uuid => "a UUID such as adf4238a-882b-9ddc-4a9d-5b6758e4159e".into(),
+            Kind::List => "a list: a,b".into(),
+            Kind::Choice(names) => join(names),
+            Kind::Boolean => "yes or no, true or false, on or off, 1 or 0".into(),
+            Kind::Host => "a host name, an IPv4 or an IPv6 address".into(),
+            Kind::Port => "a number from 1 to 65535".into(),
             Kind::Duration { min, max, zero } => {
-                write!(f, "seconds or a duration (20, 20s, 1m30s), {} to {}", duration::format(*min), duration::format(*max))?;
-                match zero {
-                    Some(meaning) => write!(f, ", or 0 for {meaning}"),
-                    None => Ok(()),
-                }
+                let (min, max) = (duration::format(*min), duration::format(*max));
+                let zero = zero.map(|meaning| text![", or 0 for ", meaning]).unwrap_or_default();
+                text!["seconds or a duration (20, 20s, 1m30s), ", min, " to ", max, zero]
             }
         }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.accepted())
     }
 }
 
@@ -263,22 +277,29 @@ pub fn join<T: AsRef<str>>(words: &[T]) -> String {
 
 /// A value for an error text: one line, not too long.
 fn shown(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(80).collect();
+    let mut line = String::new();
+    for c in text.chars().take(80) {
+        line.push(if c.is_control() { '\u{fffd}' } else { c });
+    }
     if line.len() < text.len() { line + "…" } else { line }
 }
 
-/// Checks one value. `null` is no value.
-fn read<T: FromValue>(name: &str, kind: Kind, value: &Json) -> Result<Option<T>, Error> {
-    if *value == Json::Null { Ok(None) } else { T::from_value(kind, value).map_err(|reason| refuse(name, kind, value, reason)) }
+/// Checks and takes one value. `null` is no value.
+fn read<T: FromValue>(option: &mut Option<T>, name: &str, kind: Kind, value: &Json) -> Result<(), Error> {
+    *option = match value {
+        Json::Null => None,
+        value => T::from_value(kind, value).map_err(|reason| refuse(name, kind, value, reason))?,
+    };
+    Ok(())
 }
 
 fn refuse(name: &str, kind: Kind, value: &Json, reason: Reason) -> Error {
     let given = match (kind, value) {
         (Kind::Secret, _) => String::new(),
-        (_, Json::Text(text)) => format!(" `{}`", shown(text)),
-        (_, other) => format!(" {}", shown(&other.to_string())),
+        (_, Json::Text(text)) => text![" `", shown(text), "`"],
+        (_, other) => text![" ", shown(&other.to_text())],
     };
-    Error::invalid(name, format!("option `{name}`:{given} {reason}; accepted: {kind}"))
+    Error::invalid(name, text!["option `", name, "`:", given, " ", reason, "; accepted: ", kind.accepted()])
 }
 
 /// Why a value is refused: what is wrong with it, to stand behind the value.
@@ -306,7 +327,7 @@ impl FromValue for String {
             // An empty name would mean every unnamed session, and an empty node or datacenter is a variable left empty.
             text if text.is_empty() => Err("is empty; leave the option out instead"),
             // Consul answers such a path with a redirect to another one.
-            text if kind == Kind::Node && text.split('/').any(|part| matches!(part, "" | "." | "..")) => {
+            text if kind == Kind::Node && split(&text, "/").iter().any(|part| matches!(*part, "" | "." | "..")) => {
                 Err("cannot stand in a URL's path")
             }
             text => Ok(Some(text)),
@@ -317,9 +338,21 @@ impl FromValue for String {
 impl FromValue for Vec<String> {
     fn from_value(_: Kind, value: &Json) -> Result<Option<Vec<String>>, Reason> {
         let items = match value {
-            Json::List(items) => items.iter().map(text).collect::<Result<Vec<String>, Reason>>()?,
+            Json::List(list) => {
+                let mut items = Vec::new();
+                for item in list {
+                    items.push(text(item)?);
+                }
+                items
+            }
             Json::Text(text) if text.trim().is_empty() => Vec::new(),
-            Json::Text(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
+            Json::Text(text) => {
+                let mut items = Vec::new();
+                for item in split(text, ",") {
+                    items.push(item.trim().to_owned());
+                }
+                items
+            }
             other => vec![text(other).map_err(|_| "is not a list of texts")?],
         };
         if items.iter().any(String::is_empty) { Err("has an empty element") } else { Ok(Some(items)) }
@@ -364,7 +397,8 @@ impl FromValue for i64 {
 
 impl FromValue for u16 {
     fn from_value(_: Kind, value: &Json) -> Result<Option<u16>, Reason> {
-        match text(value).ok().and_then(|text| text.trim().parse().ok()) {
+        let number: Option<u64> = text(value).ok().and_then(|text| text.trim().parse().ok());
+        match number.and_then(|number| u16::try_from(number).ok()) {
             Some(port) if port > 0 => Ok(Some(port)),
             _ => Err("is no port"),
         }
@@ -518,12 +552,12 @@ impl FromValue for Host {
     fn from_value(_: Kind, value: &Json) -> Result<Option<Host>, Reason> {
         let text = value.text().trim();
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        let allowed = |extra: &[u8]| bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte));
-        match bare.split_once(':') {
-            Some(_) if is_ipv6(bare) => Ok(Some(Host(format!("[{bare}]")))),
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        match cut(bare, ":") {
+            Some(_) if is_ipv6(bare) => Ok(Some(Host(text!["[", bare, "]"]))),
             Some((_, rest)) if rest.starts_with('/') => Err("is a URL; give `scheme`, `host` and `port` each by itself"),
             Some(_) => Err("is no host; give the port as `port`"),
-            None if bare.is_empty() || bare.len() != text.len() || !allowed(b"-._") => Err("is no host"),
+            None if bare.is_empty() || bare.len() != text.len() || !bare.bytes().all(allowed) => Err("is no host"),
             None => Ok(Some(Host(bare.to_owned()))),
         }
     }
@@ -533,19 +567,24 @@ impl FromValue for Host {
 fn is_ipv6(text: &str) -> bool {
     let group = |group: &str| (1..=4).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_hexdigit());
     // Neither a leading zero, which some take for octal, nor a sign.
-    let octet = |octet: &str| octet == "0" || !octet.starts_with(['0', '+']) && octet.parse::<u8>().is_ok();
+    let octet = |octet: &str| {
+        let plain = octet == "0" || matches!(octet.bytes().next(), Some(b'1'..=b'9'));
+        plain && octet.parse().is_ok_and(|number: u64| number < 256)
+    };
     let count = |list: &str| {
-        list.split(':').filter(|_| !list.is_empty()).try_fold(0, |count, part| match part {
-            part if group(part) => Some(count + 1),
+        let groups = if list.is_empty() { Vec::new() } else { split(list, ":") };
+        groups.into_iter().try_fold(0, |count, part| {
+            let octets = split(part, ".");
             // The last two groups may be written as an IPv4 address.
-            part if part.split('.').count() == 4 && part.split('.').all(octet) => Some(count + 2),
-            _ => None,
+            let last = octets.len() == 4 && octets.into_iter().all(octet);
+            if group(part) { Some(count + 1) } else { last.then_some(count + 2) }
         })
     };
-    if text.rsplit_once(':').is_some_and(|(head, _)| head.contains('.')) {
+    let (dot, colon) = (text.bytes().position(|byte| byte == b'.'), text.bytes().rposition(|byte| byte == b':'));
+    if dot.zip(colon).is_some_and(|(dot, colon)| dot < colon) {
         return false;
     }
-    match find(text, "::").and_then(|at| Some((text.get(..at)?, text.get(at + 2..)?))) {
+    match cut(text, "::") {
         Some((head, tail)) => count(head).zip(count(tail)).is_some_and(|(head, tail)| head + tail < 8),
         None => count(text) == Some(8),
     }

@@ -3,6 +3,9 @@
 use crate::duration;
 use crate::json::Json;
 use crate::session::Session;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// What was found and done; see `record outcome` in `wit/desired-state.wit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,30 +43,32 @@ impl Outcome {
 
     /// One object with the page's keys.
     pub fn to_json(&self) -> Json<'_> {
-        let mut fields = vec![("changed", Json::Bool(self.changed)), ("session_id", self.session_id().into())];
-        if let Some(session) = &self.session {
-            fields.extend([
-                ("name", Json::from(&session.name)),
-                ("node", Json::from(&session.node)),
-                ("behavior", Json::from(&session.behavior)),
-                ("delay", Json::Seconds(session.lock_delay)),
-                ("checks", session.all_checks().into_iter().collect()),
-            ]);
-        }
-        fields.extend([("sessions", self.sessions.iter().collect()), ("destroyed", self.destroyed.iter().collect())]);
-        if let Some(diff) = &self.diff {
-            fields.push((
-                "diff",
-                Json::object(vec![("before", sessions_json(&diff.before)), ("after", sessions_json(&diff.after))]),
-            ));
-        }
-        fields.extend([("filtered", Json::Bool(self.filtered)), ("notes", self.notes.iter().collect())]);
-        let mut object = Json::object(fields);
+        let of_session = |field: fn(&Session) -> Json<'_>| self.session.as_ref().map_or(Json::Null, field);
+        let mut object = Json::object(vec![
+            ("changed", Json::Bool(self.changed)),
+            ("session_id", self.session_id().into()),
+            ("name", of_session(|session| (&session.name).into())),
+            ("node", of_session(|session| (&session.node).into())),
+            ("behavior", of_session(|session| (&session.behavior).into())),
+            ("delay", of_session(|session| Json::Seconds(session.lock_delay))),
+            ("checks", of_session(|session| session.all_checks().into_iter().collect())),
+            ("sessions", self.sessions.iter().collect()),
+            ("destroyed", self.destroyed.iter().collect()),
+            ("diff", self.diff.as_ref().map_or(Json::Null, Diff::to_json)),
+            ("filtered", Json::Bool(self.filtered)),
+            ("notes", self.notes.iter().collect()),
+        ]);
         // The one key whose `null` says something: there is no TTL.
         if let (Some(session), Json::Object(fields)) = (&self.session, &mut object) {
             fields.push(("ttl".into(), ttl(&session.ttl)));
         }
         object
+    }
+}
+
+impl Diff {
+    fn to_json(&self) -> Json<'_> {
+        Json::object(vec![("before", sessions_json(&self.before)), ("after", sessions_json(&self.after))])
     }
 }
 

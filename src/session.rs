@@ -1,7 +1,11 @@
 //! A session, and Consul's JSON for it.
 
 use crate::json::Json;
-use std::collections::BinaryHeap;
+use alloc::borrow::ToOwned;
+use alloc::collections::BinaryHeap;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// A session as Consul stores it; the fields are described in `wit/sessions.wit`.
 ///
@@ -49,12 +53,19 @@ impl Session {
     }
 
     /// The oldest first.
-    pub fn sort(sessions: Vec<Session>) -> Vec<Session> {
-        // A heap: std's sorts weigh five times as much in the component, and only keys are moved here.
-        let order = sessions.iter().map(Session::age).zip(0..).collect::<BinaryHeap<((u64, &str), usize)>>().into_sorted_vec();
-        let order: Vec<usize> = order.into_iter().map(|(_, at)| at).collect();
-        let mut sessions: Vec<Option<Session>> = sessions.into_iter().map(Some).collect();
-        order.into_iter().filter_map(|at| sessions.get_mut(at)?.take()).collect()
+    pub fn sort(mut sessions: Vec<Session>) -> Vec<Session> {
+        // A heap: std's sorts weigh five times as much in the component, and only keys are moved here. A heap sort of positions
+        // alone would be smaller yet, and makes the reading of 100,000 sessions a fifth slower.
+        let ages: BinaryHeap<((u64, &str), usize)> = sessions.iter().map(Session::age).zip(0..).collect();
+        let mut order = Vec::with_capacity(sessions.len());
+        for (_, at) in ages.into_sorted_vec() {
+            order.push(at);
+        }
+        let mut sorted = Vec::with_capacity(sessions.len());
+        for at in order {
+            sorted.extend(sessions.get_mut(at).map(core::mem::take));
+        }
+        sorted
     }
 
     /// The lower, the older: decides races in the same way for every caller. Indexes are the same only where several sessions
@@ -69,6 +80,11 @@ impl From<&Json<'_>> for Session {
         let text = |name| json.get(name).text().to_owned();
         let optional = |name| Some(text(name)).filter(|text| !text.is_empty());
         let index = |name| json.get(name).whole().try_into().unwrap_or(0);
+        let mut service_checks = Vec::new();
+        for check in json.get("ServiceChecks").items() {
+            let text = |name| check.get(name).text().to_owned();
+            service_checks.push(ServiceCheck { id: text("ID"), namespace: text("Namespace") });
+        }
         Session {
             id: text("ID"),
             name: text("Name"),
@@ -77,15 +93,7 @@ impl From<&Json<'_>> for Session {
             behavior: text("Behavior"),
             ttl: text("TTL"),
             node_checks: json.get("NodeChecks").texts(),
-            service_checks: json
-                .get("ServiceChecks")
-                .items()
-                .iter()
-                .map(|check| ServiceCheck {
-                    id: check.get("ID").text().to_owned(),
-                    namespace: check.get("Namespace").text().to_owned(),
-                })
-                .collect(),
+            service_checks,
             checks: json.get("Checks").texts(),
             namespace: optional("Namespace"),
             partition: optional("Partition"),
@@ -125,6 +133,19 @@ impl<'a> From<&'a ServiceCheck> for Json<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oldest_is_first() {
+        for count in 0..200_u64 {
+            // Every remainder once, in another order, and each index twice.
+            let session =
+                |n: u64| Session { create_index: n * 89 % 211 / 2, id: (n * 89 % 211).to_string(), ..Session::default() };
+            let sessions: Vec<Session> = (0..count).map(session).collect();
+            let mut expected = sessions.clone();
+            expected.sort_by(|a, b| a.age().cmp(&b.age()));
+            assert_eq!(Session::sort(sessions), expected, "{count}");
+        }
+    }
 
     #[test]
     fn odd_sessions_are_read() {

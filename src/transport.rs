@@ -2,6 +2,8 @@
 
 use crate::error::{Case, Error};
 use crate::options::Token;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 /// Carries requests. What implements it owns the clock: it ends every [`send`](Transport::send) within the time that it was
 /// made for, and keeps the rules of framing.
@@ -114,6 +116,6 @@ pub fn from_error_code(code: &str, detail: Option<&str>, authority: &str) -> Err
         }
         _ => (Case::Other, "the host could not carry the request"),
     };
-    let detail = detail.map(|detail| format!(": {}", crate::error::excerpt(detail.as_bytes()))).unwrap_or_default();
-    case.because(format!("no answer from {authority}: {cause} ({code}{detail})"))
+    let detail = detail.map(|detail| text![": ", crate::error::excerpt(detail.as_bytes())]).unwrap_or_default();
+    case.because(text!["no answer from ", authority, ": ", cause, " (", code, detail, ")"])
 }

@@ -2,35 +2,42 @@
 //!
 //! What comes in goes through [`Options::set`], so that every value is checked in one place, whichever way it came.
 
-use super::bindings::exports::consul_session::plugin::{desired_state, sessions};
+use super::abi::{List, Maybe, Text};
+use super::types;
 use crate::consul::{Consistency, Listing, Query};
 use crate::error::{Case, Difference, Error, Parts};
 use crate::json::Json;
 use crate::options::{Options, SessionId};
 use crate::outcome::{self, Outcome};
 use crate::session::{ServiceCheck, Session};
-use std::borrow::Cow;
+use alloc::string::String;
 
 /// Takes the fields of a WIT record that carry an option's name.
 macro_rules! take {
     ($options:expr, $record:expr, $($field:ident)*) => {
-        set($options, vec![$((stringify!($field), $record.$field.map(AsValue::value))),*])
+        set($options, &[$((stringify!($field), &$record.$field)),*])
     };
 }
 
-fn set(options: &mut Options, fields: Vec<(&'static str, Option<Json>)>) -> Result<(), Error> {
-    fields.into_iter().try_for_each(|(name, value)| options.set(name, &value.unwrap_or(Json::Null)))
+fn set(options: &mut Options, fields: &[(&str, &dyn Value)]) -> Result<(), Error> {
+    fields.iter().try_for_each(|(name, value)| options.set(name, &value.value()))
 }
 
 /// A WIT value as [`Options::set`] takes it.
-trait AsValue {
-    fn value(self) -> Json<'static>;
+trait Value {
+    fn value(&self) -> Json<'_>;
 }
 
-macro_rules! as_value {
+impl<T: Value> Value for Maybe<T> {
+    fn value(&self) -> Json<'_> {
+        self.as_ref().map_or(Json::Null, T::value)
+    }
+}
+
+macro_rules! values {
     ($($type:ty: $value:ident => $result:expr;)*) => {
-        $(impl AsValue for $type {
-            fn value(self) -> Json<'static> {
+        $(impl Value for $type {
+            fn value(&self) -> Json<'_> {
                 let $value = self;
                 $result
             }
@@ -38,71 +45,58 @@ macro_rules! as_value {
     };
 }
 
-as_value! {
-    String: text => Json::Text(Cow::Owned(text));
-    bool: value => Json::Bool(value);
-    u16: number => Json::Whole(number.into());
-    f64: number => Json::Fraction(number);
-    Vec<String>: list => Json::List(list.into_iter().map(|text| Json::Text(Cow::Owned(text))).collect());
-    sessions::Scheme: scheme => Json::from(match scheme {
-        sessions::Scheme::Http => "http",
-        sessions::Scheme::Https => "https",
-    });
-    sessions::Behavior: behavior => Json::from(match behavior {
-        sessions::Behavior::Release => "release",
-        sessions::Behavior::Delete => "delete",
-    });
-    desired_state::State: state => Json::from(match state {
-        desired_state::State::Present => "present",
-        desired_state::State::Absent => "absent",
-        desired_state::State::Info => "info",
-        desired_state::State::Node => "node",
-        desired_state::State::List => "list",
-    });
-    desired_state::OnMismatch: on_mismatch => Json::from(match on_mismatch {
-        desired_state::OnMismatch::Fail => "fail",
-        desired_state::OnMismatch::Replace => "replace",
-    });
+values! {
+    Text: text => Json::from(&**text);
+    List<Text>: list => list.iter().map(|text| &**text).collect();
+    bool: value => Json::Bool(*value);
+    u16: number => Json::Whole((*number).into());
+    f64: number => Json::Fraction(*number);
+    types::Behavior: behavior => Json::from(behavior.word());
+    types::OnMismatch: on_mismatch => Json::from(on_mismatch.word());
+    types::Scheme: scheme => Json::from(scheme.word());
+    types::State: state => Json::from(state.word());
 }
 
-pub fn options(record: desired_state::Options) -> Result<Options, Error> {
+pub fn options(record: &types::Options) -> Result<Options, Error> {
     let mut options = Options::default();
     take!(&mut options, record, state id name node datacenter checks node_checks service_checks behavior delay ttl token host port
         scheme validate_certs timeout namespace partition on_mismatch dry_run)?;
     Ok(options)
 }
 
-pub fn connection(options: &mut Options, record: Option<sessions::Connection>) -> Result<(), Error> {
+pub fn connection(options: &mut Options, record: &Maybe<types::Connection>) -> Result<(), Error> {
     match record {
-        Some(record) => take!(options, record, host port scheme validate_certs token datacenter namespace partition timeout),
-        None => Ok(()),
+        Maybe::Some(record) => {
+            take!(options, record, host port scheme validate_certs token datacenter namespace partition timeout)
+        }
+        Maybe::None => Ok(()),
     }
 }
 
-pub fn create_options(options: &mut Options, record: sessions::CreateOptions) -> Result<(), Error> {
-    set(options, vec![("delay", record.lock_delay.map(AsValue::value))])?;
+pub fn create_options(options: &mut Options, record: &types::CreateOptions) -> Result<(), Error> {
+    options.set("delay", &record.lock_delay.value())?;
     take!(options, record, name node behavior ttl node_checks service_checks)
 }
 
 /// An argument that is an option of the page too.
-fn argument<T>(name: &str, value: String, field: impl FnOnce(Options) -> Option<T>) -> Result<T, Error> {
+fn argument<T>(name: &str, value: &Text, field: impl FnOnce(Options) -> Option<T>) -> Result<T, Error> {
     let mut options = Options::default();
-    options.set(name, &Json::Text(Cow::Owned(value)))?;
+    options.set(name, &value.value())?;
     crate::consul::need(field(options), name)
 }
 
-pub fn session_id(id: String) -> Result<SessionId, Error> {
+pub fn session_id(id: &Text) -> Result<SessionId, Error> {
     argument("id", id, |options| options.id)
 }
 
-pub fn node_name(node: String) -> Result<String, Error> {
+pub fn node_name(node: &Text) -> Result<String, Error> {
     argument("node", node, |options| options.node)
 }
 
-pub fn query(record: Option<sessions::Query>) -> Result<Query, Error> {
-    let Some(record) = record else { return Ok(Query::default()) };
-    let index = record.index.unwrap_or(0);
-    let wait = match record.wait {
+pub fn query(record: &Maybe<types::Query>) -> Result<Query, Error> {
+    let Maybe::Some(record) = record else { return Ok(Query::default()) };
+    let index = record.index.as_ref().copied().unwrap_or(0);
+    let wait = match record.wait.as_ref() {
         Some(_) if index == 0 => {
             return Err(Error::invalid("wait", "`wait` needs an `index` over 0: without one Consul answers at once"));
         }
@@ -110,88 +104,93 @@ pub fn query(record: Option<sessions::Query>) -> Result<Query, Error> {
         None => None,
     };
     let consistency = match record.consistency {
-        None | Some(sessions::Consistency::Default) => Consistency::Default,
-        Some(sessions::Consistency::Stale) => Consistency::Stale,
-        Some(sessions::Consistency::Consistent) => Consistency::Consistent,
+        Maybe::None | Maybe::Some(types::Consistency::Default) => Consistency::Default,
+        Maybe::Some(types::Consistency::Stale) => Consistency::Stale,
+        Maybe::Some(types::Consistency::Consistent) => Consistency::Consistent,
     };
     Ok(Query { consistency, index, wait })
 }
 
-impl From<Session> for sessions::Session {
+impl From<Session> for types::Session {
     fn from(session: Session) -> Self {
-        sessions::Session {
-            id: session.id,
-            name: session.name,
-            node: session.node,
+        types::Session {
+            id: session.id.into(),
+            name: session.name.into(),
+            node: session.node.into(),
             lock_delay: session.lock_delay,
-            behavior: session.behavior,
-            ttl: session.ttl,
-            node_checks: session.node_checks,
-            service_checks: all(session.service_checks),
-            checks: session.checks,
-            namespace: session.namespace,
-            partition: session.partition,
+            behavior: session.behavior.into(),
+            ttl: session.ttl.into(),
+            node_checks: session.node_checks.into(),
+            service_checks: session.service_checks.into(),
+            checks: session.checks.into(),
+            namespace: session.namespace.into(),
+            partition: session.partition.into(),
             create_index: session.create_index,
             modify_index: session.modify_index,
         }
     }
 }
 
-impl From<ServiceCheck> for sessions::ServiceCheck {
+impl From<ServiceCheck> for types::ServiceCheck {
     fn from(check: ServiceCheck) -> Self {
-        sessions::ServiceCheck { id: check.id, namespace: check.namespace }
+        types::ServiceCheck { id: check.id.into(), namespace: check.namespace.into() }
     }
 }
 
-impl From<Listing> for sessions::Listing {
+impl From<Listing> for types::Listing {
     fn from(listing: Listing) -> Self {
         let filtered = listing.may_hide();
-        sessions::Listing { sessions: all(listing.sessions), index: listing.index, filtered }
+        types::Listing { sessions: listing.sessions.into(), index: listing.index, filtered }
     }
 }
 
-impl From<Outcome> for desired_state::Outcome {
+impl From<Listing> for types::Lookup {
+    fn from(listing: Listing) -> Self {
+        let filtered = listing.may_hide();
+        types::Lookup { session: listing.sessions.into_iter().next().into(), index: listing.index, filtered }
+    }
+}
+
+impl From<Outcome> for types::Outcome {
     fn from(outcome: Outcome) -> Self {
-        desired_state::Outcome {
+        types::Outcome {
             changed: outcome.changed,
-            session_id: outcome.session_id().map(String::from),
-            sessions: all(outcome.sessions),
-            destroyed: outcome.destroyed,
+            session_id: outcome.session_id().into(),
+            sessions: outcome.sessions.into(),
+            destroyed: outcome.destroyed.into(),
             diff: outcome
                 .diff
-                .map(|diff| desired_state::Diff { before: sessions_json(&diff.before), after: sessions_json(&diff.after) }),
+                .map(|diff| types::Diff { before: sessions_json(&diff.before), after: sessions_json(&diff.after) })
+                .into(),
             filtered: outcome.filtered,
-            notes: outcome.notes,
+            notes: outcome.notes.into(),
         }
     }
 }
 
-fn sessions_json(sessions: &[Session]) -> String {
-    outcome::sessions_json(sessions).to_string()
+fn sessions_json(sessions: &[Session]) -> Text {
+    outcome::sessions_json(sessions).to_text().into()
 }
 
-fn all<T, U: From<T>>(list: Vec<T>) -> Vec<U> {
-    list.into_iter().map(U::from).collect()
-}
-
-impl From<Difference> for sessions::Difference {
+impl From<Difference> for types::Difference {
     fn from(difference: Difference) -> Self {
-        sessions::Difference { option: difference.option.into(), found: difference.found, wanted: difference.wanted }
+        types::Difference { option: difference.option.into(), found: difference.found.into(), wanted: difference.wanted.into() }
     }
 }
 
-impl From<Error> for sessions::Error {
+impl From<Error> for types::Error {
     fn from(error: Error) -> Self {
         let Parts { case, message } = error.into_parts();
-        use sessions::{Error as E, InvalidOption, Mismatch, NodeRequired, Refusal};
+        let message = message.into();
+        use types::{Error as E, InvalidOption, Mismatch, NodeRequired, Refusal};
         match case {
-            Case::InvalidOption { option } => E::InvalidOption(InvalidOption { option, message }),
+            Case::InvalidOption { option } => E::InvalidOption(InvalidOption { option: option.into(), message }),
             Case::Unsupported => E::Unsupported(message),
             Case::NotFound => E::NotFound(message),
             Case::Mismatch { session_id, differences } => {
-                E::Mismatch(Mismatch { session_id, differences: all(differences), message })
+                E::Mismatch(Mismatch { session_id: session_id.into(), differences: differences.into(), message })
             }
-            Case::NodeRequired { nodes } => E::NodeRequired(NodeRequired { nodes, message }),
+            Case::NodeRequired { nodes } => E::NodeRequired(NodeRequired { nodes: nodes.into(), message }),
             Case::Hidden => E::Hidden(message),
             Case::UnknownNode => E::UnknownNode(message),
             Case::UnknownCheck => E::UnknownCheck(message),

@@ -1,11 +1,14 @@
 //! The components: what exists only on wasm32. One crate makes both: the plugin, and with the feature `command` the command line.
 
+mod abi;
 #[cfg(feature = "command")]
 mod command;
 #[cfg(not(feature = "command"))]
 mod convert;
 #[cfg(not(feature = "command"))]
 mod plugin;
+#[cfg(not(feature = "command"))]
+mod types;
 mod wasi_http;
 
 /// What `wit-bindgen` makes of the component's world.
@@ -40,6 +43,13 @@ use crate::options::Options;
 /// Half the size of std's own, and faster.
 #[global_allocator]
 static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
+
+/// The plugin has no panic that could be met, and nowhere to tell of one: std's texts and hooks for them are left out.
+#[cfg(not(feature = "command"))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    core::arch::wasm32::unreachable()
+}
 
 /// Applies the options over the host's HTTP.
 fn apply(options: Options) -> Result<crate::Outcome, Error> {

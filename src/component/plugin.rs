@@ -1,89 +1,109 @@
 //! The plugin's exports. Each is convert → call → convert.
 
-use super::bindings::exports::consul_session::plugin::{desired_state, sessions};
+use super::abi::{Answer, Maybe, Text};
 use super::wasi_http::WasiHttp;
-use super::{apply, bindings, convert};
-use crate::consul::{Client, Connection, NewSession, Query, Scope};
+use super::{apply, convert, types};
+use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope};
 use crate::error::Error;
 use crate::options::Options;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 
-struct Plugin;
+/// Exports a function under its name in WIT, and beside it the one by which the host gives the answer back.
+macro_rules! export {
+    ($interface:literal, $function:literal, $name:ident($arguments:ident: $type:ty) -> $answer:ty $body:block) => {
+        #[unsafe(export_name = concat!("consul-session:plugin/", $interface, "@0.1.0#", $function))]
+        extern "C" fn $name($arguments: Box<$type>) -> Box<Answer<$answer, types::Error>> {
+            answer($body)
+        }
 
-bindings::export!(Plugin with_types_in bindings);
-
-impl sessions::Guest for Plugin {
-    fn create(options: sessions::CreateOptions, connection: Option<sessions::Connection>) -> Result<String, sessions::Error> {
-        with(connection, 0, |client| {
-            let mut all = Options::default();
-            convert::create_options(&mut all, options)?;
-            let session = NewSession::new(&all.or_default()?)?;
-            let id = client.create(&session).map_err(|error| error.of_a_change("the creation of the session"))?;
-            Ok(id.as_str().into())
-        })
-    }
-
-    fn destroy(id: String, connection: Option<sessions::Connection>) -> Result<(), sessions::Error> {
-        with(connection, 0, |client| client.destroy(&convert::session_id(id)?))
-    }
-
-    fn renew(id: String, connection: Option<sessions::Connection>) -> Result<sessions::Session, sessions::Error> {
-        with(connection, 0, |client| Ok(client.renew(&convert::session_id(id)?)?.into()))
-    }
-
-    fn info(
-        id: String,
-        query: Option<sessions::Query>,
-        connection: Option<sessions::Connection>,
-    ) -> Result<sessions::Lookup, sessions::Error> {
-        let listing = read(convert::session_id(id).map(Scope::Id), query, connection)?;
-        Ok(sessions::Lookup { session: listing.sessions.into_iter().next(), index: listing.index, filtered: listing.filtered })
-    }
-
-    fn node(
-        node: String,
-        query: Option<sessions::Query>,
-        connection: Option<sessions::Connection>,
-    ) -> Result<sessions::Listing, sessions::Error> {
-        read(convert::node_name(node).map(Scope::Node), query, connection)
-    }
-
-    fn list_sessions(
-        query: Option<sessions::Query>,
-        connection: Option<sessions::Connection>,
-    ) -> Result<sessions::Listing, sessions::Error> {
-        read(Ok(Scope::All), query, connection)
-    }
+        free!($interface, $function, $answer);
+    };
 }
 
-impl desired_state::Guest for Plugin {
-    fn apply(options: desired_state::Options) -> Result<desired_state::Outcome, desired_state::Error> {
-        Ok(apply(convert::options(options)?)?.into())
-    }
+macro_rules! free {
+    ($interface:literal, $function:literal, $answer:ty) => {
+        const _: () = {
+            #[unsafe(export_name = concat!("cabi_post_consul-session:plugin/", $interface, "@0.1.0#", $function))]
+            extern "C" fn free(_: Box<Answer<$answer, types::Error>>) {}
+        };
+    };
+}
 
-    fn apply_json(options: String) -> Result<String, desired_state::Error> {
-        Ok(apply(Options::from_json(&options)?)?.to_json().to_string())
-    }
+export!("sessions", "create", create(arguments: types::CreateArguments) -> Text {
+    with(&arguments.connection, 0, |client| {
+        let mut all = Options::default();
+        convert::create_options(&mut all, &arguments.options)?;
+        let session = NewSession::new(&all.or_default()?)?;
+        let id = client.create(&session).map_err(|error| error.of_a_change("the creation of the session"))?;
+        Ok(id.as_str().to_owned())
+    })
+});
+
+export!("sessions", "destroy", destroy(arguments: types::DestroyArguments) -> () {
+    with(&arguments.connection, 0, |client| client.destroy(&convert::session_id(&arguments.id)?))
+});
+
+export!("sessions", "renew", renew(arguments: types::RenewArguments) -> types::Session {
+    with(&arguments.connection, 0, |client| client.renew(&convert::session_id(&arguments.id)?))
+});
+
+export!("sessions", "info", info(arguments: types::InfoArguments) -> types::Lookup {
+    read(convert::session_id(&arguments.id).map(Scope::Id), &arguments.query, &arguments.connection)
+});
+
+export!("sessions", "node", node(arguments: types::NodeArguments) -> types::Listing {
+    read(convert::node_name(&arguments.node).map(Scope::Node), &arguments.query, &arguments.connection)
+});
+
+export!("sessions", "list-sessions", list_sessions(arguments: types::ListSessionsArguments) -> types::Listing {
+    read(Ok(Scope::All), &arguments.query, &arguments.connection)
+});
+
+export!("desired-state", "apply", apply_options(arguments: types::ApplyArguments) -> types::Outcome {
+    convert::options(&arguments.options).and_then(apply)
+});
+
+/// Its one argument comes as it is: a text's two parts.
+#[unsafe(export_name = "consul-session:plugin/desired-state@0.1.0#apply-json")]
+unsafe extern "C" fn apply_json(start: *mut u8, length: usize) -> Box<Answer<Text, types::Error>> {
+    // Safety: the host calls this with a `string`.
+    let options = unsafe { Text::from_parts(start, length) };
+    answer(Options::from_json(&options).and_then(apply).map(|outcome| outcome.to_json().to_text()))
+}
+
+free!("desired-state", "apply-json", Text);
+
+fn answer<T, U: From<T>>(result: Result<T, Error>) -> Box<Answer<U, types::Error>> {
+    Box::new(match result {
+        Ok(value) => Answer::Ok(value.into()),
+        Err(error) => Answer::Err(error.into()),
+    })
 }
 
 fn read(
     scope: Result<Scope, Error>,
-    query: Option<sessions::Query>,
-    connection: Option<sessions::Connection>,
-) -> Result<sessions::Listing, sessions::Error> {
+    query: &Maybe<types::Query>,
+    connection: &Maybe<types::Connection>,
+) -> Result<Listing, Error> {
     let scope = scope?;
     let query: Query = convert::query(query)?;
-    with(connection, query.longest_wait(), |client| Ok(client.sessions(&scope, &query)?.into()))
+    with(connection, query.longest_wait(), |client| client.sessions(&scope, &query))
 }
 
 /// Does something with a client whose clock runs from now. `longer` is added to its time, in nanoseconds.
 fn with<T>(
-    connection: Option<sessions::Connection>,
+    connection: &Maybe<types::Connection>,
     longer: i64,
     call: impl FnOnce(&mut Client) -> Result<T, Error>,
-) -> Result<T, sessions::Error> {
-    let mut options = Options::default();
-    convert::connection(&mut options, connection)?;
-    let connection = Connection::new(&options.or_default()?)?;
+) -> Result<T, Error> {
+    let connection = connection_of(connection)?;
     let mut transport = WasiHttp::new(connection.timeout().saturating_add(longer));
-    Ok(call(&mut Client { connection: &connection, transport: &mut transport })?)
+    call(&mut Client { connection: &connection, transport: &mut transport })
+}
+
+fn connection_of(record: &Maybe<types::Connection>) -> Result<Connection, Error> {
+    let mut options = Options::default();
+    convert::connection(&mut options, record)?;
+    Connection::new(&options.or_default()?)
 }

@@ -1,4 +1,4 @@
-//! The transport: the only file that touches `wasi:http`.
+//! The transport: the only module that touches `wasi:http`.
 //!
 //! Its rules, each paid for by somebody:
 //!
@@ -11,13 +11,20 @@
 //! 5. The response is cut off at [`RESPONSE_LIMIT`].
 //! 6. Nothing here can panic, whatever the network does.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+mod error_code;
+
+use self::error_code::ErrorCode;
 use super::bindings::wasi::clocks::monotonic_clock;
-use super::bindings::wasi::http::outgoing_handler;
 use super::bindings::wasi::http::types::{
-    ErrorCode, Fields, FutureIncomingResponse, IncomingResponse, Method as HttpMethod, OutgoingBody, OutgoingRequest, Scheme,
+    Fields, FutureIncomingResponse, IncomingResponse, Method as HttpMethod, OutgoingBody, OutgoingRequest, Scheme,
 };
 use super::bindings::wasi::io::poll::{Pollable, poll};
 use super::bindings::wasi::io::streams::StreamError;
+use crate::decimal;
 use crate::duration;
 use crate::error::{Case, Error};
 use crate::transport::{HEADERS, Method, Protocol, RESPONSE_LIMIT, Request, Response, Transport, from_error_code};
@@ -46,10 +53,13 @@ impl WasiHttp {
         if poll(&[ready, &self.deadline]).contains(&0) {
             return Ok(());
         }
-        Err(Case::Timeout.because(format!(
-            "no answer from {authority} within {}: check whether the agent is well, or give a longer `timeout`",
-            duration::format(self.timeout)
-        )))
+        Err(Case::Timeout.because(text![
+            "no answer from ",
+            authority,
+            " within ",
+            duration::format(self.timeout),
+            ": check whether the agent is well, or give a longer `timeout`"
+        ]))
     }
 
     /// Writes the body as fast as the host takes it. `false` if the host does not want it: the response says why.
@@ -77,15 +87,15 @@ impl WasiHttp {
 
     fn response(&self, future: &FutureIncomingResponse, authority: &str) -> Result<IncomingResponse, Error> {
         self.wait(&future.subscribe(), authority)?;
-        match future.get() {
-            Some(Ok(Ok(response))) => Ok(response),
-            Some(Ok(Err(code))) => Err(from_code(&code, authority)),
-            Some(Err(())) | None => Err(Case::Other.because(format!("the host lost the answer from {authority}"))),
+        match error_code::get(future) {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(code)) => Err(from_code(&code, authority)),
+            None => Err(Case::Other.because(text!["the host lost the answer from ", authority])),
         }
     }
 
     fn body(&self, response: &IncomingResponse, authority: &str) -> Result<Vec<u8>, Error> {
-        let gone = || Case::Other.because(format!("the host lost the answer from {authority}"));
+        let gone = || Case::Other.because(text!["the host lost the answer from ", authority]);
         let body = response.consume().map_err(|()| gone())?;
         let stream = body.stream().map_err(|()| gone())?;
         let ready = stream.subscribe();
@@ -94,10 +104,13 @@ impl WasiHttp {
             match stream.read(READ_SIZE) {
                 Ok(piece) if piece.is_empty() => self.wait(&ready, authority)?,
                 Ok(piece) if bytes.len() + piece.len() > RESPONSE_LIMIT => {
-                    return Err(Case::ResponseTooLarge.because(format!(
-                        "the answer from {authority} is larger than {} MiB: check `host` and `port`, or read the sessions of one node",
-                        RESPONSE_LIMIT >> 20
-                    )));
+                    return Err(Case::ResponseTooLarge.because(text![
+                        "the answer from ",
+                        authority,
+                        " is larger than ",
+                        decimal(RESPONSE_LIMIT >> 20),
+                        " MiB: check `host` and `port`, or read the sessions of one node"
+                    ]));
                 }
                 // The first piece is mostly the only one, and then not copied.
                 Ok(piece) if bytes.is_empty() => bytes = piece,
@@ -105,10 +118,13 @@ impl WasiHttp {
                 Err(StreamError::Closed) => return Ok(bytes),
                 // Its code says no more: hosts have one for everything that breaks off.
                 Err(StreamError::LastOperationFailed(_)) => {
-                    return Err(Case::InvalidResponse.because(format!(
-                        "the answer from {authority} broke off after {} bytes: check whether the agent is well, and try again",
-                        bytes.len()
-                    )));
+                    return Err(Case::InvalidResponse.because(text![
+                        "the answer from ",
+                        authority,
+                        " broke off after ",
+                        decimal(bytes.len()),
+                        " bytes: check whether the agent is well, and try again"
+                    ]));
                 }
             }
         }
@@ -120,13 +136,15 @@ impl Transport for WasiHttp {
         let authority = request.authority.as_str();
         let insecure = request.protocol == Protocol::HttpsInsecure;
         let unsupported = || {
-            Case::Unsupported.because(format!(
-                "this host does not grant `validate_certs=false` for {authority}: have it trust the CA of the agent's certificate instead"
-            ))
+            Case::Unsupported.because(text![
+                "this host does not grant `validate_certs=false` for ",
+                authority,
+                ": have it trust the CA of the agent's certificate instead"
+            ])
         };
-        let refused = |what: &str| Error::invalid("host", format!("the host refuses this {what}: {authority}"));
+        let refused = |what: &str| Error::invalid("host", text!["the host refuses this ", what, ": ", authority]);
 
-        let length = request.body.len().to_string().into_bytes();
+        let length = decimal(request.body.len()).into_bytes();
         let mut headers = vec![("content-length".to_owned(), length)];
         if let Some(token) = &request.token {
             headers.push(("x-consul-token".to_owned(), token.secret().as_bytes().to_vec()));
@@ -151,82 +169,24 @@ impl Transport for WasiHttp {
         outgoing.set_path_with_query(Some(&request.path_and_query)).map_err(|()| refused("path"))?;
 
         let body = outgoing.body().map_err(|()| Case::Other.because("the host gives the request no body"))?;
-        let future = outgoing_handler::handle(outgoing, None).map_err(|code| match code {
+        let future = error_code::handle(outgoing).map_err(|code| match code {
             ErrorCode::HttpProtocolError if insecure => unsupported(),
             code => from_code(&code, authority),
         })?;
         if self.write(&body, &request.body, authority)? {
-            // Should the host find fault with the body, the response tells.
-            let _ = OutgoingBody::finish(body, None);
+            error_code::finish(body);
         }
         let response = self.response(&future, authority)?;
         let fields = response.headers();
-        let headers = HEADERS
-            .iter()
-            .filter_map(|name| {
-                let value = fields.get(name).into_iter().next()?;
-                Some((*name, String::from_utf8(value).ok()?))
-            })
-            .collect();
+        let mut headers = Vec::new();
+        for name in HEADERS {
+            let value = fields.get(name).into_iter().next();
+            headers.extend(value.and_then(|value| String::from_utf8(value).ok()).map(|value| (name, value)));
+        }
         Ok(Response { status: response.status(), headers, body: self.body(&response, authority)? })
     }
 }
 
 fn from_code(code: &ErrorCode, authority: &str) -> Error {
-    from_error_code(name(code), detail(code).as_deref(), authority)
-}
-
-/// What a host says beside the code.
-fn detail(code: &ErrorCode) -> Option<String> {
-    match code {
-        ErrorCode::DnsError(payload) => payload.rcode.clone(),
-        ErrorCode::TlsAlertReceived(payload) => payload.alert_message.clone(),
-        ErrorCode::InternalError(text) => text.clone(),
-        _ => None,
-    }
-}
-
-/// The code's name in WIT. By hand: the generated `Debug` weighs more than this whole file.
-fn name(code: &ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::DnsTimeout => "DNS-timeout",
-        ErrorCode::DnsError(_) => "DNS-error",
-        ErrorCode::DestinationNotFound => "destination-not-found",
-        ErrorCode::DestinationUnavailable => "destination-unavailable",
-        ErrorCode::DestinationIpProhibited => "destination-IP-prohibited",
-        ErrorCode::DestinationIpUnroutable => "destination-IP-unroutable",
-        ErrorCode::ConnectionRefused => "connection-refused",
-        ErrorCode::ConnectionTerminated => "connection-terminated",
-        ErrorCode::ConnectionTimeout => "connection-timeout",
-        ErrorCode::ConnectionReadTimeout => "connection-read-timeout",
-        ErrorCode::ConnectionWriteTimeout => "connection-write-timeout",
-        ErrorCode::ConnectionLimitReached => "connection-limit-reached",
-        ErrorCode::TlsProtocolError => "TLS-protocol-error",
-        ErrorCode::TlsCertificateError => "TLS-certificate-error",
-        ErrorCode::TlsAlertReceived(_) => "TLS-alert-received",
-        ErrorCode::HttpRequestDenied => "HTTP-request-denied",
-        ErrorCode::HttpRequestLengthRequired => "HTTP-request-length-required",
-        ErrorCode::HttpRequestBodySize(_) => "HTTP-request-body-size",
-        ErrorCode::HttpRequestMethodInvalid => "HTTP-request-method-invalid",
-        ErrorCode::HttpRequestUriInvalid => "HTTP-request-URI-invalid",
-        ErrorCode::HttpRequestUriTooLong => "HTTP-request-URI-too-long",
-        ErrorCode::HttpRequestHeaderSectionSize(_) => "HTTP-request-header-section-size",
-        ErrorCode::HttpRequestHeaderSize(_) => "HTTP-request-header-size",
-        ErrorCode::HttpRequestTrailerSectionSize(_) => "HTTP-request-trailer-section-size",
-        ErrorCode::HttpRequestTrailerSize(_) => "HTTP-request-trailer-size",
-        ErrorCode::HttpResponseIncomplete => "HTTP-response-incomplete",
-        ErrorCode::HttpResponseHeaderSectionSize(_) => "HTTP-response-header-section-size",
-        ErrorCode::HttpResponseHeaderSize(_) => "HTTP-response-header-size",
-        ErrorCode::HttpResponseBodySize(_) => "HTTP-response-body-size",
-        ErrorCode::HttpResponseTrailerSectionSize(_) => "HTTP-response-trailer-section-size",
-        ErrorCode::HttpResponseTrailerSize(_) => "HTTP-response-trailer-size",
-        ErrorCode::HttpResponseTransferCoding(_) => "HTTP-response-transfer-coding",
-        ErrorCode::HttpResponseContentCoding(_) => "HTTP-response-content-coding",
-        ErrorCode::HttpResponseTimeout => "HTTP-response-timeout",
-        ErrorCode::HttpUpgradeFailed => "HTTP-upgrade-failed",
-        ErrorCode::HttpProtocolError => "HTTP-protocol-error",
-        ErrorCode::LoopDetected => "loop-detected",
-        ErrorCode::ConfigurationError => "configuration-error",
-        ErrorCode::InternalError(_) => "internal-error",
-    }
+    from_error_code(code.name(), code.detail(), authority)
 }

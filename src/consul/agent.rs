@@ -4,6 +4,8 @@
 use super::{Connection, json};
 use crate::error::Error;
 use crate::transport::{Method, Request, Response};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
 
 /// The request.
 pub fn request(connection: &Connection) -> Request {

@@ -6,12 +6,13 @@ use super::{Connection, json};
 use crate::error::Error;
 use crate::json::Json;
 use crate::transport::{Method, Request, Response};
+use alloc::vec;
 
 /// Asks for `session:read` on this node.
 pub fn request(connection: &Connection, node: &str) -> Request {
     let question = Json::object(vec![("Resource", "session".into()), ("Access", "read".into()), ("Segment", node.into())]);
     Request {
-        body: Json::List(vec![question]).to_string().into_bytes(),
+        body: Json::List(vec![question]).to_text().into_bytes(),
         ..connection.request(Method::Post, "internal/acl/authorize", "")
     }
 }

@@ -7,6 +7,9 @@ use crate::json::Json;
 use crate::options::{Behavior, Options, SessionId};
 use crate::session::{ServiceCheck, Session};
 use crate::transport::{Method, Request, Response};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// The check that every node of the cluster's gossip has.
 const SERF_HEALTH: &str = "serfHealth";
@@ -43,6 +46,10 @@ impl NewSession {
 
     /// The session as Consul would store it, without the id and indexes that only Consul gives.
     pub fn planned(&self) -> Session {
+        let mut service_checks = Vec::new();
+        for id in self.service_checks.iter().flatten() {
+            service_checks.push(ServiceCheck { id: id.clone(), ..ServiceCheck::default() });
+        }
         Session {
             name: self.name.clone().unwrap_or_default(),
             node: self.node.clone().unwrap_or_default(),
@@ -50,12 +57,7 @@ impl NewSession {
             behavior: self.behavior.into(),
             ttl: self.ttl.clone().unwrap_or_default(),
             node_checks: self.node_checks.clone().unwrap_or_else(|| vec![SERF_HEALTH.into()]),
-            service_checks: self
-                .service_checks
-                .iter()
-                .flatten()
-                .map(|check| ServiceCheck { id: check.clone(), ..ServiceCheck::default() })
-                .collect(),
+            service_checks,
             ..Session::default()
         }
     }
@@ -89,7 +91,7 @@ pub fn request(connection: &Connection, session: &NewSession) -> Request {
         ("NodeChecks", session.node_checks.as_ref().map_or(Json::Null, |checks| checks.iter().collect())),
         ("ServiceChecks", session.service_checks.as_ref().map_or(Json::Null, |checks| checks.iter().map(by_id).collect())),
     ]);
-    Request { body: body.to_string().into_bytes(), ..connection.request(Method::Put, "session/create", "") }
+    Request { body: body.to_text().into_bytes(), ..connection.request(Method::Put, "session/create", "") }
 }
 
 /// The id of the new session.

@@ -8,7 +8,7 @@ use crate::transport::{Method, Request, Response};
 
 /// The request.
 pub fn request(connection: &Connection, id: &SessionId) -> Request {
-    connection.request(Method::Put, &format!("session/destroy/{}", id.as_str()), "")
+    connection.request(Method::Put, &text!["session/destroy/", id.as_str()], "")
 }
 
 /// Consul answers `true` whether or not the session was there.

@@ -1,6 +1,8 @@
 //! Consul's HTTP API, as far as sessions need it: one file for each endpoint, which builds a request and reads its response.
 //! Plain data in, plain data out; [`Client`] puts a [`Transport`] between the two.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 pub mod agent;
 pub mod authorize;
 pub mod create;
@@ -8,6 +10,7 @@ pub mod destroy;
 pub mod read;
 pub mod renew;
 
+use crate::decimal;
 use crate::error::{Case, Error, excerpt, from_status};
 use crate::json::Json;
 use crate::options::{Options, Scheme, SessionId, Token};
@@ -49,7 +52,7 @@ impl Connection {
         }
         Ok(Connection {
             protocol,
-            authority: format!("{}:{port}", host.as_str()),
+            authority: text![host.as_str(), ":", decimal(port.into())],
             token: options.token.clone(),
             query,
             timeout: need(options.timeout, "timeout")?,
@@ -63,7 +66,7 @@ impl Connection {
 
     /// A request without a body. `path` is what stands behind `/v1/`, already encoded.
     fn request(&self, method: Method, path: &str, query: &str) -> Request {
-        let mut path_and_query = format!("/v1/{path}");
+        let mut path_and_query = text!["/v1/", path];
         for (sign, part) in [('?', query), (if query.is_empty() { '?' } else { '&' }, &self.query)] {
             if !part.is_empty() {
                 path_and_query.push(sign);
@@ -87,7 +90,7 @@ pub fn need<T>(value: Option<T>, name: &str) -> Result<T, Error> {
 }
 
 fn missing(name: &str) -> Error {
-    Error::invalid(name, format!("option `{name}` is required"))
+    Error::invalid(name, text!["option `", name, "` is required"])
 }
 
 /// A text as one part of a path or of a query: everything percent-encoded that is not unreserved (RFC 3986), since hosts differ
@@ -95,7 +98,7 @@ fn missing(name: &str) -> Error {
 fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             encoded.push(char::from(byte));
         } else {
             encoded.push('%');
@@ -121,7 +124,7 @@ fn add(query: &mut String, key: &str, value: Option<&str>) {
 
 /// The JSON of a response of status 200.
 fn json(response: &Response) -> Result<Json<'_>, Error> {
-    Json::parse(body(response)?).map_err(|error| not_consul(&response.body, &error.to_string()))
+    Json::parse(body(response)?).map_err(|error| not_consul(&response.body, &error.message()))
 }
 
 /// The sessions in a response of status 200.
@@ -129,7 +132,7 @@ fn sessions(response: &Response) -> Result<Vec<Session>, Error> {
     match Json::parse_list(body(response)?, |item| Session::from(item)) {
         Ok(Some(sessions)) if sessions.iter().all(|session| !session.id.is_empty()) => Ok(sessions),
         Ok(_) => Err(not_consul(&response.body, "it is no list of sessions")),
-        Err(error) => Err(not_consul(&response.body, &error.to_string())),
+        Err(error) => Err(not_consul(&response.body, &error.message())),
     }
 }
 
@@ -142,10 +145,12 @@ fn body(response: &Response) -> Result<&[u8], Error> {
 
 /// The error for an answer of status 200 that is not what Consul answers.
 fn not_consul(body: &[u8], reason: &str) -> Error {
-    Case::InvalidResponse.because(format!(
-        "what answers at this address does not speak consul's HTTP API, check `host` and `port`: {reason}, in the answer {}",
+    Case::InvalidResponse.because(text![
+        "what answers at this address does not speak consul's HTTP API, check `host` and `port`: ",
+        reason,
+        ", in the answer ",
         excerpt(body)
-    ))
+    ])
 }
 
 /// A connection and the transport that carries its requests: one call per endpoint.
@@ -157,21 +162,25 @@ pub struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Sends a request and reads its response. The one place that keeps the token out of every error: Consul or a proxy may
-    /// echo it.
+    /// Sends a request and reads its response.
     fn call<T>(&mut self, request: &Request, read: impl FnOnce(&Response) -> Result<T, Error>) -> Result<T, Error> {
-        self.transport.send(request).and_then(|response| read(&response)).map_err(|error| {
-            let error = match error.case {
-                // Consul does not name what it does not know.
-                Case::UnknownDatacenter => error.and(&self.connection.query),
-                Case::UnknownNode => error.and(&excerpt(&request.body)),
-                _ => error,
-            };
-            match &request.token {
-                Some(token) => error.without(token.secret()),
-                None => error,
-            }
-        })
+        let result = self.transport.send(request).and_then(|response| read(&response));
+        result.map_err(|error| self.explain(error, request))
+    }
+
+    /// What there is to say of the error of a call. The one place that keeps the token out of every error: Consul or a proxy may
+    /// echo it.
+    fn explain(&self, error: Error, request: &Request) -> Error {
+        let error = match error.case {
+            // Consul does not name what it does not know.
+            Case::UnknownDatacenter => error.and(&self.connection.query),
+            Case::UnknownNode => error.and(&excerpt(&request.body)),
+            _ => error,
+        };
+        match &request.token {
+            Some(token) => error.without(token.secret()),
+            None => error,
+        }
     }
 
     /// `PUT /v1/session/create`: the new id. An error that [leaves doubt](Error::leaves_doubt) may hide a success.

@@ -10,6 +10,8 @@ use crate::error::Error;
 use crate::options::SessionId;
 use crate::session::Session;
 use crate::transport::{DEFAULT_POLICY, FILTERED, INDEX, Method, Request, Response};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 /// Which sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +85,8 @@ impl Listing {
 /// The request.
 pub fn request(connection: &Connection, scope: &Scope, query: &Query) -> Request {
     let path = match scope {
-        Scope::Id(id) => format!("session/info/{}", id.as_str()),
-        Scope::Node(node) => format!("session/node/{}", encode(node)),
+        Scope::Id(id) => text!["session/info/", id.as_str()],
+        Scope::Node(node) => text!["session/node/", encode(node)],
         Scope::All => "session/list".into(),
     };
     let mut parameters = String::new();

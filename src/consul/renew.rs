@@ -9,12 +9,12 @@ use crate::transport::{Method, Request, Response};
 /// The request. Without a consistency mode: a follower that is asked `stale` would restart its own timer only, and the
 /// leader's would run out.
 pub fn request(connection: &Connection, id: &SessionId) -> Request {
-    connection.request(Method::Put, &format!("session/renew/{}", id.as_str()), "")
+    connection.request(Method::Put, &text!["session/renew/", id.as_str()], "")
 }
 
 /// The session.
 pub fn response(response: &Response, id: &SessionId) -> Result<Session, Error> {
-    let missing = || Case::NotFound.because(format!("no session {} exists (any more): create a new one", id.as_str()));
+    let missing = || Case::NotFound.because(text!["no session ", id.as_str(), " exists (any more): create a new one"]);
     if response.status == 404 && response.body.starts_with(b"Session id") {
         return Err(missing());
     }

@@ -112,6 +112,99 @@ fn the_variant_error_has_the_cases_of_the_core() {
     assert_eq!(names(kind(&resolve, sessions, "error")), core);
 }
 
+/// The plugin's types have to lie in memory as the host writes and reads them, which nothing checks when they are compiled.
+#[test]
+fn the_plugins_types_are_those_of_the_interfaces() {
+    let source = include_str!("../../src/component/types.rs");
+    let (resolve, package) = package();
+    let (mut missing, mut count) = (Vec::new(), 0);
+    for interface in ["sessions", "desired-state"].map(|name| interface(&resolve, package, name)) {
+        let types = interface.types.values().map(|&id| &resolve.types[id]).filter(|definition| !is_use(&resolve, definition));
+        let functions = interface.functions.values().filter(|function| function.name != "apply-json");
+        let items = types.filter_map(|definition| item(&resolve, definition)).chain(functions.map(|function| {
+            let fields = function.params.iter().map(|param| (param.name.as_str(), &param.ty));
+            record(&resolve, &format!("{}-arguments", function.name), fields)
+        }));
+        for item in items {
+            count += 1;
+            if !source.contains(&item) {
+                missing.push(item);
+            }
+        }
+    }
+    assert_eq!(missing, [""; 0]);
+    assert_eq!(source.matches("\npub ").count(), count, "types.rs has others");
+}
+
+#[test]
+fn the_error_codes_are_those_of_wasi_http() {
+    let source = include_str!("../../src/component/wasi_http/error_code.rs");
+    let (resolve, _) = package();
+    let (_, types) = resolve.interfaces.iter().find(|(_, it)| it.types.contains_key("error-code")).unwrap();
+    let TypeDefKind::Variant(codes) = kind(&resolve, types, "error-code") else { panic!("no variant") };
+    let case = |name: &str, payload: Option<&Type>| {
+        let payload = payload.map(|payload| format!("({})", rust(&resolve, payload))).unwrap_or_default();
+        format!("    {}{payload} = \"{name}\",\n", camel(name))
+    };
+    let cases: String = codes.cases.iter().map(|it| case(&it.name, it.ty.as_ref())).collect();
+    let payloads = ["DNS-error-payload", "TLS-alert-received-payload", "field-size-payload"];
+    let payloads = payloads.map(|name| item(&resolve, &resolve.types[types.types[name]]).unwrap());
+    for expected in [format!("\nerror_codes! {{\n{cases}}}\n")].iter().chain(&payloads) {
+        assert!(source.contains(expected), "{expected}");
+    }
+}
+
+/// A type of WIT in Rust; `None` for an enum that has the words of an option.
+fn item(resolve: &Resolve, definition: &TypeDef) -> Option<String> {
+    let name = definition.name.as_deref().unwrap();
+    Some(match &definition.kind {
+        TypeDefKind::Record(it) => record(resolve, name, it.fields.iter().map(|field| (field.name.as_str(), &field.ty))),
+        TypeDefKind::Variant(variant) => {
+            let case = |name: &str, payload: &Type| format!("    {}({}),\n", camel(name), rust(resolve, payload));
+            let cases: String = variant.cases.iter().map(|it| case(&it.name, it.ty.as_ref().unwrap())).collect();
+            format!("\n#[repr(C, u8)]\npub enum {} {{\n{cases}}}\n", camel(name))
+        }
+        TypeDefKind::Enum(_) if ["behavior", "on-mismatch", "scheme", "state"].contains(&name) => return None,
+        TypeDefKind::Enum(it) => {
+            let cases: String = it.cases.iter().map(|case| format!("    {},\n", camel(&case.name))).collect();
+            format!("\n#[repr(u8)]\npub enum {} {{\n{cases}}}\n", camel(name))
+        }
+        TypeDefKind::Type(of) => format!("\npub type {} = {};\n", camel(name), rust(resolve, of)),
+        other => panic!("{name}: {other:?}"),
+    })
+}
+
+fn record<'a>(resolve: &Resolve, name: &str, fields: impl Iterator<Item = (&'a str, &'a Type)>) -> String {
+    let fields: String =
+        fields.map(|(name, of)| format!("    pub {}: {},\n", name.replace('-', "_"), rust(resolve, of))).collect();
+    format!("\n#[repr(C)]\npub struct {} {{\n{fields}}}\n", camel(name))
+}
+
+fn rust(resolve: &Resolve, of: &Type) -> String {
+    match of {
+        Type::Bool => "bool".into(),
+        Type::U8 => "u8".into(),
+        Type::U16 => "u16".into(),
+        Type::U32 => "u32".into(),
+        Type::U64 => "u64".into(),
+        Type::S64 => "i64".into(),
+        Type::F64 => "f64".into(),
+        Type::String => "Text".into(),
+        Type::Id(id) => match (&resolve.types[*id].name, &resolve.types[*id].kind) {
+            (Some(name), _) => camel(name),
+            (None, TypeDefKind::Option(of)) => format!("Maybe<{}>", rust(resolve, of)),
+            (None, TypeDefKind::List(of)) => format!("List<{}>", rust(resolve, of)),
+            (None, other) => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `create-options` as `CreateOptions`.
+fn camel(name: &str) -> String {
+    name.split('-').map(|word| word[..1].to_uppercase() + &word[1..].to_lowercase()).collect()
+}
+
 #[test]
 fn every_item_is_described_and_says_since_when() {
     let (resolve, package) = package();

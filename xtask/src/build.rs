@@ -11,14 +11,16 @@ use std::process::Command;
 use wasm_encoder::RawSection;
 use wasm_metadata::{AddMetadata, AddMetadataField};
 use wasmparser::{Parser, Payload};
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, StringEncoding};
+use wit_parser::Resolve;
 
 /// What the components are built for.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "component";
 
-/// Both components: the name of the file in `dist/`, and the features of the crate that make it.
-const COMPONENTS: [(&str, &str); 2] = [("consul-session.wasm", "command"), ("consul-session-plugin.wasm", "")];
+/// Both components: the name of the file in `dist/`, the features of the crate that make it, and its world.
+const COMPONENTS: [(&str, &str, &str); 2] =
+    [("consul-session.wasm", "command", "command"), ("consul-session-plugin.wasm", "", "plugin")];
 
 /// Builds both components into `dist/`; the plugin's path.
 pub fn run() -> Result<PathBuf> {
@@ -29,17 +31,32 @@ pub fn run() -> Result<PathBuf> {
 pub fn run_to(dist: &Path) -> Result<PathBuf> {
     add_target()?;
     std::fs::create_dir_all(dist)?;
-    for (name, features) in COMPONENTS {
-        write(&dist.join(name), &component("consul-session", features)?)?;
+    for (name, features, world) in COMPONENTS {
+        let mut module = core_module("consul-session", features)?;
+        add_world(&mut module, world)?;
+        write(&dist.join(name), &wrap(&module, "consul-session")?)?;
     }
     Ok(dist.join("consul-session-plugin.wasm"))
 }
 
 /// The component that this package is with these features.
 pub fn component(package: &str, features: &str) -> Result<Vec<u8>> {
+    wrap(&core_module(package, features)?, package)
+}
+
+/// Writes the world of `wit/` into the module: the plugin's exports are not `wit-bindgen`'s, which would do it.
+fn add_world(module: &mut Vec<u8>, world: &str) -> Result<()> {
+    let mut wit = Resolve::default();
+    let (package, _) = wit.push_dir(root().join("wit"))?;
+    let world = wit.select_world(&[package], Some(world))?;
+    wit_component::embed_component_metadata(module, &wit, world, StringEncoding::UTF8, false)
+}
+
+/// Makes a component of this package's module.
+fn wrap(module: &[u8], package: &str) -> Result<Vec<u8>> {
     let component = ComponentEncoder::default()
         .validate(true)
-        .module(&core_module(package, features)?)
+        .module(module)
         .and_then(|encoder| encoder.encode())
         .with_context(|| format!("the module of {package} cannot be made a component"))?;
     with_metadata(&without_names(&component)?, package)
