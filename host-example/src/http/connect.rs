@@ -152,10 +152,12 @@ impl Service<Name> for Known {
     }
 }
 
-/// The system's error in one of hyper's connector.
+/// The system's error in one of hyper's connector, whose own text does not say why.
 fn io_error(error: impl StdError + Send + Sync + 'static) -> io::Error {
-    let kind = error.source().and_then(|cause| cause.downcast_ref()).map_or(io::ErrorKind::Other, io::Error::kind);
-    io::Error::new(kind, error)
+    match error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
+        Some(cause) => io::Error::new(cause.kind(), cause.to_string()),
+        None => io::Error::other(error),
+    }
 }
 
 /// What a connection runs over: TCP, a Unix socket, or TLS over one of them.
@@ -309,6 +311,14 @@ impl Watch {
 mod tests {
     use super::*;
     use wasmtime_wasi_http::Error as Code;
+
+    #[tokio::test]
+    async fn the_system_says_why() {
+        // To this address nobody connects.
+        let mut tcp = HttpConnector::new_with_resolver(Known(Vec::new()));
+        let error = io_error(tcp.call(Uri::from_static("http://255.255.255.255:1/")).await.unwrap_err());
+        assert!(error.to_string().contains("os error"), "{error}");
+    }
 
     #[test]
     fn denied_addresses_are_left_out() {
