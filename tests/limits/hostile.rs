@@ -31,9 +31,10 @@ const ATTACKS: usize = 4;
 
 pub fn trials() -> Vec<Trial> {
     let attacks = ATTACK.iter().map(|attack| trial(format!("hostile: {}", attack.name), || in_time(|| attack.is_stopped())));
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 12] = [
         ("requests that are kept are stopped", requests_kept),
         ("requests that are dropped at once are stopped", requests_dropped),
+        ("no more requests at once are sent than may be", requests_at_once),
         ("a request elsewhere is not sent", elsewhere),
         ("one that wants to write to standard output is not loaded", stdout),
         ("a text of 30 MiB is an answer", long_answer),
@@ -232,11 +233,10 @@ fn silence() -> Result<(Scripted, Rule, String)> {
 
 fn requests_kept() -> Result<()> {
     let (server, rule, authority) = silence()?;
-    let builder = Host::builder().allow(rule).limit("handles", "100")?.limit("in_flight", "8")?;
-    let hostile = built(builder, include_str!("requests-kept.wat"))?;
-    let errors = beside_ordinary_calls(hostile, &authority)?;
+    let builder = Host::builder().allow(rule).limit("handles", "100")?;
+    let errors = beside_ordinary_calls(built(builder, include_str!("requests-kept.wat"))?, &authority)?;
     let sent = server.requests().len();
-    ensure!(sent <= ATTACKS * 8, "{sent} requests were under way");
+    ensure!(sent <= ATTACKS * 100, "{sent} requests were sent");
     expect(
         errors,
         "Stopped(Handles(",
@@ -256,6 +256,15 @@ fn requests_dropped() -> Result<()> {
         "Stopped(Requests(",
         "the component was stopped: it wanted to send more requests than the limit `requests` of 50 allows",
     )
+}
+
+fn requests_at_once() -> Result<()> {
+    let (server, rule, authority) = silence()?;
+    let builder = Host::builder().allow(rule).limit("in_flight", "5")?.limit("time", "1s")?;
+    let errors = beside_ordinary_calls(built(builder, include_str!("requests-at-once.wat"))?, &authority)?;
+    let sent = server.requests().len();
+    ensure!((1..=ATTACKS * 5).contains(&sent), "{sent} requests were under way");
+    expect(errors, "Stopped(Time(", "the component was stopped: it wanted to take longer than the limit `time` of 1s allows")
 }
 
 fn elsewhere() -> Result<()> {

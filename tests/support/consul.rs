@@ -3,7 +3,7 @@
 use crate::agent::Api;
 use crate::certificates::{Authority, Certificate, Pair};
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -196,7 +196,10 @@ impl Consul {
 
     /// Halts the agent: connections are accepted by the kernel, and nothing answers (SIGSTOP).
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        // Until then some of its threads may still answer.
+        waitpid(Some(Pid::from_child(&self.process)), WaitOptions::UNTRACED)?;
+        Ok(())
     }
 
     /// Lets a halted agent go on (SIGCONT).
