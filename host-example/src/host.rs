@@ -3,7 +3,7 @@
 use crate::bindings::{self, Connection, CreateOptions, Listing, Lookup, Options, Outcome, Plugin, PluginPre, Query, Session};
 use crate::cache;
 use crate::error::CallError;
-use crate::http::{Http, Network, Outgoing, RequestLimits, Tls, Token};
+use crate::http::{BODY_CHUNK, Http, Network, Outgoing, RequestLimits, Tls, Token};
 use crate::limits::{Computing, Exceeded, Growth, InvalidLimit, Limits, count_epochs};
 use crate::policy::{Authority, Rule};
 use bytesize::ByteSize;
@@ -172,7 +172,7 @@ impl Host {
 }
 
 /// What a component can hand over in one call to the host, in bytes; some of it the host keeps, such as the method of a request.
-const ARGUMENTS: usize = 1 << 20;
+const ARGUMENTS: usize = 2 * BODY_CHUNK;
 /// What a component can answer, in bytes.
 const ANSWER: usize = 128 << 20;
 

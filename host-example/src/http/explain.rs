@@ -145,16 +145,18 @@ impl Failure {
                 };
                 explained(code, Case::Unreachable, text)
             }
+            // Not `connection-timeout`, after which the plugin cannot know whether a change was sent: some hosts say that of any
+            // connection.
             Failure::ConnectTimeout(limit) => explained(
-                Code::ConnectionTimeout,
-                Case::Timeout,
+                Code::DestinationUnavailable,
+                Case::Unreachable,
                 format!(
                     "{at} did not accept a connection within {limit:?}, so that nothing was sent: check `host` and `port`, and for a firewall between"
                 ),
             ),
             Failure::HandshakeTimeout(limit) => explained(
-                Code::ConnectionTimeout,
-                Case::Timeout,
+                Code::DestinationUnavailable,
+                Case::Unreachable,
                 format!(
                     "{at} accepted the connection, but no TLS handshake within {limit:?}, so that nothing was sent: check whether it speaks TLS (else `scheme=http`), and whether the agent is well"
                 ),
@@ -224,8 +226,8 @@ fn not_connected(error: &io::Error, at: &Authority) -> (Code, Case, String) {
             format!("nothing listens at {at}: check `host` and `port`, and whether the agent runs"),
         ),
         ErrorKind::TimedOut => (
-            Code::ConnectionTimeout,
-            Case::Timeout,
+            Code::DestinationUnavailable,
+            Case::Unreachable,
             format!(
                 "{at} did not accept a connection, so that nothing was sent: check `host` and `port`, and for a firewall between"
             ),
@@ -382,10 +384,10 @@ mod tests {
         let connect = |kind: ErrorKind| code(Failure::Connect(kind.into()));
         assert!(matches!(connect(ErrorKind::NetworkUnreachable), Code::DestinationUnavailable));
         assert!(matches!(connect(ErrorKind::HostUnreachable), Code::DestinationUnavailable));
-        assert!(matches!(connect(ErrorKind::TimedOut), Code::ConnectionTimeout));
+        assert!(matches!(connect(ErrorKind::TimedOut), Code::DestinationUnavailable));
         let handshake = |kind: ErrorKind| code(Failure::Handshake { error: kind.into(), client_cert: false });
         assert!(matches!(handshake(ErrorKind::ConnectionReset), Code::TlsProtocolError));
-        assert!(matches!(handshake(ErrorKind::TimedOut), Code::ConnectionTimeout));
+        assert!(matches!(handshake(ErrorKind::TimedOut), Code::DestinationUnavailable));
         let socket = |kind: ErrorKind| Failure::Socket("/run/consul.sock".into(), kind.into()).tell(&at).1.unwrap();
         let error = || Case::Unreachable.because("no answer from consul.example:8501: no route");
         assert_eq!(

@@ -59,6 +59,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after the end of a connection an error of its requests is waited for.
 const LOST_AFTER: Duration = Duration::from_secs(1);
 
+/// The most that a component writes of a body in one call. The plugin writes 4 KiB at a time.
+pub const BODY_CHUNK: usize = 64 << 10;
+
 type SendResult = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Code>> + Send>), Code>;
 
 /// Where the host may connect, and how. Default: nowhere.
@@ -285,6 +288,11 @@ fn with_scheme(uri: &Uri, scheme: Scheme) -> Option<Uri> {
 
 impl WasiHttpHooks for Outgoing {
     // `set_host_header` stays wasmtime's: `Host` is the authority, as the guest wrote it.
+
+    /// Less than by default: what a component hands over in one call may be no more than twice this.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
 
     /// For any other the guest gets `HTTP-protocol-error`.
     fn is_supported_scheme(&mut self, scheme: &Scheme) -> bool {

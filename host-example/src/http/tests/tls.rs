@@ -324,12 +324,12 @@ async fn handshake_is_bounded() {
     let mut outgoing = anywhere();
     let begin = tokio::time::Instant::now();
     let code = get(&mut outgoing, &format!("https://{at}/")).await.unwrap_err();
-    assert!(matches!(code, ErrorCode::ConnectionTimeout));
+    assert!(matches!(code, ErrorCode::DestinationUnavailable));
     assert_eq!(begin.elapsed().as_secs(), 10);
     let text = format!(
         "{at} accepted the connection, but no TLS handshake within 10s, so that nothing was sent: check whether it speaks TLS (else `scheme=http`), and whether the agent is well"
     );
-    assert_eq!(told(&outgoing, &code, &at), ("timeout", text));
+    assert_eq!(told(&outgoing, &code, &at), ("unreachable", text));
 }
 
 // HTTP/2
