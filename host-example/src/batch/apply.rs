@@ -296,24 +296,10 @@ async fn own_node(host: &Host, connection: Connection) -> Result<String, Error> 
 
 /// The way to the agent that the options name; the same for records that can share their readings.
 pub fn connection(options: &Options) -> Result<(impl Eq + Hash + use<>, Connection), Error> {
-    let Options { host, port, scheme, validate_certs, token, datacenter, namespace, partition, timeout, .. } =
-        options.or_default()?;
-    let host = host.map(|host| host.as_str().to_owned());
-    let token = token.map(|token| token.secret().to_owned());
-    let key = (host.clone(), port, scheme.map(Scheme::name), validate_certs, token.clone(), timeout);
-    let connection = Connection {
-        host,
-        port,
-        scheme: scheme.map(|scheme| match scheme {
-            Scheme::Http => host::Scheme::Http,
-            Scheme::Https => host::Scheme::Https,
-        }),
-        validate_certs,
-        token,
-        datacenter: datacenter.clone(),
-        namespace: namespace.clone(),
-        partition: partition.clone(),
-        timeout: timeout.map(|nanoseconds| nanoseconds as f64 / 1e9),
-    };
-    Ok(((key, datacenter, namespace, partition), connection))
+    let options = options.or_default()?;
+    let connection = Connection::from(&options);
+    let Connection { host, port, validate_certs, token, datacenter, namespace, partition, .. } = connection.clone();
+    let scheme = options.scheme.map(Scheme::name);
+    let key = (host, port, scheme, validate_certs, token, options.timeout, datacenter, namespace, partition);
+    Ok((key, connection))
 }

@@ -10,7 +10,7 @@ use consul_session::error::{Case, Error};
 use consul_session::json::Json;
 use consul_session::options::Options;
 use consul_session::outcome::Outcome;
-use consul_session::session::{ServiceCheck, Session};
+use consul_session::session::Session;
 use consul_session::transport::{FILTERED, Request, Response, Transport};
 use consul_session_host::{Behavior, CreateOptions, Listing};
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ impl From<Listing> for Snapshot {
     fn from(listing: Listing) -> Snapshot {
         let mut by_name: HashMap<String, Vec<Session>> = HashMap::new();
         let mut names = HashMap::new();
-        for session in listing.sessions.into_iter().map(session) {
+        for session in listing.sessions.into_iter().map(Session::from) {
             names.insert(session.id.clone(), session.name.clone());
             by_name.entry(session.name.clone()).or_default().push(session);
         }
@@ -44,26 +44,6 @@ impl Snapshot {
 
     fn with_id(&self, id: &str) -> Option<&Session> {
         self.named(self.names.get(id)?).find(|session| session.id == id)
-    }
-}
-
-/// The same session, as the core has it.
-fn session(session: consul_session_host::Session) -> Session {
-    let check = |check: consul_session_host::ServiceCheck| ServiceCheck { id: check.id, namespace: check.namespace };
-    Session {
-        id: session.id,
-        name: session.name,
-        node: session.node,
-        lock_delay: session.lock_delay,
-        behavior: session.behavior,
-        ttl: session.ttl,
-        node_checks: session.node_checks,
-        service_checks: session.service_checks.into_iter().map(check).collect(),
-        checks: session.checks,
-        namespace: session.namespace,
-        partition: session.partition,
-        create_index: session.create_index,
-        modify_index: session.modify_index,
     }
 }
 
