@@ -3,9 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use consul_session_tests::agent::Api;
 use consul_session_tests::consul::{Consul, Kind, NODE};
-use consul_session_tests::embedded::{TOKEN, trial, unused_address};
+use consul_session_tests::embedded::{TOKEN, Test, run_tests, unused_address};
 use consul_session_tests::program::{self, Ran, file, input, run};
-use libtest_mimic::Arguments;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -14,8 +13,6 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
-
-type Test = fn() -> Result<()>;
 
 fn main() -> ExitCode {
     let without_consul: [(&str, Test); 5] = [
@@ -41,13 +38,7 @@ fn main() -> ExitCode {
         ("on a terminal: a question, and a bar", terminal),
         ("ACLs: what a token may, and that it is never shown", acls),
     ];
-    let no_consul = Consul::is_missing();
-    let trials = without_consul
-        .into_iter()
-        .map(|(name, test)| trial(name, test))
-        .chain(with_consul.into_iter().map(|(name, test)| trial(name, test).with_ignored_flag(no_consul)))
-        .collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    run_tests(without_consul, with_consul)
 }
 
 /// The program with these words, and the agent in its environment.

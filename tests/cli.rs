@@ -4,14 +4,12 @@
 use anyhow::{Context, Result, ensure};
 use consul_session_host::{Host, Limits};
 use consul_session_tests::consul::{Consul, Kind, NODE, ROOT_TOKEN};
+use consul_session_tests::embedded::{Test, run_tests};
 use consul_session_tests::program::{self, Ran, input, run};
 use consul_session_tests::{plugin, tools};
-use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-
-type Test = fn() -> Result<()>;
 
 fn main() -> ExitCode {
     let without_consul: [(&str, Test); 12] = [
@@ -39,16 +37,7 @@ fn main() -> ExitCode {
         ("what a session is named cannot steer the terminal", odd_name),
         ("wasmtime run --invoke", invoke),
     ];
-    let no_consul = Consul::is_missing();
-    let trial = |(name, test): (&str, Test), ignored: bool| {
-        Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}")))).with_ignored_flag(ignored)
-    };
-    let trials = without_consul
-        .into_iter()
-        .map(|test| trial(test, false))
-        .chain(with_consul.into_iter().map(|test| trial(test, no_consul)))
-        .collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    run_tests(without_consul, with_consul)
 }
 
 /// One of the two programs that take the same words.
@@ -168,21 +157,23 @@ fn readme() -> Result<String> {
 
 fn readme_options() -> Result<()> {
     let readme = readme()?;
-    let (_, rest) = readme.split_once("checked by tests/cli.rs -->\n").context("no beginning")?;
-    let (table, _) = rest.split_once("<!-- /options -->").context("no end")?;
-    let expected = consul_session::cli::options_markdown();
-    ensure!(table == expected, "put this between the two comments of the README:\n{expected}");
-    Ok(())
+    shows(&readme, "src/options.rs", "options", &consul_session::cli::options_markdown())
 }
 
 fn readme_limits() -> Result<()> {
     let readme = readme()?;
-    let (_, rest) = readme.split_once("host-example/src/limits.rs, checked by tests/cli.rs -->\n").context("no beginning")?;
-    let (table, _) = rest.split_once("<!-- /limits -->").context("no end")?;
     let mut expected = "| limit | default | on what |\n|---|---|---|\n".to_owned();
     for (name, default, help) in Limits::table() {
         expected += &format!("| `{name}` | {default} | {help} |\n");
     }
+    shows(&readme, "host-example/src/limits.rs", "limits", &expected)
+}
+
+/// Whether the README has just this table between the comments that say what it is made from.
+fn shows(readme: &str, source: &str, name: &str, expected: &str) -> Result<()> {
+    let begin = format!("<!-- {name}: made from {source}, checked by tests/cli.rs -->\n");
+    let (_, rest) = readme.split_once(&begin).context("no beginning")?;
+    let (table, _) = rest.split_once(&format!("<!-- /{name} -->")).context("no end")?;
     ensure!(table == expected, "put this between the two comments of the README:\n{expected}");
     Ok(())
 }

@@ -4,14 +4,11 @@
 use anyhow::{Context, Result, ensure};
 use consul_session_tests::certificates::Certificate;
 use consul_session_tests::consul::{Consul, Kind, ROOT_TOKEN, Settings};
-use consul_session_tests::embedded::{TOKEN, trial};
+use consul_session_tests::embedded::{TOKEN, Test, run_tests};
 use consul_session_tests::program::{Typed, file};
-use libtest_mimic::Arguments;
 use serde_json::json;
 use std::process::ExitCode;
 use tempfile::tempdir;
-
-type Test = fn() -> Result<()>;
 
 fn main() -> ExitCode {
     let without_consul: [(&str, Test); 6] = [
@@ -29,13 +26,7 @@ fn main() -> ExitCode {
         ("a token of the host's reaches the agent over HTTP, HTTPS and a Unix socket", host_token),
         ("a token of the host's is never shown", host_token_hidden),
     ];
-    let no_consul = Consul::is_missing();
-    let trials = without_consul
-        .into_iter()
-        .map(|(name, test)| trial(name, test))
-        .chain(with_consul.into_iter().map(|(name, test)| trial(name, test).with_ignored_flag(no_consul)))
-        .collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    run_tests(without_consul, with_consul)
 }
 
 fn typed(line: impl Into<String>) -> Typed {

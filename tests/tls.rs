@@ -5,18 +5,15 @@ use anyhow::{Context, Result, anyhow, ensure};
 use consul_session_host::{Connection, CreateOptions, Host, Options, Query, Scheme, State, Tls};
 use consul_session_tests::certificates::{Authority, Certificate, Pair};
 use consul_session_tests::consul::{Consul, NODE, Settings};
-use consul_session_tests::embedded::{answer, block_on, trial, unused_address, within};
+use consul_session_tests::embedded::{Test, answer, block_on, run_tests, unused_address, within};
 use consul_session_tests::plugin;
 use consul_session_tests::program::{self, Typed, file, run};
-use libtest_mimic::Arguments;
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
 use tokio::task::JoinSet;
-
-type Test = fn() -> Result<()>;
 
 fn main() -> ExitCode {
     let without_consul: [(&str, Test); 3] = [
@@ -40,13 +37,7 @@ fn main() -> ExitCode {
         ("every function works over TLS with client certificates", functions),
         ("200 calls at once over TLS", many_calls),
     ];
-    let no_consul = Consul::is_missing();
-    let trials = without_consul
-        .into_iter()
-        .map(|(name, test)| trial(name, test))
-        .chain(with_consul.into_iter().map(|(name, test)| trial(name, test).with_ignored_flag(no_consul)))
-        .collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    run_tests(without_consul, with_consul)
 }
 
 fn typed(line: impl Into<String>) -> Typed {

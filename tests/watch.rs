@@ -5,10 +5,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use consul_session_tests::agent::Api;
 use consul_session_tests::cluster::{Cluster, SERVERS};
 use consul_session_tests::consul::{Consul, Kind, NODE};
-use consul_session_tests::embedded::{start_dev_agent, trial, unused_address};
+use consul_session_tests::embedded::{Test, run_tests, start_dev_agent, unused_address};
 use consul_session_tests::program::{Typed, host};
 use consul_session_tests::terminal::Terminal;
-use libtest_mimic::Arguments;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{scope, sleep, spawn};
 use std::time::{Duration, Instant};
-
-type Test = fn() -> Result<()>;
 
 fn main() -> ExitCode {
     let without_consul: [(&str, Test); 6] = [
@@ -46,13 +43,7 @@ fn main() -> ExitCode {
         ("lines for people", lines),
         ("a terminal of 80 columns, of 40, and one that is resized", screens),
     ];
-    let no_consul = Consul::is_missing();
-    let trials = without_consul
-        .into_iter()
-        .map(|(name, test)| trial(name, test))
-        .chain(with_consul.into_iter().map(|(name, test)| trial(name, test).with_ignored_flag(no_consul)))
-        .collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    run_tests(without_consul, with_consul)
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session-host");

@@ -493,31 +493,28 @@ mod present_where_the_agents_node_may_not_be_asked {
         new(apply(json!({"name": "web"}), requests), 2);
     }
 
-    #[test]
-    fn fails_on_a_mismatch_and_leaves_nothing_behind() {
+    /// Creates session 2, finds session 1 on its node with another delay, and destroys one of them.
+    fn meets_one_that_differs_and_destroys(number: u64) -> [Exchange; 5] {
         let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).gives(made(2));
         let mine = session(2, json!({"LockDelay": 1_000_000_000}));
-        let requests = [
+        [
             list(json!([plain(1)])),
             own_node_denied(),
             created,
             list_again(json!([plain(1), mine])),
-            destroy(2).gives(json!(true)),
-        ];
+            destroy(number).gives(json!(true)),
+        ]
+    }
+
+    #[test]
+    fn fails_on_a_mismatch_and_leaves_nothing_behind() {
+        let requests = meets_one_that_differs_and_destroys(2);
         differs(apply(json!({"name": "web", "delay": 1}), requests), 1, [("delay", "15s", "1s")]);
     }
 
     #[test]
     fn replaces_what_differs() {
-        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).gives(made(2));
-        let mine = session(2, json!({"LockDelay": 1_000_000_000}));
-        let requests = [
-            list(json!([plain(1)])),
-            own_node_denied(),
-            created,
-            list_again(json!([plain(1), mine])),
-            destroy(1).gives(json!(true)),
-        ];
+        let requests = meets_one_that_differs_and_destroys(1);
         let outcome = new(apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests), 2);
         assert_eq!(outcome.destroyed, [id(1)]);
     }

@@ -68,7 +68,7 @@ fn enums_have_the_words_of_the_page() {
 }
 
 /// One of each case, in the order of the type. A new case does not compile here before it is in the list.
-fn every_case() -> Vec<Case> {
+pub fn every_case() -> Vec<Case> {
     let all = vec![
         Case::InvalidOption { option: "id".into() },
         Case::Unsupported,

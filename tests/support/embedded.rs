@@ -1,11 +1,13 @@
 //! The plugin embedded in wasmtime, as a program has it that uses `consul_session_host`: one host and one runtime for all
 //! tests of a program, since compiling the component takes seconds.
 
+use crate::consul::Consul;
 use anyhow::{Context, Result, anyhow, bail};
 use consul_session_host::{CallError, Case, Connection, DevAgent, Error, Host, Options};
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -108,4 +110,21 @@ pub fn unused_address() -> Result<SocketAddr> {
 /// A test whose failure shows the whole chain of causes.
 pub fn trial(name: impl Into<String>, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}"))))
+}
+
+/// A test as a program lists it.
+pub type Test = fn() -> Result<()>;
+
+/// Runs a program's tests as its command line says. Those that need a Consul are shown as ignored where there is none.
+pub fn run_tests<const N: usize, const M: usize>(
+    without_consul: [(&'static str, Test); N],
+    with_consul: [(&'static str, Test); M],
+) -> ExitCode {
+    let no_consul = Consul::is_missing();
+    let trials = without_consul
+        .into_iter()
+        .map(|(name, test)| trial(name, test))
+        .chain(with_consul.into_iter().map(|(name, test)| trial(name, test).with_ignored_flag(no_consul)))
+        .collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
