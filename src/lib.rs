@@ -34,6 +34,8 @@
 //! | list | `GET /v1/session/list` |
 //! | the agent's own node | `GET /v1/agent/self` |
 //! | may these sessions be read? | `POST /v1/internal/acl/authorize` |
+//! | acquire or release a key | `PUT /v1/txn` |
+//! | who holds a key | `GET /v1/kv/<key>` |
 
 #![cfg_attr(all(target_arch = "wasm32", not(feature = "cli")), no_std)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

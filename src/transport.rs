@@ -66,7 +66,7 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-/// Index of the sessions table, on reads.
+/// Index of what was read: of the sessions table, or of a key.
 pub const INDEX: &str = "x-consul-index";
 /// `true` if ACLs hid something from the answer; never sent to the anonymous token.
 pub const FILTERED: &str = "x-consul-results-filtered-by-acls";
@@ -82,6 +82,11 @@ impl Response {
     /// The value of one of [`HEADERS`].
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// For the next blocking query; 0 if it is not said.
+    pub fn index(&self) -> u64 {
+        self.header(INDEX).and_then(|index| index.parse().ok()).unwrap_or(0)
     }
 }
 

@@ -11,6 +11,8 @@ mod callers;
 mod cluster;
 #[path = "native/combinations.rs"]
 mod combinations;
+#[path = "native/locks.rs"]
+mod locks;
 #[path = "native/options.rs"]
 mod options;
 #[path = "native/output.rs"]

@@ -10,6 +10,7 @@ mod generated {
             world plugin {
                 export consul-session:plugin/sessions@0.1.0;
                 export consul-session:plugin/desired-state@0.1.0;
+                export consul-session:plugin/locks@0.1.0;
             }
         ",
         world: "consul-session:host/plugin",
@@ -19,6 +20,7 @@ mod generated {
 }
 
 pub use generated::exports::consul_session::plugin::desired_state::{Diff, OnMismatch, Options, Outcome, State};
+pub use generated::exports::consul_session::plugin::locks::{Acquisition, Contents, Holding, Lock};
 pub use generated::exports::consul_session::plugin::sessions::{
     Behavior, Connection, Consistency, CreateOptions, Error, Listing, Lookup, Query, Scheme, ServiceCheck, Session,
 };
@@ -40,6 +42,7 @@ default_all_none! {
     Connection { host, port, scheme, validate_certs, token, datacenter, namespace, partition, timeout }
     CreateOptions { name, node, lock_delay, behavior, ttl, node_checks, service_checks }
     Query { consistency, index, wait }
+    Contents { value, flags }
     Options {
         state, id, name, node, datacenter, checks, node_checks, service_checks, behavior, delay, ttl, token, host, port,
         scheme, validate_certs, timeout, namespace, partition, on_mismatch, dry_run,

@@ -1,6 +1,9 @@
 //! Loads the plugin and calls it.
 
-use crate::bindings::{self, Connection, CreateOptions, Listing, Lookup, Options, Outcome, Plugin, PluginPre, Query, Session};
+use crate::bindings::{
+    self, Acquisition, Connection, Contents, CreateOptions, Holding, Listing, Lookup, Options, Outcome, Plugin, PluginPre,
+    Query, Session,
+};
 use crate::cache;
 use crate::error::CallError;
 use crate::http::{BODY_CHUNK, Http, Network, Outgoing, RequestLimits, Tls, Token};
@@ -272,6 +275,18 @@ functions! {
     /// Reads all sessions of the datacenter: `sessions.list-sessions`.
     consul_session_plugin_sessions.call_list_sessions:
         list_sessions(query: Option<Query>, connection: Option<&Connection>) -> Listing;
+
+    /// Acquires a key for a session: `locks.acquire`. Does not wait.
+    consul_session_plugin_locks.call_acquire:
+        acquire(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> Acquisition;
+
+    /// Releases a key; whether the session held it: `locks.release`.
+    consul_session_plugin_locks.call_release:
+        release(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> bool;
+
+    /// Reads a key and who holds it: `locks.holder`.
+    consul_session_plugin_locks.call_holder:
+        holder(key: &str, query: Option<Query>, connection: Option<&Connection>) -> Holding;
 }
 
 /// Links the six interfaces that the plugin imports. A component that wants more is refused when it is loaded.

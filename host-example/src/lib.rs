@@ -24,8 +24,8 @@ mod limits;
 mod policy;
 
 pub use bindings::{
-    Behavior, Connection, Consistency, CreateOptions, Diff, Listing, Lookup, OnMismatch, Options, Outcome, Query, Scheme,
-    ServiceCheck, Session, State,
+    Acquisition, Behavior, Connection, Consistency, Contents, CreateOptions, Diff, Holding, Listing, Lock, Lookup, OnMismatch,
+    Options, Outcome, Query, Scheme, ServiceCheck, Session, State,
 };
 pub use bytesize::ByteSize;
 pub use config::ConfigError;

@@ -4,7 +4,7 @@
 
 use super::abi::{List, Maybe, Text};
 use super::types;
-use crate::consul::{Consistency, Listing, Query};
+use crate::consul::{Acquisition, Consistency, Contents, Holding, Listing, Lock, Query};
 use crate::error::{Case, Difference, Error, Parts};
 use crate::json::Json;
 use crate::options::{Options, SessionId};
@@ -111,6 +111,14 @@ pub fn query(record: &Maybe<types::Query>) -> Result<Query, Error> {
     Ok(Query { consistency, index, wait })
 }
 
+pub fn contents(record: &Maybe<types::Contents>) -> Contents {
+    let Maybe::Some(record) = record else { return Contents::default() };
+    Contents {
+        value: record.value.as_ref().map(|value| value.to_vec()).unwrap_or_default(),
+        flags: record.flags.as_ref().copied().unwrap_or(0),
+    }
+}
+
 impl From<Session> for types::Session {
     fn from(session: Session) -> Self {
         types::Session {
@@ -148,6 +156,35 @@ impl From<Listing> for types::Lookup {
     fn from(listing: Listing) -> Self {
         let filtered = listing.may_hide();
         types::Lookup { session: listing.sessions.into_iter().next().into(), index: listing.index, filtered }
+    }
+}
+
+impl From<Lock> for types::Lock {
+    fn from(lock: Lock) -> Self {
+        types::Lock {
+            session: lock.session.into(),
+            lock_index: lock.lock_index,
+            modify_index: lock.modify_index,
+            create_index: lock.create_index,
+            flags: lock.contents.flags,
+            value: lock.contents.value.into_boxed_slice().into(),
+        }
+    }
+}
+
+impl From<Acquisition> for types::Acquisition {
+    fn from(acquisition: Acquisition) -> Self {
+        match acquisition {
+            Acquisition::Acquired(lock) => types::Acquisition::Acquired(lock.into()),
+            Acquisition::Held => types::Acquisition::Held,
+            Acquisition::Delayed => types::Acquisition::Delayed,
+        }
+    }
+}
+
+impl From<Holding> for types::Holding {
+    fn from(holding: Holding) -> Self {
+        types::Holding { lock: holding.lock.into(), index: holding.index }
     }
 }
 

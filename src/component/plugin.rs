@@ -3,7 +3,7 @@
 use super::abi::{Answer, Maybe, Text};
 use super::wasi_http::WasiHttp;
 use super::{apply, convert, types};
-use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope};
+use crate::consul::{Acquisition, Client, Connection, Holding, Key, Listing, NewSession, Scope, Verb};
 use crate::error::Error;
 use crate::options::Options;
 use alloc::borrow::ToOwned;
@@ -64,6 +64,18 @@ export!("desired-state", "apply", apply_options(arguments: types::ApplyArguments
     convert::options(&arguments.options).and_then(apply)
 });
 
+export!("locks", "acquire", acquire(arguments: types::AcquireArguments) -> types::Acquisition {
+    lock(Verb::Lock, &arguments)
+});
+
+export!("locks", "release", release(arguments: types::ReleaseArguments) -> bool {
+    lock(Verb::Unlock, &arguments).map(|done| matches!(done, Acquisition::Acquired(_)))
+});
+
+export!("locks", "holder", holder(arguments: types::HolderArguments) -> types::Holding {
+    holding(&arguments)
+});
+
 /// Its one argument comes as it is: a text's two parts.
 #[unsafe(export_name = "consul-session:plugin/desired-state@0.1.0#apply-json")]
 unsafe extern "C" fn apply_json(start: *mut u8, length: usize) -> Box<Answer<Text, types::Error>> {
@@ -87,8 +99,18 @@ fn read(
     connection: &Maybe<types::Connection>,
 ) -> Result<Listing, Error> {
     let scope = scope?;
-    let query: Query = convert::query(query)?;
+    let query = convert::query(query)?;
     with(connection, query.longest_wait(), |client| client.sessions(&scope, &query))
+}
+
+fn lock(verb: Verb, arguments: &types::AcquireArguments) -> Result<Acquisition, Error> {
+    let (key, id) = (Key::parse(&arguments.key)?, convert::session_id(&arguments.session_id)?);
+    with(&arguments.connection, 0, |client| client.lock(verb, &key, &id, convert::contents(&arguments.contents)))
+}
+
+fn holding(arguments: &types::HolderArguments) -> Result<Holding, Error> {
+    let (key, query) = (Key::parse(&arguments.key)?, convert::query(&arguments.query)?);
+    with(&arguments.connection, query.longest_wait(), |client| client.holder(&key, &query))
 }
 
 /// Does something with a client whose clock runs from now. `longer` is added to its time, in nanoseconds.

@@ -202,6 +202,35 @@ pub struct Outcome {
 }
 
 #[repr(C)]
+pub struct Contents {
+    pub value: Maybe<List<u8>>,
+    pub flags: Maybe<u64>,
+}
+
+#[repr(C)]
+pub struct Lock {
+    pub session: Maybe<Text>,
+    pub lock_index: u64,
+    pub modify_index: u64,
+    pub create_index: u64,
+    pub flags: u64,
+    pub value: List<u8>,
+}
+
+#[repr(C, u8)]
+pub enum Acquisition {
+    Acquired(Lock),
+    Held,
+    Delayed,
+}
+
+#[repr(C)]
+pub struct Holding {
+    pub lock: Maybe<Lock>,
+    pub index: u64,
+}
+
+#[repr(C)]
 pub struct CreateArguments {
     pub options: CreateOptions,
     pub connection: Maybe<Connection>,
@@ -213,11 +242,7 @@ pub struct DestroyArguments {
     pub connection: Maybe<Connection>,
 }
 
-#[repr(C)]
-pub struct RenewArguments {
-    pub id: Text,
-    pub connection: Maybe<Connection>,
-}
+pub type RenewArguments = DestroyArguments;
 
 #[repr(C)]
 pub struct InfoArguments {
@@ -242,4 +267,21 @@ pub struct ListSessionsArguments {
 #[repr(C)]
 pub struct ApplyArguments {
     pub options: Options,
+}
+
+#[repr(C)]
+pub struct AcquireArguments {
+    pub key: Text,
+    pub session_id: Text,
+    pub contents: Maybe<Contents>,
+    pub connection: Maybe<Connection>,
+}
+
+pub type ReleaseArguments = AcquireArguments;
+
+#[repr(C)]
+pub struct HolderArguments {
+    pub key: Text,
+    pub query: Maybe<Query>,
+    pub connection: Maybe<Connection>,
 }

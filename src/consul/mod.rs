@@ -1,4 +1,4 @@
-//! Consul's HTTP API, as far as sessions need it: one file for each endpoint, which builds a request and reads its response.
+//! Consul's HTTP API, as far as sessions and their locks need it: one file for each endpoint, which builds a request and reads its response.
 //! Plain data in, plain data out; [`Client`] puts a [`Transport`] between the two.
 
 use alloc::string::String;
@@ -7,6 +7,7 @@ pub mod agent;
 pub mod authorize;
 pub mod create;
 pub mod destroy;
+pub mod lock;
 pub mod read;
 pub mod renew;
 
@@ -18,6 +19,7 @@ use crate::session::Session;
 use crate::transport::{Method, Protocol, Request, Response, Transport};
 
 pub use create::NewSession;
+pub use lock::{Acquisition, Contents, Holding, Key, Lock, Verb};
 pub use read::{Consistency, Listing, Query, Scope};
 
 /// How to reach Consul: what is the same in every request of a call.
@@ -220,5 +222,17 @@ impl Client<'_> {
     /// `POST /v1/internal/acl/authorize`: whether the sessions of this node may be read.
     pub fn may_read(&mut self, node: &str) -> Result<bool, Error> {
         self.call(&authorize::request(self.connection, node), authorize::response)
+    }
+
+    /// `PUT /v1/txn`: acquires the key for the session, or releases it, which is [`Held`](Acquisition::Held) if the session does not hold it.
+    pub fn lock(&mut self, verb: Verb, key: &Key, id: &SessionId, contents: Contents) -> Result<Acquisition, Error> {
+        let request = lock::request(self.connection, verb, key, id, &contents);
+        self.call(&request, |response| lock::response(response, id, contents))
+            .map_err(|error| error.of_a_change("the change of the lock"))
+    }
+
+    /// `GET /v1/kv/<key>`: who holds it.
+    pub fn holder(&mut self, key: &Key, query: &Query) -> Result<Holding, Error> {
+        self.call(&lock::read(self.connection, key, query), lock::holding)
     }
 }

@@ -9,7 +9,7 @@ use crate::duration;
 use crate::error::Error;
 use crate::options::SessionId;
 use crate::session::Session;
-use crate::transport::{DEFAULT_POLICY, FILTERED, INDEX, Method, Request, Response};
+use crate::transport::{DEFAULT_POLICY, FILTERED, Method, Request, Response};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -60,6 +60,23 @@ impl Query {
         // In whole milliseconds, as it may be shown.
         wait.saturating_add(wait / 16 / duration::MILLISECOND * duration::MILLISECOND)
     }
+
+    /// As it stands in a URL.
+    pub(super) fn parameters(&self) -> String {
+        let mut parameters = String::new();
+        match self.consistency {
+            Consistency::Default => {}
+            Consistency::Stale => add(&mut parameters, "stale", None),
+            Consistency::Consistent => add(&mut parameters, "consistent", None),
+        }
+        if self.index > 0 {
+            add(&mut parameters, "index", Some(&self.index.to_string()));
+            if let Some(wait) = self.wait {
+                add(&mut parameters, "wait", Some(&duration::format(wait)));
+            }
+        }
+        parameters
+    }
 }
 
 /// What was read.
@@ -89,26 +106,14 @@ pub fn request(connection: &Connection, scope: &Scope, query: &Query) -> Request
         Scope::Node(node) => text!["session/node/", encode(node)],
         Scope::All => "session/list".into(),
     };
-    let mut parameters = String::new();
-    match query.consistency {
-        Consistency::Default => {}
-        Consistency::Stale => add(&mut parameters, "stale", None),
-        Consistency::Consistent => add(&mut parameters, "consistent", None),
-    }
-    if query.index > 0 {
-        add(&mut parameters, "index", Some(&query.index.to_string()));
-        if let Some(wait) = query.wait {
-            add(&mut parameters, "wait", Some(&duration::format(wait)));
-        }
-    }
-    connection.request(Method::Get, &path, &parameters)
+    connection.request(Method::Get, &path, &query.parameters())
 }
 
 /// The sessions, and whether there may be more.
 pub fn response(response: &Response, with_token: bool) -> Result<Listing, Error> {
     Ok(Listing {
         sessions: Session::sort(super::sessions(response)?),
-        index: response.header(INDEX).and_then(|index| index.parse().ok()).unwrap_or(0),
+        index: response.index(),
         filtered: response.header(FILTERED) == Some("true"),
         masked: !with_token && response.header(DEFAULT_POLICY) == Some("deny"),
     })

@@ -14,9 +14,13 @@ pub fn request(connection: &Connection, id: &SessionId) -> Request {
 
 /// The session.
 pub fn response(response: &Response, id: &SessionId) -> Result<Session, Error> {
-    let missing = || Case::NotFound.because(text!["no session ", id.as_str(), " exists (any more): create a new one"]);
     if response.status == 404 && response.body.starts_with(b"Session id") {
-        return Err(missing());
+        return Err(missing(id));
     }
-    sessions(response)?.into_iter().next().ok_or_else(missing)
+    sessions(response)?.into_iter().next().ok_or_else(|| missing(id))
+}
+
+/// The error for a session that is needed and not there.
+pub(super) fn missing(id: &SessionId) -> Error {
+    Case::NotFound.because(text!["no session ", id.as_str(), " exists (any more): create a new one"])
 }

@@ -118,11 +118,18 @@ fn the_plugins_types_are_those_of_the_interfaces() {
     let source = include_str!("../../src/component/types.rs");
     let (resolve, package) = package();
     let (mut missing, mut count) = (Vec::new(), 0);
-    for interface in ["sessions", "desired-state"].map(|name| interface(&resolve, package, name)) {
+    // Functions with the same arguments share a type.
+    let mut arguments: Vec<(String, &str)> = Vec::new();
+    for interface in ["sessions", "desired-state", "locks"].map(|name| interface(&resolve, package, name)) {
         let types = interface.types.values().map(|&id| &resolve.types[id]).filter(|definition| !is_use(&resolve, definition));
         let functions = interface.functions.values().filter(|function| function.name != "apply-json");
         let items = types.filter_map(|definition| item(&resolve, definition)).chain(functions.map(|function| {
             let fields = function.params.iter().map(|param| (param.name.as_str(), &param.ty));
+            let body = record(&resolve, "x", fields.clone());
+            if let Some((_, same)) = arguments.iter().find(|(known, _)| *known == body) {
+                return format!("\npub type {}Arguments = {}Arguments;\n", camel(&function.name), camel(same));
+            }
+            arguments.push((body, &function.name));
             record(&resolve, &format!("{}-arguments", function.name), fields)
         }));
         for item in items {
@@ -160,8 +167,11 @@ fn item(resolve: &Resolve, definition: &TypeDef) -> Option<String> {
     Some(match &definition.kind {
         TypeDefKind::Record(it) => record(resolve, name, it.fields.iter().map(|field| (field.name.as_str(), &field.ty))),
         TypeDefKind::Variant(variant) => {
-            let case = |name: &str, payload: &Type| format!("    {}({}),\n", camel(name), rust(resolve, payload));
-            let cases: String = variant.cases.iter().map(|it| case(&it.name, it.ty.as_ref().unwrap())).collect();
+            let payload = |it: &Type| format!("({})", rust(resolve, it));
+            let case = |it: &wit_parser::Case| {
+                format!("    {}{},\n", camel(&it.name), it.ty.as_ref().map(payload).unwrap_or_default())
+            };
+            let cases: String = variant.cases.iter().map(case).collect();
             format!("\n#[repr(C, u8)]\npub enum {} {{\n{cases}}}\n", camel(name))
         }
         TypeDefKind::Enum(_) if ["behavior", "on-mismatch", "scheme", "state"].contains(&name) => return None,

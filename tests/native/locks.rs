@@ -1,0 +1,160 @@
+//! Locks: each request, byte for byte, and its answer.
+
+use crate::script::{Exchange, Script, call, get, id, put};
+use consul_session::consul::{Acquisition, Client, Contents, Holding, Key, Lock, Query, Verb};
+use consul_session::error::{Case, Error};
+use consul_session::options::SessionId;
+use consul_session::transport::INDEX;
+use serde_json::{Value, json};
+
+fn session_id(number: u64) -> SessionId {
+    SessionId::parse(&id(number)).unwrap()
+}
+
+fn key(text: &str) -> Key {
+    Key::parse(text).unwrap()
+}
+
+/// The transaction that locks or unlocks `key` for session 1, with nothing in it.
+#[track_caller]
+fn transaction(verb: &str) -> Exchange {
+    let operation = json!({"Verb": verb, "Key": "key", "Value": "", "Flags": 0, "Session": id(1)}).as_object().unwrap().clone();
+    let fields = ["Verb", "Key", "Value", "Flags", "Session"].map(|name| format!("\"{name}\":{}", operation[name]));
+    put("/v1/txn").body(&format!("[{{\"KV\":{{{}}}}}]", fields.join(",")))
+}
+
+fn rolled_back(verb: &str, reason: &str) -> Exchange {
+    let body = json!({"Results": null, "Errors": [{"OpIndex": 0, "What": reason}]});
+    transaction(verb).says(409, &body.to_string())
+}
+
+fn change(verb: Verb, answer: Exchange) -> Result<Acquisition, Error> {
+    let change = |client: &mut Client| client.lock(verb, &key("key"), &session_id(1), Contents::default());
+    call(json!({}), Script::new([answer]), change)
+}
+
+/// As Consul 1.20.6 answers a transaction: without the value.
+fn result(session: Option<&str>) -> Value {
+    let mut kv = json!({"LockIndex": 3, "Key": "key", "Flags": 0, "Value": null, "CreateIndex": 24, "ModifyIndex": 32});
+    if let Some(session) = session {
+        kv["Session"] = session.into();
+    }
+    json!({"Results": [{"KV": kv}], "Errors": null})
+}
+
+#[test]
+fn an_acquisition_is_a_transaction_that_answers_with_its_indexes() {
+    for (contents, value) in [
+        (Contents::default(), ""),
+        (Contents { value: b"f".into(), flags: 3_304_740_253_564_472_344 }, "Zg=="),
+        (Contents { value: b"fo".into(), flags: 1 }, "Zm8="),
+        (Contents { value: b"foo".into(), flags: u64::MAX }, "Zm9v"),
+        (Contents { value: vec![0, 255, 254, 62], flags: 0 }, "AP/+Pg=="),
+    ] {
+        let body = format!(
+            r#"[{{"KV":{{"Verb":"lock","Key":"a \"key\"/ä","Value":"{value}","Flags":{},"Session":"{}"}}}}]"#,
+            contents.flags,
+            id(1)
+        );
+        let script = Script::new([put("/v1/txn?dc=dc2").body(&body).gives(result(Some(&id(1))))]);
+        let (key, id1) = (key("a \"key\"/ä"), session_id(1));
+        let acquired =
+            call(json!({"datacenter": "dc2"}), script, |client| client.lock(Verb::Lock, &key, &id1, contents.clone()));
+        let lock = Lock { session: Some(id(1)), lock_index: 3, modify_index: 32, create_index: 24, contents };
+        assert_eq!(acquired, Ok(Acquisition::Acquired(lock)));
+    }
+}
+
+#[test]
+fn why_there_is_no_lock() {
+    for (verb, word) in [(Verb::Lock, "lock"), (Verb::Unlock, "unlock")] {
+        let why = |reason: &str| change(verb, rolled_back(word, reason));
+        assert_eq!(why("failed to lock key \"key\", lock is already held"), Ok(Acquisition::Held));
+        assert_eq!(why("failed to unlock key \"key\", lock isn't held, or is held by another session"), Ok(Acquisition::Held));
+        assert_eq!(why("failed to lock key \"key\" due to lock delay"), Ok(Acquisition::Delayed));
+        assert_eq!(why(&format!("invalid session \"{}\"", id(1))).unwrap_err().case, Case::NotFound);
+        // What a key is called is not the reason.
+        let odd = why("failed to lock key \"lock is already held due to lock delay\", because").unwrap_err();
+        assert_eq!(odd.case, Case::Refused { status: 409 });
+        assert!(odd.message.contains("because"), "{odd}");
+        let denied = "Permission denied: token with AccessorID '1' lacks permission 'key:write' on \"key\"";
+        assert_eq!(why(denied).unwrap_err().case, Case::AccessDenied { status: 409 });
+    }
+}
+
+#[test]
+fn a_release_says_whether_there_was_one() {
+    let released = change(Verb::Unlock, transaction("unlock").gives(result(None))).unwrap();
+    assert!(matches!(released, Acquisition::Acquired(Lock { session: None, lock_index: 3, .. })), "{released:?}");
+}
+
+#[test]
+fn what_is_no_answer_to_a_transaction() {
+    for (verb, word) in [(Verb::Lock, "lock"), (Verb::Unlock, "unlock")] {
+        let case = |answer: Exchange| change(verb, answer).unwrap_err().case.clone();
+        for body in ["", "true", "{}", "[]", r#"{"Results":[]}"#, r#"{"Results":[{"KV":{}}]}"#, r#"{"Results":[{"KV":{"#] {
+            // It was sent, and nobody knows what came of it.
+            assert_eq!(case(transaction(word).says(200, body)), Case::OutcomeUnknown, "{body}");
+        }
+        assert_eq!(case(transaction(word).says(409, "a conflict")), Case::Refused { status: 409 });
+        assert_eq!(case(transaction(word).says(403, "Permission denied")), Case::AccessDenied { status: 403 });
+        assert_eq!(case(transaction(word).says(500, "No cluster leader")), Case::Unavailable { status: 500 });
+        assert_eq!(case(transaction(word).fails(Case::Timeout)), Case::OutcomeUnknown);
+        assert_eq!(case(transaction(word).fails(Case::Unreachable)), Case::Unreachable);
+    }
+}
+
+fn reads(answer: Exchange, name: &str, query: &Query) -> Result<Holding, Error> {
+    call(json!({}), Script::new([answer]), |client| client.holder(&key(name), query))
+}
+
+#[test]
+fn a_key_is_read_with_its_holder() {
+    let stored = json!({
+        "LockIndex": 1, "Key": "a/b ä?", "Flags": 42, "Value": "AP/+Pg==", "Session": id(1), "CreateIndex": 5, "ModifyIndex": 7,
+    });
+    let query = Query { index: 6, wait: Some(5_000_000_000), ..Query::CONSISTENT };
+    let asked = get("/v1/kv/a%2Fb%20%C3%A4%3F?consistent&index=6&wait=5s");
+    let contents = Contents { value: vec![0, 255, 254, 62], flags: 42 };
+    let lock = Lock { session: Some(id(1)), lock_index: 1, modify_index: 7, create_index: 5, contents };
+    assert_eq!(
+        reads(asked.gives(json!([stored])).header(INDEX, "7"), "a/b ä?", &query),
+        Ok(Holding { lock: Some(lock.clone()), index: 7 })
+    );
+
+    // Free, and as another client may have left it.
+    for (value, bytes) in [(Value::Null, &b""[..]), (json!(""), b""), (json!("Zm9v"), b"foo"), (json!("!"), b"")] {
+        let free = json!({"LockIndex": 1, "Key": "k", "Flags": u64::MAX, "Value": value, "CreateIndex": 5, "ModifyIndex": 7});
+        let holding = reads(get("/v1/kv/k").gives(json!([free])), "k", &Query::default()).unwrap().lock.unwrap();
+        let contents = Contents { value: bytes.into(), flags: u64::MAX };
+        assert_eq!(holding, Lock { session: None, contents, ..lock.clone() });
+    }
+}
+
+#[test]
+fn a_key_that_is_not_there_is_no_error() {
+    let missing = get("/v1/kv/k").says(404, "").header(INDEX, "9");
+    assert_eq!(reads(missing, "k", &Query::default()), Ok(Holding { lock: None, index: 9 }));
+    for (status, body, case) in [
+        (404, "404 page not found", Case::Refused { status: 404 }),
+        (403, "Permission denied", Case::AccessDenied { status: 403 }),
+        (200, "", Case::InvalidResponse),
+        (200, "{}", Case::InvalidResponse),
+        (200, "[]", Case::InvalidResponse),
+        (200, "[{}]", Case::InvalidResponse),
+    ] {
+        assert_eq!(reads(get("/v1/kv/k").says(status, body), "k", &Query::default()).unwrap_err().case, case, "{body}");
+    }
+}
+
+#[test]
+fn a_key_is_one_that_consuls_clients_take() {
+    for good in ["k", "service/leader", "a//b", "...", "a/../b", "ä 🦀", "%2e"] {
+        assert_eq!(Key::parse(good).map(|key| key.as_str().to_owned()), Ok(good.into()));
+    }
+    for bad in ["", ".", "..", "/k", "a\nb", "a\u{0}", "\u{7f}"] {
+        let error = Key::parse(bad).unwrap_err();
+        assert_eq!(error.case, Case::InvalidOption { option: "key".into() }, "{bad:?}");
+        assert!(error.message.starts_with("`key`: "), "{error}");
+    }
+}
