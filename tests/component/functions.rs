@@ -1,4 +1,4 @@
-//! Each function of `sessions` against a real Consul and against the dev agent: the same tests for both.
+//! Each function of `sessions`, and of `locks`, against a real Consul and against the dev agent: the same tests for both.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use consul_session_host::{
@@ -17,12 +17,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A session that does not exist.
-const MISSING: &str = "00000000-0000-4000-8000-000000000000";
+pub const MISSING: &str = "00000000-0000-4000-8000-000000000000";
 
-type Test = fn(&Agent) -> Result<()>;
+pub type Test = fn(&Agent) -> Result<()>;
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 25] = [
+    let tests: &[(&str, Test)] = &[
         ("a session is created as asked for", creates_all),
         ("a session is created with Consul's defaults", creates_default),
         ("each creation makes another session", creates_again),
@@ -52,7 +52,7 @@ pub fn trials() -> Vec<Trial> {
     let agents = Arc::new(Agents::default());
     let no_consul = Consul::is_missing();
     let mut trials = Vec::new();
-    for (name, test) in tests {
+    for &(name, test) in tests.iter().chain(crate::locks::TESTS) {
         for place in [Place::Consul, Place::DevAgent] {
             let agents = Arc::clone(&agents);
             let ignored = matches!(place, Place::Consul) && no_consul;
@@ -97,17 +97,17 @@ impl Agents {
 }
 
 /// An agent without sessions, and the plugin's functions with a connection to it.
-struct Agent {
-    api: Api,
-    to: Connection,
+pub struct Agent {
+    pub api: Api,
+    pub to: Connection,
 }
 
 impl Agent {
-    fn create(&self, session: &CreateOptions) -> Result<Answer<String>> {
+    pub fn create(&self, session: &CreateOptions) -> Result<Answer<String>> {
         block_on(answer(host()?.create(session, Some(&self.to))))
     }
 
-    fn destroy(&self, id: &str) -> Result<Answer<()>> {
+    pub fn destroy(&self, id: &str) -> Result<Answer<()>> {
         block_on(answer(host()?.destroy(id, Some(&self.to))))
     }
 

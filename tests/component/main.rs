@@ -2,6 +2,7 @@
 
 mod answers;
 mod functions;
+mod locks;
 mod requests;
 
 use libtest_mimic::Arguments;
