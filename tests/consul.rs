@@ -2,15 +2,18 @@
 //! agent dies, halts or starts again under them.
 
 use anyhow::{Context, Result, anyhow, ensure};
-use consul_session_host::{Connection, OnMismatch, Options, Outcome, Query, Scheme, State};
+use consul_session_host::{
+    Acquisition, Connection, Consistency, CreateOptions, OnMismatch, Options, Outcome, Query, Scheme, State,
+};
 use consul_session_tests::consul::{Consul, Kind, NODE};
 use consul_session_tests::embedded::{Answer, answer, block_on, connection, host, options, trial, within};
 use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 type Test = fn() -> Result<()>;
@@ -19,7 +22,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each has the machine to itself: they are about many calls at once, and about time.
     arguments.test_threads = Some(1);
-    let tests: [(&str, Test); 15] = [
+    let tests: [(&str, Test); 18] = [
         ("50 callers of the same name end with one session and one id, ten times over", same_name),
         ("50 callers that find the session change nothing", found),
         ("40 callers that replace end with one session and one id", same_replacement),
@@ -34,6 +37,9 @@ fn main() -> ExitCode {
         ("callers of the same name agree after a crash", agreed_after_crash),
         ("a blocking query ends when the agent dies", blocking_query_of_dying_agent),
         ("a read without a token says what it may not see", filtered),
+        ("50 sessions that want one key get it one after another, each with a higher fencing number", one_key),
+        ("a lock needs key:write, and its reading key:read", lock_denied),
+        ("a lock of an agent that dies is in doubt, and can be asked for again", lock_in_doubt),
         ("a certificate of a CA that the host does not know is refused", unknown_ca),
     ];
     let no_consul = Consul::is_missing();
@@ -154,9 +160,9 @@ fn many_names() -> Result<()> {
     Ok(())
 }
 
-/// A token that may make sessions everywhere, and may not read `/v1/agent/self`.
-fn limited_token(agent: &Consul) -> Result<String> {
-    let rules = r#"session_prefix "" { policy = "write" }"#;
+/// A token that may make sessions everywhere, may not read `/v1/agent/self`, and otherwise what these rules say.
+fn limited_token(agent: &Consul, more: &str) -> Result<String> {
+    let rules = format!(r#"session_prefix "" {{ policy = "write" }} {more}"#);
     agent.api().put("/v1/acl/policy", Some(&json!({"Name": "sessions", "Rules": rules})))?;
     let token = agent.api().put("/v1/acl/token", Some(&json!({"Policies": [{"Name": "sessions"}]})))?;
     Ok(text(&token["SecretID"]))
@@ -168,7 +174,7 @@ fn agent_with_another_node() -> Result<(Consul, Options)> {
     let agent = Consul::start(Kind::Acl)?;
     agent.api().put("/v1/catalog/register", Some(&json!({"Node": "n2", "Address": "127.0.0.1"})))?;
     agent.api().put("/v1/session/create", Some(&json!({"Name": "x", "Node": "n2", "NodeChecks": []})))?;
-    let caller = Options { token: Some(limited_token(&agent)?), ..present(&agent, "x") };
+    let caller = Options { token: Some(limited_token(&agent, "")?), ..present(&agent, "x") };
     Ok((agent, caller))
 }
 
@@ -395,6 +401,96 @@ fn filtered() -> Result<()> {
         ensure!(call(None).await? == [(false, true); 2]);
         let to = Connection { token: Some("unknown".into()), ..to.clone() };
         answer(host()?.list_sessions(None, Some(&to))).await?.error("access-denied").map(|_| ())
+    })
+}
+
+/// Each contender acquires, releases and ends, and tries again when the key changes hands.
+fn one_key() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let to = connection(agent.http());
+    let query = Query { consistency: Some(Consistency::Consistent), wait: Some(5.0), index: None };
+    // The fencing numbers in the order in which the key was held; a second holder at the same time would find it locked.
+    let numbers = Arc::new(Mutex::new(Vec::new()));
+    block_on(async {
+        let mut contenders = JoinSet::new();
+        for _ in 0..50 {
+            let (to, numbers) = (to.clone(), Arc::clone(&numbers));
+            contenders.spawn(async move {
+                let session = CreateOptions { lock_delay: Some(0.0), ttl: Some(60.0), ..CreateOptions::default() };
+                let id = answer(host()?.create(&session, Some(&to))).await?.value()?;
+                loop {
+                    let index = answer(host()?.holder("key", None, Some(&to))).await?.value()?.index;
+                    if let Acquisition::Acquired(lock) = answer(host()?.acquire("key", &id, None, Some(&to))).await?.value()? {
+                        let mut numbers = numbers.try_lock().map_err(|_| anyhow!("two hold it"))?;
+                        // Others run meanwhile.
+                        tokio::task::yield_now().await;
+                        numbers.push(lock.modify_index);
+                        break;
+                    }
+                    within(
+                        Duration::from_secs(6),
+                        host()?.holder("key", Some(Query { index: Some(index), ..query }), Some(&to)),
+                    )
+                    .await?
+                    .value()?;
+                }
+                ensure!(answer(host()?.release("key", &id, None, Some(&to))).await?.value()?);
+                answer(host()?.destroy(&id, Some(&to))).await?.value()
+            });
+        }
+        contenders.join_all().await.into_iter().collect::<Result<Vec<()>>>()
+    })?;
+    let numbers = numbers.blocking_lock();
+    ensure!(numbers.len() == 50 && numbers.is_sorted(), "{numbers:?}");
+    ensure!(agent.api().sessions()?.is_empty());
+    Ok(())
+}
+
+fn lock_denied() -> Result<()> {
+    let agent = Consul::start(Kind::Acl)?;
+    let token = limited_token(&agent, r#"key "readable" { policy = "read" } key "writable" { policy = "write" }"#)?;
+    let to = Connection { token: Some(token), ..connection(agent.http()) };
+    let session = CreateOptions { node: Some(NODE.into()), ..CreateOptions::default() };
+    block_on(async {
+        let id = answer(host()?.create(&session, Some(&to))).await?.value()?;
+        for key in ["hidden", "readable"] {
+            for error in [
+                answer(host()?.acquire(key, &id, None, Some(&to))).await?.error("access-denied")?,
+                answer(host()?.release(key, &id, None, Some(&to))).await?.error("access-denied")?,
+            ] {
+                ensure!(error.contains("key:write") && error.contains(key), "{error}");
+            }
+        }
+        let error = answer(host()?.holder("hidden", None, Some(&to))).await?.error("access-denied")?;
+        ensure!(error.contains("key:read"), "{error}");
+        ensure!(answer(host()?.holder("readable", None, Some(&to))).await?.value()?.lock.is_none());
+        let acquired = answer(host()?.acquire("writable", &id, None, Some(&to))).await?.value()?;
+        ensure!(matches!(acquired, Acquisition::Acquired(_)), "{acquired:?}");
+        ensure!(answer(host()?.release("writable", &id, None, Some(&to))).await?.value()?);
+        Ok(())
+    })
+}
+
+fn lock_in_doubt() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let to = Connection { timeout: Some(1.0), ..connection(agent.http()) };
+    let session = CreateOptions { ttl: Some(600.0), ..CreateOptions::default() };
+    block_on(async {
+        let id = answer(host()?.create(&session, Some(&to))).await?.value()?;
+        agent.pause()?;
+        answer(host()?.acquire("key", &id, None, Some(&to))).await?.error("outcome-unknown")?;
+        answer(host()?.holder("key", None, Some(&to))).await?.error("timeout")?;
+        agent.resume()?;
+        let acquired = answer(host()?.acquire("key", &id, None, Some(&to))).await?.value()?;
+        ensure!(matches!(&acquired, Acquisition::Acquired(lock) if lock.lock_index == 1), "{acquired:?}");
+        agent.pause()?;
+        answer(host()?.release("key", &id, None, Some(&to))).await?.error("outcome-unknown")?;
+        agent.resume()?;
+        // Whichever of the two released it.
+        answer(host()?.release("key", &id, None, Some(&to))).await?.value()?;
+        let holding = answer(host()?.holder("key", None, Some(&to))).await?.value()?;
+        ensure!(holding.lock.as_ref().is_some_and(|lock| lock.session.is_none()), "{holding:?}");
+        Ok(())
     })
 }
 
