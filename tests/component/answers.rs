@@ -76,10 +76,15 @@ impl BadAnswer {
         BadAnswer { create: case, ..BadAnswer::lost(name, Reply::http(status, "", text), case, says) }
     }
 
-    fn trials(self) -> [Trial; 2] {
+    fn trials(self) -> [Trial; 3] {
         let BadAnswer { name, reply, read, create, says, timeout } = self;
-        let server_reply = reply.clone();
+        let [server_reply, lock_reply] = [reply.clone(), reply.clone()];
         [
+            trial(format!("answer: {name}: acquire"), move || {
+                let server = Scripted::replies([lock_reply])?;
+                let to = patient(server.address(), timeout);
+                check(create, says, timeout, || block_on(within(timeout, host()?.acquire("key", ID, None, Some(&to)))))
+            }),
             trial(format!("answer: {name}: read"), move || {
                 let server = Scripted::replies([server_reply])?;
                 let to = patient(server.address(), timeout);

@@ -12,6 +12,10 @@ const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
 const SESSION: &str = r#"[{"ID":"adf4238a-882b-9ddc-4a9d-5b6758e4159e","Name":"s1","Node":"n1","LockDelay":15000000000,
     "Behavior":"release","TTL":"","NodeChecks":["serfHealth"],"ServiceChecks":null,"CreateIndex":5,"ModifyIndex":5}]"#;
 
+/// The key that it has.
+const KEY: &str = r#"{"LockIndex":1,"Key":"key","Flags":0,"Value":null,"Session":"adf4238a-882b-9ddc-4a9d-5b6758e4159e","CreateIndex":6,
+    "ModifyIndex":6}"#;
+
 type Test = fn() -> Result<()>;
 
 pub fn trials() -> Vec<Trial> {
@@ -46,6 +50,8 @@ fn agent(request: &Request) -> Reply {
         "/v1/session/create" => Reply::json(&format!("{{\"ID\":\"{ID}\"}}")),
         "/v1/agent/self" => Reply::json(r#"{"Config":{"NodeName":"n1"}}"#),
         "/v1/internal/acl/authorize" => Reply::json(r#"[{"Allow":true}]"#),
+        "/v1/txn" => Reply::json(&format!(r#"{{"Results":[{{"KV":{KEY}}}],"Errors":null}}"#)),
+        "/v1/kv/key" => Reply::http(200, headers, &format!("[{KEY}]")),
         path if path.starts_with("/v1/session/destroy/") => Reply::json("true"),
         // Without a token this agent may hide something.
         "/v1/session/node/n1" => Reply::http(200, "X-Consul-Default-ACL-Policy: deny\r\n", "[]"),
@@ -72,6 +78,9 @@ async fn every_endpoint(host: &Host, to: &Connection) -> Result<()> {
     answer(host.info(ID, None, Some(to))).await?.value()?;
     answer(host.node("n2", None, Some(to))).await?.value()?;
     answer(host.list_sessions(None, Some(to))).await?.value()?;
+    answer(host.acquire("key", ID, None, Some(to))).await?.value()?;
+    answer(host.release("key", ID, None, Some(to))).await?.value()?;
+    answer(host.holder("key", None, Some(to))).await?.value()?;
     let present = Options { name: Some("s1".into()), ..of(to) };
     answer(host.apply(&present)).await?.value()?;
     let absent = Options { state: Some(State::Absent), name: Some("s2".into()), node: Some("n1".into()), ..of(to) };
@@ -151,8 +160,11 @@ fn endpoints() -> Result<()> {
         &format!("GET /v1/session/info/{ID}"),
         "GET /v1/session/node/n2",
         "GET /v1/session/list",
+        "PUT /v1/txn",
+        "PUT /v1/txn",
+        "GET /v1/kv/key",
     ];
-    ensure!(lines[..6] == expected, "{lines:#?}");
+    ensure!(lines[..9] == expected, "{lines:#?}");
     Ok(())
 }
 
@@ -315,7 +327,7 @@ fn pooled() -> Result<()> {
         every_endpoint(host, to).await?;
         every_endpoint(host, to).await
     })?;
-    ensure!(requests.len() == 20, "{}", requests.len());
+    ensure!(requests.len() == 26, "{}", requests.len());
     let connections: Vec<usize> = requests.iter().map(|request| request.connection).collect();
     ensure!(connections.iter().all(|connection| *connection == 0), "{connections:?}");
     Ok(())
@@ -336,6 +348,10 @@ fn not_sent() -> Result<()> {
             ("id", answer(host.destroy("s1", Some(to))).await?.invalid_option()),
             ("id", answer(host.renew("", Some(to))).await?.invalid_option()),
             ("node", answer(host.node("", None, Some(to))).await?.invalid_option()),
+            ("key", answer(host.acquire("/k", ID, None, Some(to))).await?.invalid_option()),
+            ("id", answer(host.acquire("k", "x", None, Some(to))).await?.invalid_option()),
+            ("key", answer(host.release("", ID, None, Some(to))).await?.invalid_option()),
+            ("key", answer(host.holder("..", None, Some(to))).await?.invalid_option()),
             ("node", answer(host.node("..", None, Some(to))).await?.invalid_option()),
             ("wait", waited(None, 1.0).await?.invalid_option()),
             ("wait", waited(Some(1), 601.0).await?.invalid_option()),
