@@ -4,14 +4,13 @@
 //! `repr(C)` and `repr(C, u8)` say. So nothing is read or written field by field, in each export anew, as `wit-bindgen` does for
 //! types of its own.
 //!
-//! Memory goes over with the value: what the host puts into `cabi_realloc`'s memory is ours to free, and what an export returns
-//! the host gives back to the function that stands beside it. Both ways a pointer to a value is a [`Box`].
+//! Memory goes over with the value, both ways behind a [`Box`], and is taken back with that of the whole call (see `heap`). So
+//! nothing here is freed.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::mem::ManuallyDrop;
 use core::ops::Deref;
 
 /// `option<T>`.
@@ -76,19 +75,9 @@ impl<T> Deref for List<T> {
     }
 }
 
-impl<T> Drop for List<T> {
-    fn drop(&mut self) {
-        if self.length == 0 {
-            return;
-        }
-        // Safety: as above, and what the host allocates has the layout of its type and the length that it says.
-        drop(unsafe { Box::from_raw(core::ptr::slice_from_raw_parts_mut(self.start, self.length)) });
-    }
-}
-
 impl<T> From<Box<[T]>> for List<T> {
     fn from(items: Box<[T]>) -> List<T> {
-        let mut items = ManuallyDrop::new(items);
+        let items = Box::leak(items);
         List { start: items.as_mut_ptr(), length: items.len() }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::abi::{Answer, Maybe, Text};
 use super::wasi_http::WasiHttp;
-use super::{apply, convert, types};
+use super::{apply, convert, heap, types};
 use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope};
 use crate::error::Error;
 use crate::options::Options;
@@ -25,7 +25,10 @@ macro_rules! free {
     ($interface:literal, $function:literal, $answer:ty) => {
         const _: () = {
             #[unsafe(export_name = concat!("cabi_post_consul-session:plugin/", $interface, "@0.1.0#", $function))]
-            extern "C" fn free(_: Box<Answer<$answer, types::Error>>) {}
+            extern "C" fn free(_: &Answer<$answer, types::Error>) {
+                // Safety: the host has read the answer, which was the last of the call.
+                unsafe { heap::clear() };
+            }
         };
     };
 }
