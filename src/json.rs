@@ -4,12 +4,13 @@
 //! makes for each type, or `serde_json::Value` with its maps and its printing of floats, would be half of the component.
 
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 mod parse;
 
 use alloc::borrow::Cow;
 use core::fmt;
+use crate::text::Text;
 pub use parse::SyntaxError;
 
 /// A JSON value. Texts are borrowed where they have no escapes.
@@ -39,12 +40,10 @@ impl<'a> Json<'a> {
         parse::parse(bytes)
     }
 
-    /// Parses a list, and turns each element into what is wanted as soon as it is read: a list of a hundred thousand sessions is
-    /// never in memory as JSON values. `None` if it is no list.
-    pub fn parse_list<T>(bytes: &[u8], convert: impl Fn(&Json) -> T) -> Result<Option<Vec<T>>, SyntaxError> {
-        let mut items = Vec::new();
-        let json = parse::parse_each(bytes, &mut |item| items.push(convert(&item)))?;
-        Ok(matches!(json, Json::List(_)).then_some(items))
+    /// Parses a list of objects. Each becomes what is wanted while it is read: a list of a hundred thousand sessions is never in
+    /// memory as JSON values. `None` if it is no list; an element that is no object has no fields.
+    pub fn parse_list<T: FromFields>(bytes: &'a [u8]) -> Result<Option<Vec<T>>, SyntaxError> {
+        parse::parse_list(bytes)
     }
 
     /// The same value, which borrows nothing.
@@ -118,14 +117,20 @@ impl<'a> Json<'a> {
     }
 }
 
+/// What an object of JSON can become.
+pub trait FromFields: Default {
+    /// Takes a field. Of two with one name the later counts.
+    fn set(&mut self, name: &str, value: Json);
+}
+
 impl<'a> From<&'a str> for Json<'a> {
     fn from(text: &'a str) -> Json<'a> {
         Json::Text(Cow::Borrowed(text))
     }
 }
 
-impl<'a> From<&'a String> for Json<'a> {
-    fn from(text: &'a String) -> Json<'a> {
+impl<'a> From<&'a Text> for Json<'a> {
+    fn from(text: &'a Text) -> Json<'a> {
         Json::Text(Cow::Borrowed(text))
     }
 }
@@ -171,7 +176,7 @@ impl Json<'_> {
             Json::Null => to.push_str("null"),
             Json::Bool(true) => to.push_str("true"),
             Json::Bool(false) => to.push_str("false"),
-            Json::Whole(number) => to.push_str(&number.to_string()),
+            Json::Whole(number) => to.push_str(&crate::whole(*number)),
             Json::Fraction(number) => to.push_str(&fraction(*number)),
             Json::Seconds(nanoseconds) => to.push_str(&crate::duration::seconds(*nanoseconds)),
             Json::Text(text) => write_text(to, text),
@@ -292,9 +297,22 @@ mod tests {
 
     #[test]
     fn lists_are_read_one_by_one() {
-        assert_eq!(Json::parse_list(b" [1, 2]", |item| item.whole()).unwrap(), Some(vec![1, 2]));
-        assert_eq!(Json::parse_list(b"{\"a\": [1]}", |item| item.whole()).unwrap(), None);
-        assert!(Json::parse_list(b"[1, 2", |item| item.whole()).is_err());
+        #[derive(Debug, Default, PartialEq)]
+        struct Names(Vec<String>);
+        impl FromFields for Names {
+            fn set(&mut self, name: &str, value: Json) {
+                self.0.push(format!("{name}={value}"));
+            }
+        }
+        let names = |names: &[&str]| Names(names.iter().map(|&name| name.into()).collect());
+        let list = |text: &str| Json::parse_list::<Names>(text.as_bytes());
+        assert_eq!(list(" [{\"a\":1,\"b\":[2]}, 3, {}]").unwrap(), Some(vec![names(&["a=1", "b=[2]"]), names(&[]), names(&[])]));
+        for count in [0, 1, 2, 7, 8, 9, 1000] {
+            let text = format!("[{}]", vec!["{\"a\":1}"; count].join(","));
+            assert_eq!(list(&text).unwrap().unwrap().len(), count);
+        }
+        assert_eq!(list("{\"a\": [1]}").unwrap(), None);
+        assert!(list("[{}, {\"a\"").is_err());
     }
 
     #[test]

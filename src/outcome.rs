@@ -3,7 +3,7 @@
 use crate::duration;
 use crate::json::Json;
 use crate::session::Session;
-use alloc::string::String;
+use crate::text::Text;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -17,13 +17,13 @@ pub struct Outcome {
     /// The sessions found, or the one that is now present (first) with others of its name.
     pub sessions: Vec<Session>,
     /// Ids of the sessions that were, or in a dry run would be, destroyed.
-    pub destroyed: Vec<String>,
+    pub destroyed: Vec<Text>,
     /// `None` after a read.
     pub diff: Option<Diff>,
     /// Whether ACLs hid something from a read, or may have.
     pub filtered: bool,
     /// What a person should know besides, in sentences.
-    pub notes: Vec<String>,
+    pub notes: Vec<Text>,
 }
 
 /// What a call changes, or would change.

@@ -9,7 +9,7 @@ use crate::error::{Case, Difference, Error, Parts};
 use crate::json::Json;
 use crate::options::{Options, SessionId};
 use crate::outcome::{self, Outcome};
-use crate::session::{ServiceCheck, Session};
+use crate::session::Session;
 use alloc::string::String;
 
 /// Takes the fields of a WIT record that carry an option's name.
@@ -89,7 +89,7 @@ pub fn session_id(id: &Text) -> Result<SessionId, Error> {
     argument("id", id, |options| options.id)
 }
 
-pub fn node_name(node: &Text) -> Result<String, Error> {
+pub fn node_name(node: &Text) -> Result<Text, Error> {
     argument("node", node, |options| options.node)
 }
 
@@ -111,32 +111,6 @@ pub fn query(record: &Maybe<types::Query>) -> Result<Query, Error> {
     Ok(Query { consistency, index, wait })
 }
 
-impl From<Session> for types::Session {
-    fn from(session: Session) -> Self {
-        types::Session {
-            id: session.id.into(),
-            name: session.name.into(),
-            node: session.node.into(),
-            lock_delay: session.lock_delay,
-            behavior: session.behavior.into(),
-            ttl: session.ttl.into(),
-            node_checks: session.node_checks.into(),
-            service_checks: session.service_checks.into(),
-            checks: session.checks.into(),
-            namespace: session.namespace.into(),
-            partition: session.partition.into(),
-            create_index: session.create_index,
-            modify_index: session.modify_index,
-        }
-    }
-}
-
-impl From<ServiceCheck> for types::ServiceCheck {
-    fn from(check: ServiceCheck) -> Self {
-        types::ServiceCheck { id: check.id.into(), namespace: check.namespace.into() }
-    }
-}
-
 impl From<Listing> for types::Listing {
     fn from(listing: Listing) -> Self {
         let filtered = listing.may_hide();
@@ -155,7 +129,7 @@ impl From<Outcome> for types::Outcome {
     fn from(outcome: Outcome) -> Self {
         types::Outcome {
             changed: outcome.changed,
-            session_id: outcome.session_id().into(),
+            session_id: outcome.session_id().map(String::from).into(),
             sessions: outcome.sessions.into(),
             destroyed: outcome.destroyed.into(),
             diff: outcome

@@ -36,6 +36,8 @@ mod bindings {
     });
 }
 
+pub use self::abi::{List, Maybe, Text};
+pub use self::heap::passing;
 use self::wasi_http::WasiHttp;
 use crate::apply::Task;
 use crate::error::Error;

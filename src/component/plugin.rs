@@ -6,6 +6,7 @@ use super::{apply, convert, heap, types};
 use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope};
 use crate::error::Error;
 use crate::options::Options;
+use crate::session::Session;
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 
@@ -47,7 +48,7 @@ export!("sessions", "destroy", destroy(arguments: types::DestroyArguments) -> ()
     with(&arguments.connection, 0, |client| client.destroy(&convert::session_id(&arguments.id)?))
 });
 
-export!("sessions", "renew", renew(arguments: types::RenewArguments) -> types::Session {
+export!("sessions", "renew", renew(arguments: types::RenewArguments) -> Session {
     with(&arguments.connection, 0, |client| client.renew(&convert::session_id(&arguments.id)?))
 });
 

@@ -5,9 +5,9 @@
 #![expect(dead_code, reason = "what one side makes, the other reads")]
 
 use super::abi::{List, Maybe, Text};
+use crate::session::Session;
 
 pub type Seconds = f64;
-pub type Nanoseconds = i64;
 
 /// Makes an enum whose words are those of an option: a number, read from the list of them.
 macro_rules! words {
@@ -56,29 +56,6 @@ pub struct CreateOptions {
     pub ttl: Maybe<Seconds>,
     pub node_checks: Maybe<List<Text>>,
     pub service_checks: Maybe<List<Text>>,
-}
-
-#[repr(C)]
-pub struct ServiceCheck {
-    pub id: Text,
-    pub namespace: Text,
-}
-
-#[repr(C)]
-pub struct Session {
-    pub id: Text,
-    pub name: Text,
-    pub node: Text,
-    pub lock_delay: Nanoseconds,
-    pub behavior: Text,
-    pub ttl: Text,
-    pub node_checks: List<Text>,
-    pub service_checks: List<ServiceCheck>,
-    pub checks: List<Text>,
-    pub namespace: Maybe<Text>,
-    pub partition: Maybe<Text>,
-    pub create_index: u64,
-    pub modify_index: u64,
 }
 
 #[repr(C)]

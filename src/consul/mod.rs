@@ -15,6 +15,7 @@ use crate::error::{Case, Error, excerpt, from_status};
 use crate::json::Json;
 use crate::options::{Options, Scheme, SessionId, Token};
 use crate::session::Session;
+use crate::text::Text;
 use crate::transport::{Method, Protocol, Request, Response, Transport};
 
 pub use create::NewSession;
@@ -24,10 +25,10 @@ pub use read::{Consistency, Listing, Query, Scope};
 #[derive(Clone, Debug)]
 pub struct Connection {
     protocol: Protocol,
-    authority: String,
+    authority: Text,
     token: Option<Token>,
     /// `dc=…&ns=…&partition=…`, as far as given.
-    query: String,
+    query: Text,
     /// Nanoseconds.
     timeout: i64,
 }
@@ -52,9 +53,9 @@ impl Connection {
         }
         Ok(Connection {
             protocol,
-            authority: text![host.as_str(), ":", decimal(port.into())],
+            authority: text![host.as_str(), ":", decimal(port.into())].into(),
             token: options.token.clone(),
-            query,
+            query: query.into(),
             timeout: need(options.timeout, "timeout")?,
         })
     }
@@ -129,7 +130,7 @@ fn json(response: &Response) -> Result<Json<'_>, Error> {
 
 /// The sessions in a response of status 200.
 fn sessions(response: &Response) -> Result<Vec<Session>, Error> {
-    match Json::parse_list(body(response)?, |item| Session::from(item)) {
+    match Json::parse_list::<Session>(body(response)?) {
         Ok(Some(sessions)) if sessions.iter().all(|session| !session.id.is_empty()) => Ok(sessions),
         Ok(_) => Err(not_consul(&response.body, "it is no list of sessions")),
         Err(error) => Err(not_consul(&response.body, &error.message())),
@@ -213,7 +214,7 @@ impl Client<'_> {
     }
 
     /// `GET /v1/agent/self`: the name of the agent's own node.
-    pub fn own_node(&mut self) -> Result<String, Error> {
+    pub fn own_node(&mut self) -> Result<Text, Error> {
         self.call(&agent::request(self.connection), agent::response)
     }
 

@@ -9,8 +9,9 @@ use crate::duration;
 use crate::error::Error;
 use crate::options::SessionId;
 use crate::session::Session;
+use crate::text::Text;
 use crate::transport::{DEFAULT_POLICY, FILTERED, INDEX, Method, Request, Response};
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Which sessions.
@@ -19,7 +20,7 @@ pub enum Scope {
     /// The one with this id.
     Id(SessionId),
     /// Those of the node of this name.
-    Node(String),
+    Node(Text),
     /// All of the datacenter.
     All,
 }
@@ -96,7 +97,7 @@ pub fn request(connection: &Connection, scope: &Scope, query: &Query) -> Request
         Consistency::Consistent => add(&mut parameters, "consistent", None),
     }
     if query.index > 0 {
-        add(&mut parameters, "index", Some(&query.index.to_string()));
+        add(&mut parameters, "index", Some(&crate::digits(query.index)));
         if let Some(wait) = query.wait {
             add(&mut parameters, "wait", Some(&duration::format(wait)));
         }

@@ -115,7 +115,7 @@ fn the_variant_error_has_the_cases_of_the_core() {
 /// The plugin's types have to lie in memory as the host writes and reads them, which nothing checks when they are compiled.
 #[test]
 fn the_plugins_types_are_those_of_the_interfaces() {
-    let source = include_str!("../../src/component/types.rs");
+    let source = concat!(include_str!("../../src/component/types.rs"), include_str!("../../src/session.rs"));
     let (resolve, package) = package();
     let (mut missing, mut count) = (Vec::new(), 0);
     for interface in ["sessions", "desired-state"].map(|name| interface(&resolve, package, name)) {
