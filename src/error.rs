@@ -213,7 +213,7 @@ impl Error {
                 fields.push(("session_id", session_id.into()));
                 fields.push(("differences", differences.iter().collect()));
             }
-            Case::NodeRequired { nodes } => fields.push(("nodes", nodes.iter().collect())),
+            Case::NodeRequired { nodes } => fields.push(("nodes", Json::Texts(nodes))),
             Case::AccessDenied { status } | Case::Unavailable { status } | Case::Refused { status } => {
                 fields.push(("status", Json::Whole((*status).into())));
             }

@@ -10,6 +10,7 @@ mod parse;
 
 use alloc::borrow::Cow;
 use core::fmt;
+use crate::session::Session;
 use crate::text::Text;
 pub use parse::SyntaxError;
 
@@ -30,6 +31,10 @@ pub enum Json<'a> {
     Text(Cow<'a, str>),
     /// A list.
     List(Vec<Json<'a>>),
+    /// A list of texts. Only written: where they stand already.
+    Texts(&'a [Text]),
+    /// A list of sessions. Only written, since as objects they would be ten times as large.
+    Sessions(&'a [Session]),
     /// An object, in the order in which it stands there.
     Object(Vec<(Cow<'a, str>, Json<'a>)>),
 }
@@ -58,6 +63,8 @@ impl<'a> Json<'a> {
             Json::Seconds(nanoseconds) => Json::Seconds(nanoseconds),
             Json::Text(text) => Json::Text(own(text)),
             Json::List(items) => Json::List(items.into_iter().map(Json::into_owned).collect()),
+            Json::Texts(texts) => Json::List(texts.iter().map(|text| Json::Text(Cow::Owned(text.as_str().into()))).collect()),
+            Json::Sessions(sessions) => Json::List(sessions.iter().map(|session| Json::from(session).into_owned()).collect()),
             Json::Object(fields) => {
                 Json::Object(fields.into_iter().map(|(key, value)| (own(key), value.into_owned())).collect())
             }
@@ -176,16 +183,90 @@ impl Json<'_> {
             Json::Null => to.push_str("null"),
             Json::Bool(true) => to.push_str("true"),
             Json::Bool(false) => to.push_str("false"),
-            Json::Whole(number) => to.push_str(&crate::whole(*number)),
+            Json::Whole(number) => crate::write_whole(to, *number),
             Json::Fraction(number) => to.push_str(&fraction(*number)),
             Json::Seconds(nanoseconds) => to.push_str(&crate::duration::seconds(*nanoseconds)),
             Json::Text(text) => write_text(to, text),
-            Json::List(items) => write_all(to, indent, ['[', ']'], items, |to, inner, item| item.write(to, inner)),
-            Json::Object(fields) => write_all(to, indent, ['{', '}'], fields, |to, inner, (key, value)| {
-                write_text(to, key);
-                to.push_str(if inner.is_some() { ": " } else { ":" });
-                value.write(to, inner);
-            }),
+            Json::List(items) => {
+                let mut block = Block::open(to, indent, '[');
+                for item in items {
+                    block.item(to);
+                    item.write(to, block.inner);
+                }
+                block.close(to, ']');
+            }
+            Json::Texts(texts) => {
+                let mut block = Block::open(to, indent, '[');
+                for text in *texts {
+                    block.item(to);
+                    write_text(to, text);
+                }
+                block.close(to, ']');
+            }
+            Json::Sessions(sessions) => {
+                let mut block = Block::open(to, indent, '[');
+                for session in *sessions {
+                    block.item(to);
+                    let mut fields = Block::open(to, block.inner, '{');
+                    session.fields(&mut |name, value| fields.field(to, name, &value));
+                    fields.close(to, '}');
+                }
+                block.close(to, ']');
+            }
+            Json::Object(fields) => {
+                let mut block = Block::open(to, indent, '{');
+                for (name, value) in fields {
+                    block.field(to, name, value);
+                }
+                block.close(to, '}');
+            }
+        }
+    }
+}
+
+/// A list or an object that is being written.
+struct Block {
+    indent: Option<usize>,
+    /// That of its items.
+    inner: Option<usize>,
+    empty: bool,
+}
+
+impl Block {
+    fn open(to: &mut String, indent: Option<usize>, sign: char) -> Block {
+        to.push(sign);
+        Block { indent, inner: indent.map(|indent| indent + 1), empty: true }
+    }
+
+    /// What stands before an item.
+    fn item(&mut self, to: &mut String) {
+        if !self.empty {
+            to.push(',');
+        }
+        self.empty = false;
+        line(to, self.inner);
+    }
+
+    fn field(&mut self, to: &mut String, name: &str, value: &Json) {
+        self.item(to);
+        write_text(to, name);
+        to.push_str(if self.inner.is_some() { ": " } else { ":" });
+        value.write(to, self.inner);
+    }
+
+    fn close(self, to: &mut String, sign: char) {
+        if !self.empty {
+            line(to, self.indent);
+        }
+        to.push(sign);
+    }
+}
+
+fn line(to: &mut String, indent: Option<usize>) {
+    if let Some(indent) = indent {
+        to.push('\n');
+        for _ in 0..indent {
+            to.push_str("  ");
         }
     }
 }
@@ -230,36 +311,6 @@ fn write_text(to: &mut String, text: &str) {
     }
     to.push_str(plain);
     to.push('"');
-}
-
-fn write_all<T>(
-    to: &mut String,
-    indent: Option<usize>,
-    [open, close]: [char; 2],
-    items: &[T],
-    write: impl Fn(&mut String, Option<usize>, &T),
-) {
-    let inner = indent.filter(|_| !items.is_empty()).map(|indent| indent + 1);
-    let line = |to: &mut String, indent: Option<usize>| {
-        if let Some(indent) = indent {
-            to.push('\n');
-            for _ in 0..indent {
-                to.push_str("  ");
-            }
-        }
-    };
-    to.push(open);
-    for (n, item) in items.iter().enumerate() {
-        if n > 0 {
-            to.push(',');
-        }
-        line(to, inner);
-        write(to, inner, item);
-    }
-    if inner.is_some() {
-        line(to, indent);
-    }
-    to.push(close);
 }
 
 #[cfg(test)]

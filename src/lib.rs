@@ -81,8 +81,16 @@ fn concat(parts: &[&str]) -> String {
 
 /// A whole number in digits. What std has for it, with widths and signs, is 3 kB of the plugin.
 fn whole(number: i64) -> String {
-    let sign = if number < 0 { "-" } else { "" };
-    text![sign, digits(number.unsigned_abs())]
+    let mut text = String::new();
+    write_whole(&mut text, number);
+    text
+}
+
+fn write_whole(to: &mut String, number: i64) {
+    if number < 0 {
+        to.push('-');
+    }
+    write_digits(to, number.unsigned_abs());
 }
 
 /// A count in digits.
@@ -91,14 +99,14 @@ fn decimal(count: usize) -> String {
 }
 
 fn digits(number: u64) -> String {
-    let mut unit = 1;
-    while number / unit > 9 {
-        unit *= 10;
-    }
     let mut text = String::new();
-    while unit > 0 {
-        text.push(char::from(b'0' + (number / unit % 10) as u8));
-        unit /= 10;
-    }
+    write_digits(&mut text, number);
     text
+}
+
+fn write_digits(to: &mut String, number: u64) {
+    if number > 9 {
+        write_digits(to, number / 10);
+    }
+    to.push(char::from(b'0' + (number % 10) as u8));
 }

@@ -4,6 +4,7 @@ use crate::json::{FromFields, Json};
 use crate::text::{List, Maybe, Text, kept};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::mem;
 
 /// A span of time, as Go has it.
@@ -56,36 +57,61 @@ impl Session {
         all
     }
 
+    /// Its fields in JSON, with Consul's names and in its order.
+    pub fn fields<'a>(&'a self, field: &mut dyn FnMut(&'static str, Json<'a>)) {
+        field("ID", (&self.id).into());
+        field("Name", (&self.name).into());
+        field("Node", (&self.node).into());
+        field("LockDelay", Json::Whole(self.lock_delay));
+        field("Behavior", (&self.behavior).into());
+        field("TTL", (&self.ttl).into());
+        field("NodeChecks", Json::Texts(&self.node_checks));
+        field("ServiceChecks", self.service_checks.iter().collect());
+        // Consul leaves these out where they are empty, and its Community Edition has no namespaces and partitions.
+        if !self.checks.is_empty() {
+            field("Checks", Json::Texts(&self.checks));
+        }
+        for (name, text) in [("Namespace", &self.namespace), ("Partition", &self.partition)] {
+            if let Some(text) = text.as_ref() {
+                field(name, text.into());
+            }
+        }
+        field("CreateIndex", Json::Whole(self.create_index as i64));
+        field("ModifyIndex", Json::Whole(self.modify_index as i64));
+    }
+
     /// The oldest first.
     pub fn sort(mut sessions: Vec<Session>) -> Vec<Session> {
-        // By merging positions, as std's sorts weigh five times as much in the component. The sessions are moved once, at last.
-        let mut order: Vec<(u64, usize)> = sessions.iter().map(|session| session.create_index).zip(0..).collect();
-        let mut merged = order.clone();
-        let id = |at: usize| sessions.get(at).map(|session| session.id.as_str());
-        let mut width = 1;
-        while width < order.len() {
-            for (pair, places) in order.chunks(2 * width).zip(merged.chunks_mut(2 * width)) {
-                let (mut left, mut right) = pair.split_at_checked(width).unwrap_or((pair, &[]));
-                for place in places {
-                    let take_left = match (left.first(), right.first()) {
-                        (Some(a), Some(b)) => a.0 < b.0 || a.0 == b.0 && id(a.1) <= id(b.1),
-                        (left, _) => left.is_some(),
-                    };
-                    let side = if take_left { &mut left } else { &mut right };
-                    if let Some((first, rest)) = side.split_first() {
-                        (*place, *side) = (*first, rest);
+        // Shell's way (1959), as std's sorts weigh five times as much in the component. Sorted are the places, and in the end each
+        // session is moved once.
+        let mut order: Vec<(u64, usize)> = Vec::with_capacity(sessions.len());
+        for (place, session) in sessions.iter().enumerate() {
+            order.push((session.create_index, place));
+        }
+        let id = |place: usize| sessions.get(place).map(|session| session.id.as_str());
+        let cells = Cell::from_mut(order.as_mut_slice()).as_slice_of_cells();
+        let mut gap = cells.len();
+        while gap > 1 {
+            gap = (gap * 4 / 9).max(1);
+            for end in gap..cells.len() {
+                let mut at = end;
+                while let (Some(a), Some(b)) = (cells.get(at.wrapping_sub(gap)), cells.get(at)) {
+                    let (first, second) = (a.get(), b.get());
+                    if first.0 < second.0 || first.0 == second.0 && id(first.1) <= id(second.1) {
+                        break;
                     }
+                    a.set(second);
+                    b.set(first);
+                    at -= gap;
                 }
             }
-            mem::swap(&mut order, &mut merged);
-            width *= 2;
         }
-        // Each place takes its session, which leaves a place free for another; what is in place is marked so.
-        for first in 0..order.len() {
-            let mut place = first;
+        // What is taken from its place leaves it to another; a place that has its session is marked by itself.
+        for start in 0..sessions.len() {
+            let mut place = start;
             while let Some((_, from)) = order.get_mut(place) {
                 let from = mem::replace(from, place);
-                if from == first {
+                if from == start {
                     break;
                 }
                 if let Ok([place, from]) = sessions.get_disjoint_mut([place, from]) {
@@ -180,22 +206,9 @@ impl From<&Json<'_>> for Session {
 
 impl<'a> From<&'a Session> for Json<'a> {
     fn from(session: &'a Session) -> Json<'a> {
-        Json::object(vec![
-            ("ID", (&session.id).into()),
-            ("Name", (&session.name).into()),
-            ("Node", (&session.node).into()),
-            ("LockDelay", Json::Whole(session.lock_delay)),
-            ("Behavior", (&session.behavior).into()),
-            ("TTL", (&session.ttl).into()),
-            ("NodeChecks", session.node_checks.iter().collect()),
-            ("ServiceChecks", session.service_checks.iter().collect()),
-            // Consul leaves it out where it is empty, which it is but for sessions made with the older field.
-            ("Checks", if session.checks.is_empty() { Json::Null } else { session.checks.iter().collect() }),
-            ("Namespace", session.namespace.as_ref().map(|text| &**text).into()),
-            ("Partition", session.partition.as_ref().map(|text| &**text).into()),
-            ("CreateIndex", Json::Whole(session.create_index as i64)),
-            ("ModifyIndex", Json::Whole(session.modify_index as i64)),
-        ])
+        let mut fields = Vec::new();
+        session.fields(&mut |name, value| fields.push((name.into(), value)));
+        Json::Object(fields)
     }
 }
 

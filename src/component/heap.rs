@@ -9,6 +9,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::arch::wasm32::{memory_grow, memory_size, unreachable};
 use core::cell::Cell;
 use core::mem;
+use core::num::NonZero;
 use core::ptr::NonNull;
 
 const PAGE: usize = 64 * 1024;
@@ -34,9 +35,9 @@ unsafe impl Sync for Heap {}
 
 impl Heap {
     fn next(&self, layout: Layout) -> NonNull<u8> {
-        let end = self.end.get();
-        // Safety: it is no less than the end of the last piece.
-        let place = unsafe { end.add(end.align_offset(layout.align())) };
+        let most = layout.align() - 1;
+        // Safety: an address in the first 4 GiB, and the next of some alignment, which is no more than a page's.
+        let place = self.end.get().map_addr(|end| unsafe { NonZero::new_unchecked((end.get() + most) & !most) });
         self.last(place, layout.size())
     }
 

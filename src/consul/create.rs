@@ -85,7 +85,7 @@ pub fn request(connection: &Connection, session: &NewSession) -> Request {
         ("LockDelay", delay.as_str().into()),
         ("Behavior", session.behavior.into()),
         ("TTL", session.ttl.as_deref().into()),
-        ("NodeChecks", session.node_checks.as_ref().map_or(Json::Null, |checks| checks.iter().collect())),
+        ("NodeChecks", session.node_checks.as_ref().map_or(Json::Null, |checks| Json::Texts(checks))),
         ("ServiceChecks", session.service_checks.as_ref().map_or(Json::Null, |checks| checks.iter().map(by_id).collect())),
     ]);
     Request { body: body.to_text().into_bytes(), ..connection.request(Method::Put, "session/create", "") }
