@@ -4,7 +4,6 @@ use crate::json::{FromFields, Json};
 use crate::text::{List, Maybe, Text, kept};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::Cell;
 use core::mem;
 
 /// A span of time, as Go has it.
@@ -82,45 +81,40 @@ impl Session {
 
     /// The oldest first.
     pub fn sort(mut sessions: Vec<Session>) -> Vec<Session> {
-        // Shell's way (1959), as std's sorts weigh five times as much in the component. Sorted are the places, and in the end each
-        // session is moved once.
+        // By merging places, as std's sorts weigh five times as much in the component; each session is moved once, in the end.
         let mut order: Vec<(u64, usize)> = Vec::with_capacity(sessions.len());
         for (place, session) in sessions.iter().enumerate() {
             order.push((session.create_index, place));
         }
         let id = |place: usize| sessions.get(place).map(|session| session.id.as_str());
-        let cells = Cell::from_mut(order.as_mut_slice()).as_slice_of_cells();
-        let mut gap = cells.len();
-        while gap > 1 {
-            gap = (gap * 4 / 9).max(1);
-            for end in gap..cells.len() {
-                let mut at = end;
-                while let (Some(a), Some(b)) = (cells.get(at.wrapping_sub(gap)), cells.get(at)) {
-                    let (first, second) = (a.get(), b.get());
-                    if first.0 < second.0 || first.0 == second.0 && id(first.1) <= id(second.1) {
-                        break;
+        let mut merged = order.clone();
+        let mut width = 1;
+        while width < order.len() {
+            let (mut from, mut to) = (order.as_slice(), merged.as_mut_slice());
+            while !from.is_empty() {
+                let (mut left, rest) = from.split_at(width.min(from.len()));
+                let (mut right, rest) = rest.split_at(width.min(rest.len()));
+                let (places, free) = to.split_at_mut(left.len() + right.len());
+                for place in places {
+                    let is_left = match (left, right) {
+                        ([a, ..], [b, ..]) => a.0 < b.0 || a.0 == b.0 && id(a.1) <= id(b.1),
+                        _ => !left.is_empty(),
+                    };
+                    let side = if is_left { &mut left } else { &mut right };
+                    if let [first, rest @ ..] = *side {
+                        (*place, *side) = (*first, rest);
                     }
-                    a.set(second);
-                    b.set(first);
-                    at -= gap;
                 }
+                (from, to) = (rest, free);
             }
+            mem::swap(&mut order, &mut merged);
+            width *= 2;
         }
-        // What is taken from its place leaves it to another; a place that has its session is marked by itself.
-        for start in 0..sessions.len() {
-            let mut place = start;
-            while let Some((_, from)) = order.get_mut(place) {
-                let from = mem::replace(from, place);
-                if from == start {
-                    break;
-                }
-                if let Ok([place, from]) = sessions.get_disjoint_mut([place, from]) {
-                    mem::swap(place, from);
-                }
-                place = from;
-            }
+        let mut sorted = Vec::with_capacity(sessions.len());
+        for (_, place) in order {
+            sorted.extend(sessions.get_mut(place).map(mem::take));
         }
-        sessions
+        sorted
     }
 
     /// The lower, the older: decides races in the same way for every caller. Indexes are the same only where several sessions
@@ -132,20 +126,21 @@ impl Session {
 
 impl FromFields for Session {
     fn set(&mut self, name: &str, value: Json) {
-        match name {
-            "ID" => self.id = text(value),
-            "Name" => self.name = text(value),
-            "Node" => self.node = text(value),
-            "LockDelay" => self.lock_delay = value.whole(),
-            "Behavior" => self.behavior = text(value),
-            "TTL" => self.ttl = text(value),
-            "NodeChecks" => self.node_checks = items(value).map(text).collect(),
-            "ServiceChecks" => self.service_checks = items(value).map(ServiceCheck::from).collect(),
-            "Checks" => self.checks = items(value).map(text).collect(),
-            "Namespace" => self.namespace = optional(value),
-            "Partition" => self.partition = optional(value),
-            "CreateIndex" => self.create_index = index(&value),
-            "ModifyIndex" => self.modify_index = index(&value),
+        // By the length too, as texts alone would be compared with one name after the other.
+        match (name.len(), name) {
+            (2, "ID") => self.id = text(value),
+            (4, "Name") => self.name = text(value),
+            (4, "Node") => self.node = text(value),
+            (9, "LockDelay") => self.lock_delay = value.whole(),
+            (8, "Behavior") => self.behavior = text(value),
+            (3, "TTL") => self.ttl = text(value),
+            (10, "NodeChecks") => self.node_checks = items(value).map(text).collect(),
+            (13, "ServiceChecks") => self.service_checks = items(value).map(ServiceCheck::from).collect(),
+            (6, "Checks") => self.checks = items(value).map(text).collect(),
+            (9, "Namespace") => self.namespace = optional(value),
+            (9, "Partition") => self.partition = optional(value),
+            (11, "CreateIndex") => self.create_index = index(&value),
+            (11, "ModifyIndex") => self.modify_index = index(&value),
             _ => {}
         }
     }

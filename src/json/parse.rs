@@ -9,6 +9,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::str::from_utf8_unchecked;
 
 /// How deep lists and objects may stand in each other: more is no answer of anybody's, and would be the end of the stack.
 const DEPTH: u32 = 127;
@@ -132,8 +133,16 @@ impl<'a> Parser<'a> {
         there
     }
 
-    /// What comes next after white space.
+    /// What comes next after white space. Consul writes none.
+    #[inline(always)]
     fn ahead(&mut self) -> Option<u8> {
+        match self.peek()? {
+            b'!'.. => self.peek(),
+            _ => self.ahead_of_space(),
+        }
+    }
+
+    fn ahead_of_space(&mut self) -> Option<u8> {
         loop {
             match self.peek()? {
                 b' ' | b'\n' | b'\t' | b'\r' => self.at += 1,
@@ -273,10 +282,13 @@ impl<'a> Parser<'a> {
         let mut unescaped = Vec::new();
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let plain = rest.get(..plain_length(rest)).unwrap_or_default();
+            let (length, ascii) = plain_length(rest);
+            let plain = rest.get(..length).unwrap_or_default();
             self.at += plain.len();
             match self.next() {
                 None => return Err(self.fault(END_OF_TEXT)),
+                // Safety: ASCII is UTF-8.
+                Some(b'"') if ascii && unescaped.is_empty() => return Ok(Cow::Borrowed(unsafe { from_utf8_unchecked(plain) })),
                 Some(b'"') if unescaped.is_empty() => {
                     return core::str::from_utf8(plain).map(Cow::Borrowed).map_err(|error| self.no_utf8(plain.len(), error));
                 }
@@ -430,33 +442,36 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// How many bytes stand before a quote, a backslash or a control character. Eight at a time, as texts are most of an answer.
-fn plain_length(bytes: &[u8]) -> usize {
+/// How many bytes stand before a quote, a backslash or a control character, and whether they are known to be ASCII. Eight at a time,
+/// as texts are most of an answer.
+fn plain_length(bytes: &[u8]) -> (usize, bool) {
     const ONES: u64 = u64::MAX / 255;
     // The top bit of each byte that is 0. A borrow can only mark a byte too many behind one that is marked by right.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
     let (words, _) = bytes.as_chunks::<8>();
+    let mut seen = 0;
     for (n, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
+        seen |= word;
         let control = word.wrapping_sub(ONES * 0x20) & !word;
         let special = (control | zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c))) & (ONES << 7);
         if special != 0 {
-            return n * 8 + special.trailing_zeros() as usize / 8;
+            return (n * 8 + special.trailing_zeros() as usize / 8, seen & (ONES << 7) == 0);
         }
     }
     let rest = bytes.get(words.len() * 8..).unwrap_or_default();
-    words.len() * 8 + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).unwrap_or(rest.len())
+    let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).unwrap_or(rest.len());
+    (words.len() * 8 + length, false)
 }
 
 /// Appends a digit to a number, if it fits.
 fn append(number: &mut u64, digit: u8) -> bool {
-    match number.checked_mul(10).and_then(|number| number.checked_add(digit.into())) {
-        Some(longer) => {
-            *number = longer;
-            true
-        }
-        None => false,
+    // Not `checked_mul`, which multiplies to 128 bits.
+    let fits = *number < u64::MAX / 10 || *number == u64::MAX / 10 && u64::from(digit) <= u64::MAX % 10;
+    if fits {
+        *number = *number * 10 + u64::from(digit);
     }
+    fits
 }
 
 /// The number times a power of ten. `None` if it does not fit.
