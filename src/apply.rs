@@ -218,7 +218,8 @@ impl Run<'_> {
     fn read(&mut self, scope: &Scope) -> Result<Outcome, Error> {
         let listing = self.consul.sessions(scope, &Query::default())?;
         let filtered = listing.may_hide();
-        let sessions = those(&listing.sessions, &|session| self.task.identity_differences(session).is_empty());
+        let mut sessions = listing.sessions;
+        sessions.retain(|session| self.task.identity_differences(session).is_empty());
         let session = match scope {
             Scope::Id(_) => sessions.first().cloned(),
             _ => None,

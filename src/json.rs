@@ -206,6 +206,10 @@ impl Json<'_> {
             Json::Sessions(sessions) => {
                 let mut block = Block::open(to, indent, '[');
                 for session in *sessions {
+                    // By an eighth, not to twice as much as is needed: there may be many.
+                    if to.capacity() - to.len() < 1024 {
+                        to.reserve_exact(1024 + to.len() / 8);
+                    }
                     block.item(to);
                     let mut fields = Block::open(to, block.inner, '{');
                     session.fields(&mut |name, value| fields.field(to, name, &value));

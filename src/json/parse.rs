@@ -53,8 +53,9 @@ pub fn parse_list<T: FromFields>(bytes: &[u8]) -> Result<Option<Vec<T>>, SyntaxE
                     Some(b'{') => parser.object(&mut |name, value| item.set(&name, value))?,
                     _ => drop(parser.value()?),
                 }
+                // Room for all at once, as far as it can be known, since to grow is to copy; in one step no more than the text takes.
                 if items.len() == items.capacity() {
-                    items.reserve_exact(parser.to_come(items.len()));
+                    items.reserve_exact(parser.to_come(items.len()).min(bytes.len() / size_of::<T>()) + 1);
                 }
                 items.push(item);
                 Ok(())
@@ -232,12 +233,11 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// How many elements there will be more, as far as those that were read tell. No more than eight times as many in all: a
-    /// first one that is unlike the others would say anything.
-    fn to_come(&self, read: usize) -> usize {
-        let each = self.at / (read + 1);
+    /// How many elements there will be behind this one, if they are as long as those before.
+    fn to_come(&self, before: usize) -> usize {
+        let each = self.at / (before + 1);
         let rest = self.bytes.len().saturating_sub(self.at) / each.max(1);
-        (rest + rest / 16).min(read * 7) + 1
+        rest + rest / 16
     }
 
     /// An object, whose brace comes next. Its fields go to the function.
