@@ -124,7 +124,12 @@ impl Task {
             compare("behavior", session.behavior == behavior.name(), session.behavior.clone(), behavior.name().into());
         }
         if let Some(delay) = given.delay {
-            compare("delay", session.lock_delay == delay, duration::format(session.lock_delay).into(), duration::format(delay).into());
+            compare(
+                "delay",
+                session.lock_delay == delay,
+                duration::format(session.lock_delay).into(),
+                duration::format(delay).into(),
+            );
         }
         if let Some(ttl) = given.ttl {
             // Consul keeps the text: 600s, 10m and 600000ms are the same, and so are none, 0 and 0s.

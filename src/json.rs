@@ -8,10 +8,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 mod parse;
 
-use alloc::borrow::Cow;
-use core::fmt;
 use crate::session::Session;
 use crate::text::Text;
+use alloc::borrow::Cow;
+use core::fmt;
 pub use parse::SyntaxError;
 
 /// A JSON value. Texts are borrowed where they have no escapes.
@@ -361,7 +361,10 @@ mod tests {
         }
         let names = |names: &[&str]| Names(names.iter().map(|&name| name.into()).collect());
         let list = |text: &str| Json::parse_list::<Names>(text.as_bytes());
-        assert_eq!(list(" [{\"a\":1,\"b\":[2]}, 3, {}]").unwrap(), Some(vec![names(&["a=1", "b=[2]"]), names(&[]), names(&[])]));
+        assert_eq!(
+            list(" [{\"a\":1,\"b\":[2]}, 3, {}]").unwrap(),
+            Some(vec![names(&["a=1", "b=[2]"]), names(&[]), names(&[])])
+        );
         for count in [0, 1, 2, 7, 8, 9, 1000] {
             let text = format!("[{}]", vec!["{\"a\":1}"; count].join(","));
             assert_eq!(list(&text).unwrap().unwrap().len(), count);

@@ -19,12 +19,12 @@ mod error_code;
 
 use self::error_code::ErrorCode;
 use super::bindings::wasi::clocks::monotonic_clock;
-use super::heap;
 use super::bindings::wasi::http::types::{
     Fields, FutureIncomingResponse, IncomingResponse, Method as HttpMethod, OutgoingBody, OutgoingRequest, Scheme,
 };
 use super::bindings::wasi::io::poll::{Pollable, poll};
 use super::bindings::wasi::io::streams::StreamError;
+use super::heap;
 use crate::decimal;
 use crate::duration;
 use crate::error::{Case, Error};
