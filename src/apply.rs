@@ -15,6 +15,7 @@ use crate::error::{Case, Difference, Error, find};
 use crate::options::{OnMismatch, Options, SessionId, State, join};
 use crate::outcome::{Diff, Outcome};
 use crate::session::Session;
+use crate::text::{Text, passing};
 use crate::transport::Transport;
 use alloc::string::String;
 use alloc::vec;
@@ -35,10 +36,10 @@ pub struct Task {
 #[derive(Clone, Debug)]
 enum What {
     PresentId(SessionId),
-    PresentName(String),
+    PresentName(Text),
     PresentNew,
     AbsentId(SessionId),
-    AbsentName(String),
+    AbsentName(Text),
     Read(Scope),
 }
 
@@ -114,7 +115,7 @@ impl Task {
     fn differences(&self, session: &Session) -> Vec<Difference> {
         let given = &self.given;
         let mut differences = Vec::new();
-        let mut compare = |option, same: bool, found: String, wanted: String| {
+        let mut compare = |option, same: bool, found: Text, wanted: Text| {
             if !same {
                 differences.push(Difference { option, found, wanted });
             }
@@ -123,12 +124,17 @@ impl Task {
             compare("behavior", session.behavior == behavior.name(), session.behavior.clone(), behavior.name().into());
         }
         if let Some(delay) = given.delay {
-            compare("delay", session.lock_delay == delay, duration::format(session.lock_delay), duration::format(delay));
+            compare(
+                "delay",
+                session.lock_delay == delay,
+                duration::format(session.lock_delay).into(),
+                duration::format(delay).into(),
+            );
         }
         if let Some(ttl) = given.ttl {
             // Consul keeps the text: 600s, 10m and 600000ms are the same, and so are none, 0 and 0s.
             let stored = if session.ttl.is_empty() { Some(0) } else { duration::parse_go(&session.ttl) };
-            let shown = |ttl: i64| if ttl == 0 { "none".into() } else { duration::format(ttl) };
+            let shown = |ttl: i64| if ttl == 0 { "none".into() } else { duration::format(ttl).into() };
             compare("ttl", stored == Some(ttl), stored.map_or_else(|| session.ttl.clone(), shown), shown(ttl));
         }
         let mut compare_lists = |option, found: &[&str], wanted: &[&str]| {
@@ -177,12 +183,12 @@ fn same_node(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
 }
 
-fn texts(list: &[String]) -> Vec<&str> {
-    list.iter().map(String::as_str).collect()
+fn texts(list: &[Text]) -> Vec<&str> {
+    list.iter().map(Text::as_str).collect()
 }
 
-fn list(set: &[&str]) -> String {
-    if set.is_empty() { "none".into() } else { join(set) }
+fn list(set: &[&str]) -> Text {
+    if set.is_empty() { "none".into() } else { join(set).into() }
 }
 
 fn ids(sessions: &[Session]) -> String {
@@ -203,7 +209,7 @@ fn mismatch(session: &Session, differences: Vec<Difference>, remedy: &str) -> Er
 /// Where the sessions of a name are meant.
 enum Place {
     /// On this node.
-    Node(String),
+    Node(Text),
     /// On the agent's own node, whose name could not be learned.
     Unknown,
 }
@@ -217,7 +223,8 @@ impl Run<'_> {
     fn read(&mut self, scope: &Scope) -> Result<Outcome, Error> {
         let listing = self.consul.sessions(scope, &Query::default())?;
         let filtered = listing.may_hide();
-        let sessions = those(&listing.sessions, &|session| self.task.identity_differences(session).is_empty());
+        let mut sessions = listing.sessions;
+        sessions.retain(|session| self.task.identity_differences(session).is_empty());
         let session = match scope {
             Scope::Id(_) => sessions.first().cloned(),
             _ => None,
@@ -266,7 +273,7 @@ impl Run<'_> {
             },
             Err(error) => {
                 let mut outcome = self.created_and_gone(&id);
-                outcome.notes = vec![text!["the new session could not be read back: ", error]];
+                outcome.notes = vec![text!["the new session could not be read back: ", error].into()];
                 Ok(outcome)
             }
         }
@@ -371,11 +378,8 @@ impl Run<'_> {
             Some(session) => match SessionId::parse(&session.id) {
                 Some(id) => {
                     let mut outcome = self.settle(name, &id, before)?;
-                    outcome.notes.push(text![
-                        "the answer to the creation was lost (",
-                        lost,
-                        "), and the session was found afterwards"
-                    ]);
+                    let note = text!["the answer to the creation was lost (", lost, "), and the session was found afterwards"];
+                    outcome.notes.push(note.into());
                     Ok(outcome)
                 }
                 None => Err(unknown(lost)),
@@ -434,8 +438,8 @@ impl Run<'_> {
         }
     }
 
-    fn absent_on(&mut self, name: &str, node: &str) -> Result<Outcome, Error> {
-        let listing = self.consul.sessions(&Scope::Node(node.into()), &Query::CONSISTENT)?;
+    fn absent_on(&mut self, name: &str, node: &Text) -> Result<Outcome, Error> {
+        let listing = self.consul.sessions(&Scope::Node(node.clone()), &Query::CONSISTENT)?;
         let found = those(&listing.sessions, &|session| session.name == name);
         if !found.is_empty() {
             return self.destroyed(found);
@@ -497,11 +501,12 @@ impl Run<'_> {
 
     fn destroy_all(&mut self, sessions: &[Session]) -> Result<(), Error> {
         for (done, session) in sessions.iter().enumerate() {
-            let result = match SessionId::parse(&session.id) {
+            let destroy = || match SessionId::parse(&session.id) {
                 Some(id) => self.consul.destroy(&id),
                 None => Err(Case::InvalidResponse.because(text!["consul lists a session whose id is no UUID: ", session.id])),
             };
-            result.map_err(|error| {
+            // Safety: neither a request nor its answer is kept.
+            unsafe { passing(destroy) }.map_err(|error| {
                 let (gone, left) = sessions.split_at_checked(done).unwrap_or_default();
                 match gone {
                     [] => error.and(&text!["not destroyed: ", ids(left)]),
@@ -538,7 +543,7 @@ impl Run<'_> {
 
     /// A session that was created but is not there any more, or cannot be read.
     fn created_and_gone(&self, id: &SessionId) -> Outcome {
-        let session = Session { id: id.as_str().into(), ..self.task.new_session.planned() };
+        let session = Session { id: String::from(id.as_str()).into(), ..self.task.new_session.planned() };
         Outcome {
             notes: vec![
                 "the new session was gone when it was read back: somebody destroyed it, or one of its checks failed".into(),
@@ -557,9 +562,9 @@ fn those(sessions: &[Session], holds: &dyn Fn(&Session) -> bool) -> Vec<Session>
     sessions.iter().filter(|session| holds(session)).cloned().collect()
 }
 
-fn note_others(others: &[Session], notes: &mut Vec<String>) {
+fn note_others(others: &[Session], notes: &mut Vec<Text>) {
     if !others.is_empty() {
-        notes.push(text!["other sessions have the same name: ", ids(others)]);
+        notes.push(text!["other sessions have the same name: ", ids(others)].into());
     }
 }
 
@@ -581,13 +586,14 @@ fn unchanged(session: Session, others: Vec<Session>) -> Outcome {
 fn created(session: Session, replaced: Vec<Session>, others: Vec<Session>) -> Outcome {
     let mut notes = Vec::new();
     if !replaced.is_empty() {
-        notes.push(text![
+        let note = text![
             "replaces ",
             ids(&replaced),
             ": locks held there are freed under its lock delay (",
             join(&replaced.iter().map(|old| duration::format(old.lock_delay)).collect::<Vec<_>>()),
             ")"
-        ]);
+        ];
+        notes.push(note.into());
     }
     note_others(&others, &mut notes);
     let mut sessions = vec![session.clone()];
@@ -608,7 +614,7 @@ fn nothing_to_destroy() -> Outcome {
 }
 
 fn node_required(seen: &[Session]) -> Error {
-    let mut nodes: Vec<String> = Vec::new();
+    let mut nodes: Vec<Text> = Vec::new();
     for session in seen {
         if !nodes.contains(&session.node) {
             nodes.push(session.node.clone());

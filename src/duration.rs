@@ -4,7 +4,8 @@
 //! negative ones.
 
 use crate::error::cut;
-use alloc::string::{String, ToString};
+use crate::{digits, whole};
+use alloc::string::String;
 
 /// Nanoseconds in a millisecond.
 pub const MILLISECOND: i64 = 1_000_000;
@@ -66,28 +67,28 @@ fn round(value: f64) -> i64 {
 /// Writes a duration as Consul reads it: whole seconds as `20s`, else `1500ms`, else `1500000ns`.
 pub fn format(nanoseconds: i64) -> String {
     if nanoseconds % SECOND == 0 {
-        text![(nanoseconds / SECOND).to_string(), "s"]
+        text![whole(nanoseconds / SECOND), "s"]
     } else if nanoseconds % MILLISECOND == 0 {
-        text![(nanoseconds / MILLISECOND).to_string(), "ms"]
+        text![whole(nanoseconds / MILLISECOND), "ms"]
     } else {
-        text![nanoseconds.to_string(), "ns"]
+        text![whole(nanoseconds), "ns"]
     }
 }
 
 /// Writes a duration as a number of seconds: `15`, `0.5`.
 pub fn seconds(nanoseconds: i64) -> String {
     let (sign, size) = (if nanoseconds < 0 { "-" } else { "" }, nanoseconds.unsigned_abs());
-    let (whole, fraction) = (size / SECOND.unsigned_abs(), size % SECOND.unsigned_abs());
+    let (seconds, fraction) = (size / SECOND.unsigned_abs(), size % SECOND.unsigned_abs());
     if fraction == 0 {
-        return text![sign, whole.to_string()];
+        return text![sign, digits(seconds)];
     }
     // Nine digits, of which the 1 in front is not shown.
-    let digits = (fraction + SECOND.unsigned_abs()).to_string();
-    let mut digits = digits.strip_prefix("1").unwrap_or_default();
-    while let Some(shorter) = digits.strip_suffix("0") {
-        digits = shorter;
+    let nine = digits(fraction + SECOND.unsigned_abs());
+    let mut shown = nine.strip_prefix("1").unwrap_or_default();
+    while let Some(shorter) = shown.strip_suffix("0") {
+        shown = shorter;
     }
-    text![sign, whole.to_string(), ".", digits]
+    text![sign, digits(seconds), ".", shown]
 }
 
 /// The size of a unit in nanoseconds. Go takes both signs for micro.

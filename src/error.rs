@@ -5,6 +5,7 @@
 
 use crate::decimal;
 use crate::json::Json;
+use crate::text::Text;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
@@ -31,11 +32,11 @@ pub struct Parts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each case and field is described in wit/sessions.wit")]
 pub enum Case {
-    InvalidOption { option: String },
+    InvalidOption { option: Text },
     Unsupported,
     NotFound,
-    Mismatch { session_id: String, differences: Vec<Difference> },
-    NodeRequired { nodes: Vec<String> },
+    Mismatch { session_id: Text, differences: Vec<Difference> },
+    NodeRequired { nodes: Vec<Text> },
     Hidden,
     UnknownNode,
     UnknownCheck,
@@ -60,9 +61,9 @@ pub struct Difference {
     /// The option's name.
     pub option: &'static str,
     /// What the session has.
-    pub found: String,
+    pub found: Text,
     /// What was asked for.
-    pub wanted: String,
+    pub wanted: Text,
 }
 
 impl Case {
@@ -137,7 +138,7 @@ impl Error {
 
     /// An option that was refused.
     pub fn invalid(option: &str, message: impl Into<String>) -> Error {
-        Case::InvalidOption { option: option.into() }.because(message)
+        Case::InvalidOption { option: String::from(option).into() }.because(message)
     }
 
     /// The same error with more to say.
@@ -204,7 +205,7 @@ impl Error {
             ("changed", Json::Bool(false)),
             ("failed", Json::Bool(true)),
             ("error", self.case.name().into()),
-            ("msg", (&self.message).into()),
+            ("msg", self.message.as_str().into()),
         ];
         match &self.case {
             Case::InvalidOption { option } => fields.push(("option", option.into())),
@@ -212,7 +213,7 @@ impl Error {
                 fields.push(("session_id", session_id.into()));
                 fields.push(("differences", differences.iter().collect()));
             }
-            Case::NodeRequired { nodes } => fields.push(("nodes", nodes.iter().collect())),
+            Case::NodeRequired { nodes } => fields.push(("nodes", Json::Texts(nodes))),
             Case::AccessDenied { status } | Case::Unavailable { status } | Case::Refused { status } => {
                 fields.push(("status", Json::Whole((*status).into())));
             }

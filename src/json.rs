@@ -4,10 +4,12 @@
 //! makes for each type, or `serde_json::Value` with its maps and its printing of floats, would be half of the component.
 
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 mod parse;
 
+use crate::session::Session;
+use crate::text::Text;
 use alloc::borrow::Cow;
 use core::fmt;
 pub use parse::SyntaxError;
@@ -29,6 +31,10 @@ pub enum Json<'a> {
     Text(Cow<'a, str>),
     /// A list.
     List(Vec<Json<'a>>),
+    /// A list of texts. Only written: where they stand already.
+    Texts(&'a [Text]),
+    /// A list of sessions. Only written, since as objects they would be ten times as large.
+    Sessions(&'a [Session]),
     /// An object, in the order in which it stands there.
     Object(Vec<(Cow<'a, str>, Json<'a>)>),
 }
@@ -39,12 +45,10 @@ impl<'a> Json<'a> {
         parse::parse(bytes)
     }
 
-    /// Parses a list, and turns each element into what is wanted as soon as it is read: a list of a hundred thousand sessions is
-    /// never in memory as JSON values. `None` if it is no list.
-    pub fn parse_list<T>(bytes: &[u8], convert: impl Fn(&Json) -> T) -> Result<Option<Vec<T>>, SyntaxError> {
-        let mut items = Vec::new();
-        let json = parse::parse_each(bytes, &mut |item| items.push(convert(&item)))?;
-        Ok(matches!(json, Json::List(_)).then_some(items))
+    /// Parses a list of objects. Each becomes what is wanted while it is read: a list of a hundred thousand sessions is never in
+    /// memory as JSON values. `None` if it is no list; an element that is no object has no fields.
+    pub fn parse_list<T: FromFields>(bytes: &'a [u8]) -> Result<Option<Vec<T>>, SyntaxError> {
+        parse::parse_list(bytes)
     }
 
     /// The same value, which borrows nothing.
@@ -59,6 +63,8 @@ impl<'a> Json<'a> {
             Json::Seconds(nanoseconds) => Json::Seconds(nanoseconds),
             Json::Text(text) => Json::Text(own(text)),
             Json::List(items) => Json::List(items.into_iter().map(Json::into_owned).collect()),
+            Json::Texts(texts) => Json::List(texts.iter().map(|text| Json::Text(Cow::Owned(text.as_str().into()))).collect()),
+            Json::Sessions(sessions) => Json::List(sessions.iter().map(|session| Json::from(session).into_owned()).collect()),
             Json::Object(fields) => {
                 Json::Object(fields.into_iter().map(|(key, value)| (own(key), value.into_owned())).collect())
             }
@@ -118,14 +124,20 @@ impl<'a> Json<'a> {
     }
 }
 
+/// What an object of JSON can become.
+pub trait FromFields: Default {
+    /// Takes a field. Of two with one name the later counts.
+    fn set(&mut self, name: &str, value: Json);
+}
+
 impl<'a> From<&'a str> for Json<'a> {
     fn from(text: &'a str) -> Json<'a> {
         Json::Text(Cow::Borrowed(text))
     }
 }
 
-impl<'a> From<&'a String> for Json<'a> {
-    fn from(text: &'a String) -> Json<'a> {
+impl<'a> From<&'a Text> for Json<'a> {
+    fn from(text: &'a Text) -> Json<'a> {
         Json::Text(Cow::Borrowed(text))
     }
 }
@@ -171,16 +183,94 @@ impl Json<'_> {
             Json::Null => to.push_str("null"),
             Json::Bool(true) => to.push_str("true"),
             Json::Bool(false) => to.push_str("false"),
-            Json::Whole(number) => to.push_str(&number.to_string()),
+            Json::Whole(number) => crate::write_whole(to, *number),
             Json::Fraction(number) => to.push_str(&fraction(*number)),
             Json::Seconds(nanoseconds) => to.push_str(&crate::duration::seconds(*nanoseconds)),
             Json::Text(text) => write_text(to, text),
-            Json::List(items) => write_all(to, indent, ['[', ']'], items, |to, inner, item| item.write(to, inner)),
-            Json::Object(fields) => write_all(to, indent, ['{', '}'], fields, |to, inner, (key, value)| {
-                write_text(to, key);
-                to.push_str(if inner.is_some() { ": " } else { ":" });
-                value.write(to, inner);
-            }),
+            Json::List(items) => {
+                let mut block = Block::open(to, indent, '[');
+                for item in items {
+                    block.item(to);
+                    item.write(to, block.inner);
+                }
+                block.close(to, ']');
+            }
+            Json::Texts(texts) => {
+                let mut block = Block::open(to, indent, '[');
+                for text in *texts {
+                    block.item(to);
+                    write_text(to, text);
+                }
+                block.close(to, ']');
+            }
+            Json::Sessions(sessions) => {
+                let mut block = Block::open(to, indent, '[');
+                for session in *sessions {
+                    // By an eighth, not to twice as much as is needed: there may be many.
+                    if to.capacity() - to.len() < 1024 {
+                        to.reserve_exact(1024 + to.len() / 8);
+                    }
+                    block.item(to);
+                    let mut fields = Block::open(to, block.inner, '{');
+                    session.fields(&mut |name, value| fields.field(to, name, &value));
+                    fields.close(to, '}');
+                }
+                block.close(to, ']');
+            }
+            Json::Object(fields) => {
+                let mut block = Block::open(to, indent, '{');
+                for (name, value) in fields {
+                    block.field(to, name, value);
+                }
+                block.close(to, '}');
+            }
+        }
+    }
+}
+
+/// A list or an object that is being written.
+struct Block {
+    indent: Option<usize>,
+    /// That of its items.
+    inner: Option<usize>,
+    empty: bool,
+}
+
+impl Block {
+    fn open(to: &mut String, indent: Option<usize>, sign: char) -> Block {
+        to.push(sign);
+        Block { indent, inner: indent.map(|indent| indent + 1), empty: true }
+    }
+
+    /// What stands before an item.
+    fn item(&mut self, to: &mut String) {
+        if !self.empty {
+            to.push(',');
+        }
+        self.empty = false;
+        line(to, self.inner);
+    }
+
+    fn field(&mut self, to: &mut String, name: &str, value: &Json) {
+        self.item(to);
+        write_text(to, name);
+        to.push_str(if self.inner.is_some() { ": " } else { ":" });
+        value.write(to, self.inner);
+    }
+
+    fn close(self, to: &mut String, sign: char) {
+        if !self.empty {
+            line(to, self.indent);
+        }
+        to.push(sign);
+    }
+}
+
+fn line(to: &mut String, indent: Option<usize>) {
+    if let Some(indent) = indent {
+        to.push('\n');
+        for _ in 0..indent {
+            to.push_str("  ");
         }
     }
 }
@@ -227,36 +317,6 @@ fn write_text(to: &mut String, text: &str) {
     to.push('"');
 }
 
-fn write_all<T>(
-    to: &mut String,
-    indent: Option<usize>,
-    [open, close]: [char; 2],
-    items: &[T],
-    write: impl Fn(&mut String, Option<usize>, &T),
-) {
-    let inner = indent.filter(|_| !items.is_empty()).map(|indent| indent + 1);
-    let line = |to: &mut String, indent: Option<usize>| {
-        if let Some(indent) = indent {
-            to.push('\n');
-            for _ in 0..indent {
-                to.push_str("  ");
-            }
-        }
-    };
-    to.push(open);
-    for (n, item) in items.iter().enumerate() {
-        if n > 0 {
-            to.push(',');
-        }
-        line(to, inner);
-        write(to, inner, item);
-    }
-    if inner.is_some() {
-        line(to, indent);
-    }
-    to.push(close);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,9 +352,25 @@ mod tests {
 
     #[test]
     fn lists_are_read_one_by_one() {
-        assert_eq!(Json::parse_list(b" [1, 2]", |item| item.whole()).unwrap(), Some(vec![1, 2]));
-        assert_eq!(Json::parse_list(b"{\"a\": [1]}", |item| item.whole()).unwrap(), None);
-        assert!(Json::parse_list(b"[1, 2", |item| item.whole()).is_err());
+        #[derive(Debug, Default, PartialEq)]
+        struct Names(Vec<String>);
+        impl FromFields for Names {
+            fn set(&mut self, name: &str, value: Json) {
+                self.0.push(format!("{name}={value}"));
+            }
+        }
+        let names = |names: &[&str]| Names(names.iter().map(|&name| name.into()).collect());
+        let list = |text: &str| Json::parse_list::<Names>(text.as_bytes());
+        assert_eq!(
+            list(" [{\"a\":1,\"b\":[2]}, 3, {}]").unwrap(),
+            Some(vec![names(&["a=1", "b=[2]"]), names(&[]), names(&[])])
+        );
+        for count in [0, 1, 2, 7, 8, 9, 1000] {
+            let text = format!("[{}]", vec!["{\"a\":1}"; count].join(","));
+            assert_eq!(list(&text).unwrap().unwrap().len(), count);
+        }
+        assert_eq!(list("{\"a\": [1]}").unwrap(), None);
+        assert!(list("[{}, {\"a\"").is_err());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 use crate::duration::{self, MILLISECOND, SECOND};
 use crate::error::{Error, cut, split};
 use crate::json::Json;
+use crate::text::{List, Text};
+use crate::whole;
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -116,17 +118,17 @@ options! {
     /// Id of one session; required by `info`
     id: SessionId, Kind::Uuid, NONE, "";
     /// Name of the session, not unique in Consul; filters what is read
-    name: String, Kind::Text, NONE, "";
+    name: Text, Kind::Text, NONE, "";
     /// Name of the node that the session is tied to; required by `node`, filters other reads
-    node: String, Kind::Node, NONE, "the agent's";
+    node: Text, Kind::Node, NONE, "the agent's";
     /// Datacenter to ask, on every request
-    datacenter: String, Kind::Text, NONE, "the agent's";
+    datacenter: Text, Kind::Text, NONE, "the agent's";
     /// Checks that keep the session alive, beside serfHealth; the empty list means none at all
-    checks: Vec<String>, Kind::List, NONE, "serfHealth";
+    checks: List<Text>, Kind::List, NONE, "serfHealth";
     /// The node checks, exactly; not together with `checks`
-    node_checks: Vec<String>, Kind::List, NONE, "";
+    node_checks: List<Text>, Kind::List, NONE, "";
     /// The service checks, exactly; not together with `checks`
-    service_checks: Vec<String>, Kind::List, NONE, "";
+    service_checks: List<Text>, Kind::List, NONE, "";
     /// What happens to held locks when the session ends: released, or their keys deleted
     behavior: Behavior, Kind::Choice(Behavior::NAMES), Some("release"), "";
     /// How long a lock of the ended session stays blocked
@@ -146,9 +148,9 @@ options! {
     /// Bound on the whole call
     timeout: i64, Kind::Duration { min: MILLISECOND, max: 86_400 * SECOND, zero: None }, Some("10"), "";
     /// Namespace (Consul Enterprise)
-    namespace: String, Kind::Text, NONE, "";
+    namespace: Text, Kind::Text, NONE, "";
     /// Admin partition (Consul Enterprise)
-    partition: String, Kind::Text, NONE, "";
+    partition: Text, Kind::Text, NONE, "";
     /// What to do with a session that differs from the options: fail, or create a new one and destroy it
     on_mismatch: OnMismatch, Kind::Choice(OnMismatch::NAMES), Some("fail"), "";
     /// Change nothing, and say what would change
@@ -313,16 +315,16 @@ trait FromValue: Sized {
 
 /// The text of a value. Whole numbers may stand for texts, since YAML makes one of `name: 2024`; of other numbers and of
 /// booleans the digits or the word that was written cannot be known.
-fn text(value: &Json) -> Result<String, Reason> {
+fn text(value: &Json) -> Result<Text, Reason> {
     match value {
-        Json::Text(text) => Ok(text.to_string()),
-        Json::Whole(number) => Ok(number.to_string()),
+        Json::Text(text) => Ok(text.to_string().into()),
+        Json::Whole(number) => Ok(whole(*number).into()),
         _ => Err("is not a text; put it in quotes if it is meant as one"),
     }
 }
 
-impl FromValue for String {
-    fn from_value(kind: Kind, value: &Json) -> Result<Option<String>, Reason> {
+impl FromValue for Text {
+    fn from_value(kind: Kind, value: &Json) -> Result<Option<Text>, Reason> {
         match text(value)? {
             // An empty name would mean every unnamed session, and an empty node or datacenter is a variable left empty.
             text if text.is_empty() => Err("is empty; leave the option out instead"),
@@ -335,9 +337,9 @@ impl FromValue for String {
     }
 }
 
-impl FromValue for Vec<String> {
-    fn from_value(_: Kind, value: &Json) -> Result<Option<Vec<String>>, Reason> {
-        let items = match value {
+impl FromValue for List<Text> {
+    fn from_value(_: Kind, value: &Json) -> Result<Option<List<Text>>, Reason> {
+        let items: Vec<Text> = match value {
             Json::List(list) => {
                 let mut items = Vec::new();
                 for item in list {
@@ -349,13 +351,13 @@ impl FromValue for Vec<String> {
             Json::Text(text) => {
                 let mut items = Vec::new();
                 for item in split(text, ",") {
-                    items.push(item.trim().to_owned());
+                    items.push(item.trim().to_owned().into());
                 }
                 items
             }
             other => vec![text(other).map_err(|_| "is not a list of texts")?],
         };
-        if items.iter().any(String::is_empty) { Err("has an empty element") } else { Ok(Some(items)) }
+        if items.iter().any(|item| item.is_empty()) { Err("has an empty element") } else { Ok(Some(items.into())) }
     }
 }
 
@@ -364,7 +366,7 @@ impl FromValue for bool {
         let word = match value {
             Json::Bool(value) => return Ok(Some(*value)),
             Json::Text(text) => text.trim().to_ascii_lowercase(),
-            Json::Whole(number) => number.to_string(),
+            Json::Whole(number) => whole(*number),
             _ => return Err("is neither yes nor no"),
         };
         match word.as_str() {
@@ -481,7 +483,7 @@ choice! {
 
 /// The id of a session: a UUID in lower case, so that it can stand in a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionId(String);
+pub struct SessionId(Text);
 
 impl SessionId {
     /// Checks an id. Consul itself takes any text, answers 200 to its destruction, and means nothing by it.
@@ -491,7 +493,7 @@ impl SessionId {
                 8 | 13 | 18 | 23 => byte == b'-',
                 _ => byte.is_ascii_hexdigit(),
             });
-        well_formed.then(|| SessionId(text.to_ascii_lowercase()))
+        well_formed.then(|| SessionId(text.to_ascii_lowercase().into()))
     }
 
     /// The text.
@@ -511,7 +513,7 @@ impl FromValue for SessionId {
 
 /// An ACL token. Not shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub struct Token(Text);
 
 impl Token {
     /// The secret, for the header.
@@ -539,7 +541,7 @@ impl FromValue for Token {
 
 /// A host name or an address, in the form that stands in a URL: IPv6 in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host(String);
+pub struct Host(Text);
 
 impl Host {
     /// The text.
@@ -554,11 +556,11 @@ impl FromValue for Host {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         match cut(bare, ":") {
-            Some(_) if is_ipv6(bare) => Ok(Some(Host(text!["[", bare, "]"]))),
+            Some(_) if is_ipv6(bare) => Ok(Some(Host(text!["[", bare, "]"].into()))),
             Some((_, rest)) if rest.starts_with('/') => Err("is a URL; give `scheme`, `host` and `port` each by itself"),
             Some(_) => Err("is no host; give the port as `port`"),
             None if bare.is_empty() || bare.len() != text.len() || !bare.bytes().all(allowed) => Err("is no host"),
-            None => Ok(Some(Host(bare.to_owned()))),
+            None => Ok(Some(Host(bare.to_owned().into()))),
         }
     }
 }

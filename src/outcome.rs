@@ -3,7 +3,7 @@
 use crate::duration;
 use crate::json::Json;
 use crate::session::Session;
-use alloc::string::String;
+use crate::text::Text;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -17,13 +17,13 @@ pub struct Outcome {
     /// The sessions found, or the one that is now present (first) with others of its name.
     pub sessions: Vec<Session>,
     /// Ids of the sessions that were, or in a dry run would be, destroyed.
-    pub destroyed: Vec<String>,
+    pub destroyed: Vec<Text>,
     /// `None` after a read.
     pub diff: Option<Diff>,
     /// Whether ACLs hid something from a read, or may have.
     pub filtered: bool,
     /// What a person should know besides, in sentences.
-    pub notes: Vec<String>,
+    pub notes: Vec<Text>,
 }
 
 /// What a call changes, or would change.
@@ -52,11 +52,11 @@ impl Outcome {
             ("behavior", of_session(|session| (&session.behavior).into())),
             ("delay", of_session(|session| Json::Seconds(session.lock_delay))),
             ("checks", of_session(|session| session.all_checks().into_iter().collect())),
-            ("sessions", self.sessions.iter().collect()),
-            ("destroyed", self.destroyed.iter().collect()),
+            ("sessions", Json::Sessions(&self.sessions)),
+            ("destroyed", Json::Texts(&self.destroyed)),
             ("diff", self.diff.as_ref().map_or(Json::Null, Diff::to_json)),
             ("filtered", Json::Bool(self.filtered)),
-            ("notes", self.notes.iter().collect()),
+            ("notes", Json::Texts(&self.notes)),
         ]);
         // The one key whose `null` says something: there is no TTL.
         if let (Some(session), Json::Object(fields)) = (&self.session, &mut object) {
@@ -74,7 +74,7 @@ impl Diff {
 
 /// One side of a [`Diff`].
 pub fn sessions_json(sessions: &[Session]) -> Json<'_> {
-    Json::object(vec![("sessions", sessions.iter().collect())])
+    Json::object(vec![("sessions", Json::Sessions(sessions))])
 }
 
 /// A stored TTL as seconds; `null` for none. What does not read as a duration stays as it is.

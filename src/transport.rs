@@ -2,6 +2,7 @@
 
 use crate::error::{Case, Error};
 use crate::options::Token;
+use crate::text::Text;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -46,7 +47,7 @@ pub struct Request {
     /// The protocol.
     pub protocol: Protocol,
     /// `host:port`; an IPv6 address in brackets.
-    pub authority: String,
+    pub authority: Text,
     /// Starts with `/`; percent-encoded.
     pub path_and_query: String,
     /// Sent in `X-Consul-Token`, never anywhere else.

@@ -4,12 +4,12 @@
 
 use super::abi::{List, Maybe, Text};
 use super::types;
-use crate::consul::{Acquisition, Consistency, Contents, Holding, Listing, Lock, Query};
+use crate::consul::{Consistency, Listing, Query};
 use crate::error::{Case, Difference, Error, Parts};
 use crate::json::Json;
 use crate::options::{Options, SessionId};
 use crate::outcome::{self, Outcome};
-use crate::session::{ServiceCheck, Session};
+use crate::session::Session;
 use alloc::string::String;
 
 /// Takes the fields of a WIT record that carry an option's name.
@@ -89,7 +89,7 @@ pub fn session_id(id: &Text) -> Result<SessionId, Error> {
     argument("id", id, |options| options.id)
 }
 
-pub fn node_name(node: &Text) -> Result<String, Error> {
+pub fn node_name(node: &Text) -> Result<Text, Error> {
     argument("node", node, |options| options.node)
 }
 
@@ -111,40 +111,6 @@ pub fn query(record: &Maybe<types::Query>) -> Result<Query, Error> {
     Ok(Query { consistency, index, wait })
 }
 
-pub fn contents(record: &Maybe<types::Contents>) -> Contents {
-    let Maybe::Some(record) = record else { return Contents::default() };
-    Contents {
-        value: record.value.as_ref().map(|value| value.to_vec()).unwrap_or_default(),
-        flags: record.flags.as_ref().copied().unwrap_or(0),
-    }
-}
-
-impl From<Session> for types::Session {
-    fn from(session: Session) -> Self {
-        types::Session {
-            id: session.id.into(),
-            name: session.name.into(),
-            node: session.node.into(),
-            lock_delay: session.lock_delay,
-            behavior: session.behavior.into(),
-            ttl: session.ttl.into(),
-            node_checks: session.node_checks.into(),
-            service_checks: session.service_checks.into(),
-            checks: session.checks.into(),
-            namespace: session.namespace.into(),
-            partition: session.partition.into(),
-            create_index: session.create_index,
-            modify_index: session.modify_index,
-        }
-    }
-}
-
-impl From<ServiceCheck> for types::ServiceCheck {
-    fn from(check: ServiceCheck) -> Self {
-        types::ServiceCheck { id: check.id.into(), namespace: check.namespace.into() }
-    }
-}
-
 impl From<Listing> for types::Listing {
     fn from(listing: Listing) -> Self {
         let filtered = listing.may_hide();
@@ -159,40 +125,11 @@ impl From<Listing> for types::Lookup {
     }
 }
 
-impl From<Lock> for types::Lock {
-    fn from(lock: Lock) -> Self {
-        types::Lock {
-            session: lock.session.into(),
-            lock_index: lock.lock_index,
-            modify_index: lock.modify_index,
-            create_index: lock.create_index,
-            flags: lock.contents.flags,
-            value: lock.contents.value.into_boxed_slice().into(),
-        }
-    }
-}
-
-impl From<Acquisition> for types::Acquisition {
-    fn from(acquisition: Acquisition) -> Self {
-        match acquisition {
-            Acquisition::Acquired(lock) => types::Acquisition::Acquired(lock.into()),
-            Acquisition::Held => types::Acquisition::Held,
-            Acquisition::Delayed => types::Acquisition::Delayed,
-        }
-    }
-}
-
-impl From<Holding> for types::Holding {
-    fn from(holding: Holding) -> Self {
-        types::Holding { lock: holding.lock.into(), index: holding.index }
-    }
-}
-
 impl From<Outcome> for types::Outcome {
     fn from(outcome: Outcome) -> Self {
         types::Outcome {
             changed: outcome.changed,
-            session_id: outcome.session_id().into(),
+            session_id: outcome.session_id().map(String::from).into(),
             sessions: outcome.sessions.into(),
             destroyed: outcome.destroyed.into(),
             diff: outcome

@@ -5,6 +5,7 @@ mod abi;
 mod command;
 #[cfg(not(feature = "command"))]
 mod convert;
+mod heap;
 #[cfg(not(feature = "command"))]
 mod plugin;
 #[cfg(not(feature = "command"))]
@@ -35,14 +36,12 @@ mod bindings {
     });
 }
 
+pub use self::abi::{List, Maybe, Text};
+pub use self::heap::passing;
 use self::wasi_http::WasiHttp;
 use crate::apply::Task;
 use crate::error::Error;
 use crate::options::Options;
-
-/// Half the size of std's own, and faster.
-#[global_allocator]
-static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
 
 /// The plugin has no panic that could be met, and nowhere to tell of one: std's texts and hooks for them are left out.
 #[cfg(not(feature = "command"))]

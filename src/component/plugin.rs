@@ -2,10 +2,12 @@
 
 use super::abi::{Answer, Maybe, Text};
 use super::wasi_http::WasiHttp;
-use super::{apply, convert, types};
-use crate::consul::{Acquisition, Client, Connection, Holding, Key, Listing, NewSession, Scope, Verb};
+use super::{apply, convert, heap, types};
+use crate::consul::{Client, Connection, Listing, NewSession, Scope, Verb};
 use crate::error::Error;
+use crate::lock::{Acquisition, Holding, Key};
 use crate::options::Options;
+use crate::session::Session;
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 
@@ -25,7 +27,10 @@ macro_rules! free {
     ($interface:literal, $function:literal, $answer:ty) => {
         const _: () = {
             #[unsafe(export_name = concat!("cabi_post_consul-session:plugin/", $interface, "@0.1.0#", $function))]
-            extern "C" fn free(_: Box<Answer<$answer, types::Error>>) {}
+            extern "C" fn free(_: &Answer<$answer, types::Error>) {
+                // Safety: the host has read the answer, which was the last of the call.
+                unsafe { heap::clear() };
+            }
         };
     };
 }
@@ -44,7 +49,7 @@ export!("sessions", "destroy", destroy(arguments: types::DestroyArguments) -> ()
     with(&arguments.connection, 0, |client| client.destroy(&convert::session_id(&arguments.id)?))
 });
 
-export!("sessions", "renew", renew(arguments: types::RenewArguments) -> types::Session {
+export!("sessions", "renew", renew(arguments: types::RenewArguments) -> Session {
     with(&arguments.connection, 0, |client| client.renew(&convert::session_id(&arguments.id)?))
 });
 
@@ -64,7 +69,7 @@ export!("desired-state", "apply", apply_options(arguments: types::ApplyArguments
     convert::options(&arguments.options).and_then(apply)
 });
 
-export!("locks", "acquire", acquire(arguments: types::AcquireArguments) -> types::Acquisition {
+export!("locks", "acquire", acquire(arguments: types::AcquireArguments) -> Acquisition {
     lock(Verb::Lock, &arguments)
 });
 
@@ -72,7 +77,7 @@ export!("locks", "release", release(arguments: types::ReleaseArguments) -> bool 
     lock(Verb::Unlock, &arguments).map(|done| matches!(done, Acquisition::Acquired(_)))
 });
 
-export!("locks", "holder", holder(arguments: types::HolderArguments) -> types::Holding {
+export!("locks", "holder", holder(arguments: types::HolderArguments) -> Holding {
     holding(&arguments)
 });
 
@@ -105,7 +110,7 @@ fn read(
 
 fn lock(verb: Verb, arguments: &types::AcquireArguments) -> Result<Acquisition, Error> {
     let (key, id) = (Key::parse(&arguments.key)?, convert::session_id(&arguments.session_id)?);
-    with(&arguments.connection, 0, |client| client.lock(verb, &key, &id, convert::contents(&arguments.contents)))
+    with(&arguments.connection, 0, |client| client.lock(verb, &key, &id, arguments.contents.as_ref()))
 }
 
 fn holding(arguments: &types::HolderArguments) -> Result<Holding, Error> {

@@ -5,9 +5,10 @@
 #![expect(dead_code, reason = "what one side makes, the other reads")]
 
 use super::abi::{List, Maybe, Text};
+use crate::lock::Contents;
+use crate::session::Session;
 
 pub type Seconds = f64;
-pub type Nanoseconds = i64;
 
 /// Makes an enum whose words are those of an option: a number, read from the list of them.
 macro_rules! words {
@@ -56,29 +57,6 @@ pub struct CreateOptions {
     pub ttl: Maybe<Seconds>,
     pub node_checks: Maybe<List<Text>>,
     pub service_checks: Maybe<List<Text>>,
-}
-
-#[repr(C)]
-pub struct ServiceCheck {
-    pub id: Text,
-    pub namespace: Text,
-}
-
-#[repr(C)]
-pub struct Session {
-    pub id: Text,
-    pub name: Text,
-    pub node: Text,
-    pub lock_delay: Nanoseconds,
-    pub behavior: Text,
-    pub ttl: Text,
-    pub node_checks: List<Text>,
-    pub service_checks: List<ServiceCheck>,
-    pub checks: List<Text>,
-    pub namespace: Maybe<Text>,
-    pub partition: Maybe<Text>,
-    pub create_index: u64,
-    pub modify_index: u64,
 }
 
 #[repr(C)]
@@ -199,35 +177,6 @@ pub struct Outcome {
     pub diff: Maybe<Diff>,
     pub filtered: bool,
     pub notes: List<Text>,
-}
-
-#[repr(C)]
-pub struct Contents {
-    pub value: Maybe<List<u8>>,
-    pub flags: Maybe<u64>,
-}
-
-#[repr(C)]
-pub struct Lock {
-    pub session: Maybe<Text>,
-    pub lock_index: u64,
-    pub modify_index: u64,
-    pub create_index: u64,
-    pub flags: u64,
-    pub value: List<u8>,
-}
-
-#[repr(C, u8)]
-pub enum Acquisition {
-    Acquired(Lock),
-    Held,
-    Delayed,
-}
-
-#[repr(C)]
-pub struct Holding {
-    pub lock: Maybe<Lock>,
-    pub index: u64,
 }
 
 #[repr(C)]

@@ -24,6 +24,7 @@ use super::bindings::wasi::http::types::{
 };
 use super::bindings::wasi::io::poll::{Pollable, poll};
 use super::bindings::wasi::io::streams::StreamError;
+use super::heap;
 use crate::decimal;
 use crate::duration;
 use crate::error::{Case, Error};
@@ -49,17 +50,21 @@ impl WasiHttp {
 
     /// Waits for `ready`, or for the end of the time.
     fn wait(&self, ready: &Pollable, authority: &str) -> Result<(), Error> {
-        // Both may be ready; what has come in time counts.
-        if poll(&[ready, &self.deadline]).contains(&0) {
-            return Ok(());
-        }
-        Err(Case::Timeout.because(text![
-            "no answer from ",
-            authority,
-            " within ",
-            duration::format(self.timeout),
-            ": check whether the agent is well, or give a longer `timeout`"
-        ]))
+        let wait = || {
+            // Both may be ready; what has come in time counts.
+            if poll(&[ready, &self.deadline]).contains(&0) {
+                return Ok(());
+            }
+            Err(Case::Timeout.because(text![
+                "no answer from ",
+                authority,
+                " within ",
+                duration::format(self.timeout),
+                ": check whether the agent is well, or give a longer `timeout`"
+            ]))
+        };
+        // Safety: the list of what is ready is not used any more. So what was read before stays the last piece of memory.
+        unsafe { heap::passing(wait) }
     }
 
     /// Writes the body as fast as the host takes it. `false` if the host does not want it: the response says why.
@@ -112,9 +117,8 @@ impl WasiHttp {
                         " MiB: check `host` and `port`, or read the sessions of one node"
                     ]));
                 }
-                // The first piece is mostly the only one, and then not copied.
                 Ok(piece) if bytes.is_empty() => bytes = piece,
-                Ok(piece) => bytes.extend_from_slice(&piece),
+                Ok(piece) => heap::append(&mut bytes, piece),
                 Err(StreamError::Closed) => return Ok(bytes),
                 // Its code says no more: hosts have one for everything that breaks off.
                 Err(StreamError::LastOperationFailed(_)) => {

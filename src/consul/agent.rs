@@ -3,9 +3,9 @@
 
 use super::{Connection, json};
 use crate::error::Error;
+use crate::text::Text;
 use crate::transport::{Method, Request, Response};
 use alloc::borrow::ToOwned;
-use alloc::string::String;
 
 /// The request.
 pub fn request(connection: &Connection) -> Request {
@@ -13,9 +13,9 @@ pub fn request(connection: &Connection) -> Request {
 }
 
 /// The node's name.
-pub fn response(response: &Response) -> Result<String, Error> {
+pub fn response(response: &Response) -> Result<Text, Error> {
     match json(response)?.get("Config").get("NodeName").text() {
         "" => Err(super::not_consul(&response.body, "it has no node name")),
-        name => Ok(name.to_owned()),
+        name => Ok(name.to_owned().into()),
     }
 }

@@ -6,8 +6,8 @@ use crate::error::Error;
 use crate::json::Json;
 use crate::options::{Behavior, Options, SessionId};
 use crate::session::{ServiceCheck, Session};
+use crate::text::{List, Text};
 use crate::transport::{Method, Request, Response};
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -20,14 +20,14 @@ const SERF_HEALTH: &str = "serfHealth";
 /// Consul takes `null` for "no health check at all".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSession {
-    name: Option<String>,
-    node: Option<String>,
+    name: Option<Text>,
+    node: Option<Text>,
     /// Nanoseconds.
     lock_delay: i64,
     behavior: &'static str,
-    ttl: Option<String>,
-    node_checks: Option<Vec<String>>,
-    service_checks: Option<Vec<String>>,
+    ttl: Option<Text>,
+    node_checks: Option<List<Text>>,
+    service_checks: Option<List<Text>>,
 }
 
 impl NewSession {
@@ -38,7 +38,7 @@ impl NewSession {
             node: options.node.clone(),
             lock_delay: need(options.delay, "delay")?,
             behavior: need::<Behavior>(options.behavior, "behavior")?.name(),
-            ttl: options.ttl.filter(|ttl| *ttl != 0).map(duration::format),
+            ttl: options.ttl.filter(|ttl| *ttl != 0).map(|ttl| duration::format(ttl).into()),
             node_checks: options.checks.as_deref().map(effective).or_else(|| options.node_checks.clone()),
             service_checks: options.service_checks.clone(),
         })
@@ -46,26 +46,23 @@ impl NewSession {
 
     /// The session as Consul would store it, without the id and indexes that only Consul gives.
     pub fn planned(&self) -> Session {
-        let mut service_checks = Vec::new();
-        for id in self.service_checks.iter().flatten() {
-            service_checks.push(ServiceCheck { id: id.clone(), ..ServiceCheck::default() });
-        }
+        let of_service = |id: &Text| ServiceCheck { id: id.clone(), ..ServiceCheck::default() };
         Session {
             name: self.name.clone().unwrap_or_default(),
             node: self.node.clone().unwrap_or_default(),
             lock_delay: self.lock_delay,
             behavior: self.behavior.into(),
             ttl: self.ttl.clone().unwrap_or_default(),
-            node_checks: self.node_checks.clone().unwrap_or_else(|| vec![SERF_HEALTH.into()]),
-            service_checks,
+            node_checks: self.node_checks.clone().unwrap_or_else(|| [SERF_HEALTH].map(Text::from).to_vec().into()),
+            service_checks: self.service_checks.as_deref().unwrap_or_default().iter().map(of_service).collect(),
             ..Session::default()
         }
     }
 }
 
 /// What the option `checks` means: beside serfHealth, so that a failing node still ends the session; the empty list means none.
-pub fn effective(checks: &[String]) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
+pub fn effective(checks: &[Text]) -> List<Text> {
+    let mut all: Vec<Text> = Vec::new();
     if !checks.is_empty() {
         all.push(SERF_HEALTH.into());
     }
@@ -74,7 +71,7 @@ pub fn effective(checks: &[String]) -> Vec<String> {
             all.push(check.clone());
         }
     }
-    all
+    all.into()
 }
 
 /// The request.
@@ -85,10 +82,10 @@ pub fn request(connection: &Connection, session: &NewSession) -> Request {
         ("Name", session.name.as_deref().into()),
         ("Node", session.node.as_deref().into()),
         // With a unit, always: Consul takes a bare 1000 for nanoseconds and 999 for seconds.
-        ("LockDelay", (&delay).into()),
+        ("LockDelay", delay.as_str().into()),
         ("Behavior", session.behavior.into()),
         ("TTL", session.ttl.as_deref().into()),
-        ("NodeChecks", session.node_checks.as_ref().map_or(Json::Null, |checks| checks.iter().collect())),
+        ("NodeChecks", session.node_checks.as_ref().map_or(Json::Null, |checks| Json::Texts(checks))),
         ("ServiceChecks", session.service_checks.as_ref().map_or(Json::Null, |checks| checks.iter().map(by_id).collect())),
     ]);
     Request { body: body.to_text().into_bytes(), ..connection.request(Method::Put, "session/create", "") }

@@ -14,22 +14,24 @@ pub mod renew;
 use crate::decimal;
 use crate::error::{Case, Error, excerpt, from_status};
 use crate::json::Json;
+use crate::lock::{Acquisition, Contents, Holding, Key};
 use crate::options::{Options, Scheme, SessionId, Token};
 use crate::session::Session;
+use crate::text::Text;
 use crate::transport::{Method, Protocol, Request, Response, Transport};
 
 pub use create::NewSession;
-pub use lock::{Acquisition, Contents, Holding, Key, Lock, Verb};
+pub use lock::Verb;
 pub use read::{Consistency, Listing, Query, Scope};
 
 /// How to reach Consul: what is the same in every request of a call.
 #[derive(Clone, Debug)]
 pub struct Connection {
     protocol: Protocol,
-    authority: String,
+    authority: Text,
     token: Option<Token>,
     /// `dc=…&ns=…&partition=…`, as far as given.
-    query: String,
+    query: Text,
     /// Nanoseconds.
     timeout: i64,
 }
@@ -54,9 +56,9 @@ impl Connection {
         }
         Ok(Connection {
             protocol,
-            authority: text![host.as_str(), ":", decimal(port.into())],
+            authority: text![host.as_str(), ":", decimal(port.into())].into(),
             token: options.token.clone(),
-            query,
+            query: query.into(),
             timeout: need(options.timeout, "timeout")?,
         })
     }
@@ -131,7 +133,7 @@ fn json(response: &Response) -> Result<Json<'_>, Error> {
 
 /// The sessions in a response of status 200.
 fn sessions(response: &Response) -> Result<Vec<Session>, Error> {
-    match Json::parse_list(body(response)?, |item| Session::from(item)) {
+    match Json::parse_list::<Session>(body(response)?) {
         Ok(Some(sessions)) if sessions.iter().all(|session| !session.id.is_empty()) => Ok(sessions),
         Ok(_) => Err(not_consul(&response.body, "it is no list of sessions")),
         Err(error) => Err(not_consul(&response.body, &error.message())),
@@ -215,7 +217,7 @@ impl Client<'_> {
     }
 
     /// `GET /v1/agent/self`: the name of the agent's own node.
-    pub fn own_node(&mut self) -> Result<String, Error> {
+    pub fn own_node(&mut self) -> Result<Text, Error> {
         self.call(&agent::request(self.connection), agent::response)
     }
 
@@ -225,8 +227,8 @@ impl Client<'_> {
     }
 
     /// `PUT /v1/txn`: acquires the key for the session, or releases it, which is [`Held`](Acquisition::Held) if the session does not hold it.
-    pub fn lock(&mut self, verb: Verb, key: &Key, id: &SessionId, contents: Contents) -> Result<Acquisition, Error> {
-        let request = lock::request(self.connection, verb, key, id, &contents);
+    pub fn lock(&mut self, verb: Verb, key: &Key, id: &SessionId, contents: Option<&Contents>) -> Result<Acquisition, Error> {
+        let request = lock::request(self.connection, verb, key, id, contents);
         self.call(&request, |response| lock::response(response, id, contents))
             .map_err(|error| error.of_a_change("the change of the lock"))
     }

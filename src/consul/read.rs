@@ -9,8 +9,9 @@ use crate::duration;
 use crate::error::Error;
 use crate::options::SessionId;
 use crate::session::Session;
+use crate::text::Text;
 use crate::transport::{DEFAULT_POLICY, FILTERED, Method, Request, Response};
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Which sessions.
@@ -19,7 +20,7 @@ pub enum Scope {
     /// The one with this id.
     Id(SessionId),
     /// Those of the node of this name.
-    Node(String),
+    Node(Text),
     /// All of the datacenter.
     All,
 }
@@ -70,7 +71,7 @@ impl Query {
             Consistency::Consistent => add(&mut parameters, "consistent", None),
         }
         if self.index > 0 {
-            add(&mut parameters, "index", Some(&self.index.to_string()));
+            add(&mut parameters, "index", Some(&crate::digits(self.index)));
             if let Some(wait) = self.wait {
                 add(&mut parameters, "wait", Some(&duration::format(wait)));
             }

@@ -3,12 +3,13 @@
 //! By hand, for this one type: what it takes and refuses, the values, and what it says of a fault and where are those of
 //! `serde_json`, which is three times as large. The tests compare the two.
 
-use super::Json;
+use super::{FromFields, Json};
 use crate::decimal;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::str::from_utf8_unchecked;
 
 /// How deep lists and objects may stand in each other: more is no answer of anybody's, and would be the end of the stack.
 const DEPTH: u32 = 127;
@@ -41,12 +42,29 @@ pub fn parse(bytes: &[u8]) -> Result<Json<'_>, SyntaxError> {
     Parser::run(bytes, Parser::value)
 }
 
-/// Parses one value; the elements of a list go one by one to the function, and the list is then empty.
-pub fn parse_each<'a>(bytes: &'a [u8], take: &mut dyn FnMut(Json<'a>)) -> Result<Json<'a>, SyntaxError> {
+/// Parses a list of objects; `None` for another value.
+pub fn parse_list<T: FromFields>(bytes: &[u8]) -> Result<Option<Vec<T>>, SyntaxError> {
+    let mut items = Vec::new();
     Parser::run(bytes, |parser| match parser.ahead() {
-        Some(b'[') => parser.list(take).map(|()| Json::List(Vec::new())),
-        _ => parser.value(),
+        Some(b'[') => {
+            parser.list(&mut |parser| {
+                let mut item = T::default();
+                match parser.ahead() {
+                    Some(b'{') => parser.object(&mut |name, value| item.set(&name, value))?,
+                    _ => drop(parser.value()?),
+                }
+                // Room for all at once, as far as it can be known, since to grow is to copy; in one step no more than the text takes.
+                if items.len() == items.capacity() {
+                    items.reserve_exact(parser.to_come(items.len()).min(bytes.len() / size_of::<T>()) + 1);
+                }
+                items.push(item);
+                Ok(())
+            })?;
+            Ok(true)
+        }
+        _ => parser.value().map(|_| false),
     })
+    .map(|is_list| is_list.then_some(items))
 }
 
 /// What is wrong, and how many bytes stand before it and with it.
@@ -72,10 +90,10 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn run(bytes: &'a [u8], read: impl FnOnce(&mut Parser<'a>) -> Result<Json<'a>, Fault>) -> Result<Json<'a>, SyntaxError> {
+    fn run<T>(bytes: &'a [u8], read: impl FnOnce(&mut Parser<'a>) -> Result<T, Fault>) -> Result<T, SyntaxError> {
         let mut parser = Parser { bytes, at: 0, depth: 0 };
-        let result = read(&mut parser).and_then(|json| match parser.ahead() {
-            None => Ok(json),
+        let result = read(&mut parser).and_then(|value| match parser.ahead() {
+            None => Ok(value),
             Some(_) => Err(parser.fault_ahead("trailing characters")),
         });
         result.map_err(|Fault { reason, at }| {
@@ -116,8 +134,16 @@ impl<'a> Parser<'a> {
         there
     }
 
-    /// What comes next after white space.
+    /// What comes next after white space. Consul writes none.
+    #[inline(always)]
     fn ahead(&mut self) -> Option<u8> {
+        match self.peek()? {
+            b'!'.. => self.peek(),
+            _ => self.ahead_of_space(),
+        }
+    }
+
+    fn ahead_of_space(&mut self) -> Option<u8> {
         loop {
             match self.peek()? {
                 b' ' | b'\n' | b'\t' | b'\r' => self.at += 1,
@@ -137,10 +163,21 @@ impl<'a> Parser<'a> {
             }
             b'[' => {
                 let mut items = Vec::new();
-                self.list(&mut |item| items.push(item))?;
+                self.list(&mut |parser| {
+                    // Most have one element, and room is made for four if nothing is said.
+                    if items.is_empty() {
+                        items.reserve_exact(1);
+                    }
+                    items.push(parser.value()?);
+                    Ok(())
+                })?;
                 Ok(Json::List(items))
             }
-            b'{' => self.object(),
+            b'{' => {
+                let mut fields = Vec::new();
+                self.object(&mut |name, value| fields.push((name, value)))?;
+                Ok(Json::Object(fields))
+            }
             b'n' => self.word(b"null", Json::Null),
             b't' => self.word(b"true", Json::Bool(true)),
             b'f' => self.word(b"false", Json::Bool(false)),
@@ -169,7 +206,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn list(&mut self, take: &mut dyn FnMut(Json<'a>)) -> Result<(), Fault> {
+    /// A list, whose bracket comes next. Its elements are read by the function.
+    fn list(&mut self, read: &mut dyn FnMut(&mut Parser<'a>) -> Result<(), Fault>) -> Result<(), Fault> {
         self.descend()?;
         let mut first = true;
         loop {
@@ -188,21 +226,29 @@ impl<'a> Parser<'a> {
                 Some(_) => return Err(self.fault_ahead("expected `,` or `]`")),
             }
             first = false;
-            take(self.value()?);
+            read(self)?;
         }
         self.at += 1;
         self.depth -= 1;
         Ok(())
     }
 
-    fn object(&mut self) -> Result<Json<'a>, Fault> {
+    /// How many elements there will be behind this one, if they are as long as those before.
+    fn to_come(&self, before: usize) -> usize {
+        let each = self.at / (before + 1);
+        let rest = self.bytes.len().saturating_sub(self.at) / each.max(1);
+        rest + rest / 16
+    }
+
+    /// An object, whose brace comes next. Its fields go to the function.
+    fn object(&mut self, take: &mut dyn FnMut(Cow<'a, str>, Json<'a>)) -> Result<(), Fault> {
         self.descend()?;
-        let mut fields = Vec::new();
+        let mut first = true;
         loop {
             match self.ahead() {
                 None => return Err(self.fault_ahead(END_OF_OBJECT)),
                 Some(b'}') => break,
-                Some(_) if fields.is_empty() => {}
+                Some(_) if first => {}
                 Some(b',') => {
                     self.at += 1;
                     match self.ahead() {
@@ -213,6 +259,7 @@ impl<'a> Parser<'a> {
                 }
                 Some(_) => return Err(self.fault_ahead("expected `,` or `}`")),
             }
+            first = false;
             if self.peek() != Some(b'"') {
                 return Err(self.fault_ahead("key must be a string"));
             }
@@ -222,11 +269,11 @@ impl<'a> Parser<'a> {
                 Some(b':') => self.at += 1,
                 Some(_) => return Err(self.fault_ahead("expected `:`")),
             }
-            fields.push((key, self.value()?));
+            take(key, self.value()?);
         }
         self.at += 1;
         self.depth -= 1;
-        Ok(Json::Object(fields))
+        Ok(())
     }
 
     /// A text, whose quote comes next. Borrowed unless it has escapes.
@@ -235,10 +282,13 @@ impl<'a> Parser<'a> {
         let mut unescaped = Vec::new();
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let plain = rest.get(..plain_length(rest)).unwrap_or_default();
+            let (length, ascii) = plain_length(rest);
+            let plain = rest.get(..length).unwrap_or_default();
             self.at += plain.len();
             match self.next() {
                 None => return Err(self.fault(END_OF_TEXT)),
+                // Safety: ASCII is UTF-8.
+                Some(b'"') if ascii && unescaped.is_empty() => return Ok(Cow::Borrowed(unsafe { from_utf8_unchecked(plain) })),
                 Some(b'"') if unescaped.is_empty() => {
                     return core::str::from_utf8(plain).map(Cow::Borrowed).map_err(|error| self.no_utf8(plain.len(), error));
                 }
@@ -392,33 +442,36 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// How many bytes stand before a quote, a backslash or a control character. Eight at a time, as texts are most of an answer.
-fn plain_length(bytes: &[u8]) -> usize {
+/// How many bytes stand before a quote, a backslash or a control character, and whether they are known to be ASCII. Eight at a time,
+/// as texts are most of an answer.
+fn plain_length(bytes: &[u8]) -> (usize, bool) {
     const ONES: u64 = u64::MAX / 255;
     // The top bit of each byte that is 0. A borrow can only mark a byte too many behind one that is marked by right.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
     let (words, _) = bytes.as_chunks::<8>();
+    let mut seen = 0;
     for (n, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
+        seen |= word;
         let control = word.wrapping_sub(ONES * 0x20) & !word;
         let special = (control | zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c))) & (ONES << 7);
         if special != 0 {
-            return n * 8 + special.trailing_zeros() as usize / 8;
+            return (n * 8 + special.trailing_zeros() as usize / 8, seen & (ONES << 7) == 0);
         }
     }
     let rest = bytes.get(words.len() * 8..).unwrap_or_default();
-    words.len() * 8 + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).unwrap_or(rest.len())
+    let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).unwrap_or(rest.len());
+    (words.len() * 8 + length, false)
 }
 
 /// Appends a digit to a number, if it fits.
 fn append(number: &mut u64, digit: u8) -> bool {
-    match number.checked_mul(10).and_then(|number| number.checked_add(digit.into())) {
-        Some(longer) => {
-            *number = longer;
-            true
-        }
-        None => false,
+    // Not `checked_mul`, which multiplies to 128 bits.
+    let fits = *number < u64::MAX / 10 || *number == u64::MAX / 10 && u64::from(digit) <= u64::MAX % 10;
+    if fits {
+        *number = *number * 10 + u64::from(digit);
     }
+    fits
 }
 
 /// The number times a power of ten. `None` if it does not fit.
@@ -500,6 +553,22 @@ mod tests {
         }
     }
 
+    /// An object's fields as they come.
+    #[derive(Debug, Default)]
+    struct Fields(Vec<(Cow<'static, str>, Json<'static>)>);
+
+    impl FromFields for Fields {
+        fn set(&mut self, name: &str, value: Json) {
+            self.0.push((name.to_owned().into(), value.into_owned()));
+        }
+    }
+
+    impl Fields {
+        fn same((ours, theirs): (&Fields, &Value)) -> bool {
+            if theirs.is_object() { same(&Json::Object(ours.0.clone()), theirs) } else { ours.0.is_empty() }
+        }
+    }
+
     fn check(bytes: &[u8]) {
         let shown = || String::from_utf8_lossy(bytes).into_owned();
         let theirs = oracle(bytes);
@@ -507,10 +576,11 @@ mod tests {
             (Ok(ours), Ok(theirs)) => assert!(same(&ours, theirs), "{}: {ours:?}, not {theirs:?}", shown()),
             (ours, theirs) => assert_eq!(ours.err().as_ref(), theirs.as_ref().err(), "{}", shown()),
         }
-        let mut items = Vec::new();
-        match (parse_each(bytes, &mut |item| items.push(item)).map_err(|error| error.to_string()), &theirs) {
-            (Ok(Json::List(_)), Ok(theirs)) => assert!(same(&Json::List(items), theirs), "{}", shown()),
-            (Ok(ours), Ok(theirs)) => assert!(items.is_empty() && same(&ours, theirs), "{}", shown()),
+        match (parse_list::<Fields>(bytes).map_err(|error| error.to_string()), &theirs) {
+            (Ok(Some(ours)), Ok(Value::Array(theirs))) => {
+                assert!(ours.len() == theirs.len() && ours.iter().zip(theirs).all(Fields::same), "{}", shown());
+            }
+            (Ok(ours), Ok(theirs)) => assert!(ours.is_none() && !theirs.is_array(), "{}", shown()),
             (ours, theirs) => assert_eq!(ours.err().as_ref(), theirs.as_ref().err(), "{}", shown()),
         }
         if let Ok(Json::Text(text)) = parse(bytes) {

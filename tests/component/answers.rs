@@ -1,7 +1,7 @@
 //! What the component makes of every answer, and of none.
 
 use anyhow::{Context, Result, bail, ensure};
-use consul_session_host::{Connection, CreateOptions, Listing, Options, Query, Scheme};
+use consul_session_host::{Connection, CreateOptions, Listing, Options, Query, Scheme, State};
 use consul_session_tests::embedded::{
     Answer, SLACK, TOKEN, answer, block_on, connection, host, options, trial, unused_address, within,
 };
@@ -26,7 +26,7 @@ const SHORT: Duration = Duration::from_secs(1);
 type Test = fn() -> Result<()>;
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 14] = [
+    let tests: [(&str, Test); 16] = [
         ("nobody listens", nobody_listens),
         ("no such host", no_such_host),
         ("HTTPS where nothing is said", https_to_silence),
@@ -37,6 +37,8 @@ pub fn trials() -> Vec<Trial> {
         ("a lost answer to a destruction is asked for again", lost_destruction_is_repeated),
         ("an answer in pieces is whole", in_pieces),
         ("a list of 20,000 sessions is read", many_sessions),
+        ("a list of 100,000 sessions takes less than three times its body", memory_of_a_list),
+        ("a call with 2,000 requests takes no more memory than one with few", memory_of_requests),
         ("what others stored is read", foreign_sessions),
         ("an answer without end takes bounded memory", bounded_memory),
         ("an answer too large is nobody else's", rest_of_an_answer),
@@ -339,6 +341,66 @@ fn foreign_sessions() -> Result<()> {
     ensure!(listing.sessions.len() == 3 && listing.index == 0 && !listing.filtered, "{listing:?}");
     ensure!(listing.sessions.iter().any(|session| session.lock_delay == -5_000_000_000), "{listing:?}");
     Ok(())
+}
+
+/// Sessions of one name as Consul writes them, not in their order.
+fn sessions(count: usize) -> String {
+    let session = |n: usize| {
+        let index = 1000 + n * 7919 % count;
+        format!(
+            r#"{{"ID":"adf4238a-882b-9ddc-4a9d-{n:012x}","Name":"session-1","Node":"node-{}","LockDelay":15000000000,"Behavior":"release","TTL":"","NodeChecks":["serfHealth"],"ServiceChecks":null,"CreateIndex":{index},"ModifyIndex":{index}}}"#,
+            n % 50
+        )
+    };
+    format!("[{}]", (0..count).map(session).collect::<Vec<_>>().join(","))
+}
+
+/// The guest's memory never shrinks, so that what it has after a call is the most that it had.
+fn memory_of_a_list() -> Result<()> {
+    let body = sessions(100_000);
+    let size = body.len() as u64;
+    let server = Scripted::start(move |_| Reply::json(&body))?;
+    let (to, listing) = (connection(server.address()), Options { state: Some(State::List), ..options(server.address()) });
+    let json = format!(r#"{{"state":"list","host":"{}","port":{}}}"#, server.address().ip(), server.address().port());
+    block_on(async {
+        let mut instance = host()?.instance().await?;
+        let listed = answer(instance.list_sessions(None, Some(&to))).await?.value()?.sessions;
+        ensure!(listed.len() == 100_000 && listed.is_sorted_by_key(|session| session.create_index), "{}", listed.len());
+        ensure!(instance.memory().as_u64() < 3 * size, "{} for {size} bytes", instance.memory());
+        // All of it is given back for the next call.
+        let after_one = instance.memory();
+        answer(instance.list_sessions(None, Some(&to))).await?.value()?;
+        ensure!(instance.memory() == after_one, "{after_one} grew to {}", instance.memory());
+        ensure!(answer(instance.apply(&listing)).await?.value()?.sessions == listed, "apply lists others");
+        ensure!(instance.memory().as_u64() < 3 * size, "apply: {} for {size} bytes", instance.memory());
+        answer(instance.apply_json(&json)).await?.value()?;
+        ensure!(instance.memory().as_u64() < 4 * size, "apply-json: {} for {size} bytes", instance.memory());
+        Ok(())
+    })
+}
+
+fn memory_of_requests() -> Result<()> {
+    const SESSIONS: usize = 2_000;
+    let body = sessions(SESSIONS);
+    let size = body.len() as u64;
+    let server = Scripted::start(
+        move |request| if request.line().starts_with("GET") { Reply::json(&body) } else { Reply::json("true") },
+    )?;
+    let absent = Options {
+        state: Some(State::Absent),
+        name: Some("session-1".into()),
+        node: Some("node-0".into()),
+        ..options(server.address())
+    };
+    block_on(async {
+        let mut instance = host()?.instance().await?;
+        let before = instance.memory().as_u64();
+        let destroyed = answer(instance.apply(&absent)).await?.value()?.destroyed;
+        ensure!(destroyed.len() == SESSIONS, "{}", destroyed.len());
+        let grown = instance.memory().as_u64() - before;
+        ensure!(grown < 5 * size, "{grown} bytes for {size} and the requests");
+        Ok(())
+    })
 }
 
 /// The most memory that the process has had so far, in bytes.

@@ -1,8 +1,9 @@
 //! Locks: each request, byte for byte, and its answer.
 
 use crate::script::{Exchange, Script, call, get, id, put};
-use consul_session::consul::{Acquisition, Client, Contents, Holding, Key, Lock, Query, Verb};
+use consul_session::consul::{Client, Query, Verb};
 use consul_session::error::{Case, Error};
+use consul_session::lock::{Acquisition, Contents, Holding, Key, Lock};
 use consul_session::options::SessionId;
 use consul_session::transport::INDEX;
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ fn rolled_back(verb: &str, reason: &str) -> Exchange {
 }
 
 fn change(verb: Verb, answer: Exchange) -> Result<Acquisition, Error> {
-    let change = |client: &mut Client| client.lock(verb, &key("key"), &session_id(1), Contents::default());
+    let change = |client: &mut Client| client.lock(verb, &key("key"), &session_id(1), None);
     call(json!({}), Script::new([answer]), change)
 }
 
@@ -44,23 +45,29 @@ fn result(session: Option<&str>) -> Value {
 
 #[test]
 fn an_acquisition_is_a_transaction_that_answers_with_its_indexes() {
-    for (contents, value) in [
-        (Contents::default(), ""),
-        (Contents { value: b"f".into(), flags: 3_304_740_253_564_472_344 }, "Zg=="),
-        (Contents { value: b"fo".into(), flags: 1 }, "Zm8="),
-        (Contents { value: b"foo".into(), flags: u64::MAX }, "Zm9v"),
-        (Contents { value: vec![0, 255, 254, 62], flags: 0 }, "AP/+Pg=="),
+    for (bytes, flags, value) in [
+        (None, None, ""),
+        (Some(&b"f"[..]), Some(3_304_740_253_564_472_344), "Zg=="),
+        (Some(b"fo"), None, "Zm8="),
+        (Some(b"foo"), Some(u64::MAX), "Zm9v"),
+        (Some(&[0, 255, 254, 62]), Some(0), "AP/+Pg=="),
+        (None, Some(7), ""),
     ] {
         let body = format!(
             r#"[{{"KV":{{"Verb":"lock","Key":"a \"key\"/ä","Value":"{value}","Flags":{},"Session":"{}"}}}}]"#,
-            contents.flags,
+            flags.unwrap_or(0),
             id(1)
         );
-        let script = Script::new([put("/v1/txn?dc=dc2").body(&body).gives(result(Some(&id(1))))]);
+        // Consul repeats the flags, and not the value.
+        let mut said = result(Some(&id(1)));
+        said["Results"][0]["KV"]["Flags"] = flags.unwrap_or(0).into();
+        let contents = Contents { value: bytes.map(Vec::from), flags };
+        let script = Script::new([put("/v1/txn?dc=dc2").body(&body).gives(said)]);
         let (key, id1) = (key("a \"key\"/ä"), session_id(1));
         let acquired =
-            call(json!({"datacenter": "dc2"}), script, |client| client.lock(Verb::Lock, &key, &id1, contents.clone()));
-        let lock = Lock { session: Some(id(1)), lock_index: 3, modify_index: 32, create_index: 24, contents };
+            call(json!({"datacenter": "dc2"}), script, |client| client.lock(Verb::Lock, &key, &id1, Some(&contents)));
+        let (value, flags) = (bytes.map(Vec::from).unwrap_or_default(), flags.unwrap_or(0));
+        let lock = Lock { session: Some(id(1)), lock_index: 3, modify_index: 32, create_index: 24, flags, value };
         assert_eq!(acquired, Ok(Acquisition::Acquired(lock)));
     }
 }
@@ -115,8 +122,8 @@ fn a_key_is_read_with_its_holder() {
     });
     let query = Query { index: 6, wait: Some(5_000_000_000), ..Query::CONSISTENT };
     let asked = get("/v1/kv/a%2Fb%20%C3%A4%3F?consistent&index=6&wait=5s");
-    let contents = Contents { value: vec![0, 255, 254, 62], flags: 42 };
-    let lock = Lock { session: Some(id(1)), lock_index: 1, modify_index: 7, create_index: 5, contents };
+    let value = vec![0, 255, 254, 62];
+    let lock = Lock { session: Some(id(1)), lock_index: 1, modify_index: 7, create_index: 5, flags: 42, value };
     assert_eq!(
         reads(asked.gives(json!([stored])).header(INDEX, "7"), "a/b ä?", &query),
         Ok(Holding { lock: Some(lock.clone()), index: 7 })
@@ -126,8 +133,7 @@ fn a_key_is_read_with_its_holder() {
     for (value, bytes) in [(Value::Null, &b""[..]), (json!(""), b""), (json!("Zm9v"), b"foo"), (json!("!"), b"")] {
         let free = json!({"LockIndex": 1, "Key": "k", "Flags": u64::MAX, "Value": value, "CreateIndex": 5, "ModifyIndex": 7});
         let holding = reads(get("/v1/kv/k").gives(json!([free])), "k", &Query::default()).unwrap().lock.unwrap();
-        let contents = Contents { value: bytes.into(), flags: u64::MAX };
-        assert_eq!(holding, Lock { session: None, contents, ..lock.clone() });
+        assert_eq!(holding, Lock { session: None, value: bytes.into(), flags: u64::MAX, ..lock.clone() });
     }
 }
 

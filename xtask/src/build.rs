@@ -4,13 +4,12 @@
 //! that nothing uses and every host would have to grant.
 
 use crate::root;
+use crate::shorten::shorten;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use wasm_encoder::RawSection;
 use wasm_metadata::{AddMetadata, AddMetadataField};
-use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::Resolve;
 
@@ -59,7 +58,7 @@ fn wrap(module: &[u8], package: &str) -> Result<Vec<u8>> {
         .module(module)
         .and_then(|encoder| encoder.encode())
         .with_context(|| format!("the module of {package} cannot be made a component"))?;
-    with_metadata(&without_names(&component)?, package)
+    with_metadata(&shorten(&component)?, package)
 }
 
 /// Writes the file whole or not at all: a test run beside this one may be reading it.
@@ -116,28 +115,6 @@ fn core_module(package: &str, features: &str) -> Result<Vec<u8>> {
     }
     let path = target_dir.join(TARGET).join(PROFILE).join(package.replace('-', "_")).with_extension("wasm");
     std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
-}
-
-/// Leaves out the names of the component's inner items, 6 kB that only a reader of its disassembly sees.
-fn without_names(component: &[u8]) -> Result<Vec<u8>> {
-    let mut kept = wasm_encoder::Component::new();
-    // How many modules and components deep the parser is; what is inside one is kept with it.
-    let mut depth = 0;
-    for payload in Parser::new(0).parse_all(component) {
-        let payload = payload?;
-        let nested = matches!(payload, Payload::ModuleSection { .. } | Payload::ComponentSection { .. });
-        let unwanted = matches!(&payload, Payload::CustomSection(section) if section.name() == "component-name");
-        if let (0, false, Some((id, range))) = (depth, unwanted, payload.as_section()) {
-            let (start, end) = (usize::try_from(range.start)?, usize::try_from(range.end)?);
-            kept.section(&RawSection { id, data: &component[start..end] });
-        }
-        match payload {
-            _ if nested => depth += 1,
-            Payload::End(_) if depth > 0 => depth -= 1,
-            _ => {}
-        }
-    }
-    Ok(kept.finish())
 }
 
 /// Writes what the file is into the file; `wasm-tools metadata show` prints it.

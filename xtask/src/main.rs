@@ -2,6 +2,7 @@
 
 mod build;
 mod compose;
+mod shorten;
 mod test;
 
 use anyhow::{Result, bail};
