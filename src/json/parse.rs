@@ -128,6 +128,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the byte that comes next, if it is this one.
+    #[inline(always)]
     fn take(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         self.at += usize::from(there);
@@ -465,6 +466,7 @@ fn plain_length(bytes: &[u8]) -> (usize, bool) {
 }
 
 /// Appends a digit to a number, if it fits.
+#[inline(always)]
 fn append(number: &mut u64, digit: u8) -> bool {
     // Not `checked_mul`, which multiplies to 128 bits.
     let fits = *number < u64::MAX / 10 || *number == u64::MAX / 10 && u64::from(digit) <= u64::MAX % 10;
