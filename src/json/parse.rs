@@ -236,9 +236,9 @@ impl<'a> Parser<'a> {
 
     /// How many elements there will be behind this one, if they are as long as those before.
     fn to_come(&self, before: usize) -> usize {
-        let each = self.at / (before + 1);
-        let rest = self.bytes.len().saturating_sub(self.at) / each.max(1);
-        rest + rest / 16
+        let rest = self.bytes.len().saturating_sub(self.at);
+        let count = self.at.checked_div(before + 1).and_then(|each| rest.checked_div(each)).unwrap_or(0);
+        count + count / 16
     }
 
     /// An object, whose brace comes next. Its fields go to the function.
