@@ -40,7 +40,7 @@ pub fn parse_go(text: &str) -> Option<i64> {
 
 /// Reads a count of seconds (`20`, `0.5`) or what [`parse_go`] reads. Nanoseconds.
 pub fn parse(text: &str) -> Option<i64> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text),

@@ -39,7 +39,11 @@
 //! | who holds a key | `GET /v1/kv/<key>` |
 
 #![cfg_attr(all(target_arch = "wasm32", not(feature = "cli")), no_std)]
-#![allow(clippy::useless_conversion, reason = "natively `Text` is `String`")]
+#![allow(
+    clippy::useless_conversion,
+    clippy::clone_on_copy,
+    reason = "natively `Text` is `String`, in a component it is `Copy`"
+)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 extern crate alloc;

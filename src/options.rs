@@ -347,11 +347,11 @@ impl FromValue for List<Text> {
                 }
                 items
             }
-            Json::Text(text) if text.trim().is_empty() => Vec::new(),
+            Json::Text(text) if text.trim_ascii().is_empty() => Vec::new(),
             Json::Text(text) => {
                 let mut items = Vec::new();
                 for item in split(text, ",") {
-                    items.push(item.trim().to_owned().into());
+                    items.push(item.trim_ascii().to_owned().into());
                 }
                 items
             }
@@ -365,7 +365,7 @@ impl FromValue for bool {
     fn from_value(_: Kind, value: &Json) -> Result<Option<bool>, Reason> {
         let word = match value {
             Json::Bool(value) => return Ok(Some(*value)),
-            Json::Text(text) => text.trim().to_ascii_lowercase(),
+            Json::Text(text) => text.trim_ascii().to_ascii_lowercase(),
             Json::Whole(number) => whole(*number),
             _ => return Err("is neither yes nor no"),
         };
@@ -399,7 +399,7 @@ impl FromValue for i64 {
 
 impl FromValue for u16 {
     fn from_value(_: Kind, value: &Json) -> Result<Option<u16>, Reason> {
-        let number: Option<u64> = text(value).ok().and_then(|text| text.trim().parse().ok());
+        let number: Option<u64> = text(value).ok().and_then(|text| text.trim_ascii().parse().ok());
         match number.and_then(|number| u16::try_from(number).ok()) {
             Some(port) if port > 0 => Ok(Some(port)),
             _ => Err("is no port"),
@@ -504,7 +504,7 @@ impl SessionId {
 
 impl FromValue for SessionId {
     fn from_value(_: Kind, value: &Json) -> Result<Option<SessionId>, Reason> {
-        match SessionId::parse(value.text().trim()) {
+        match SessionId::parse(value.text().trim_ascii()) {
             Some(id) => Ok(Some(id)),
             None => Err("is no session id"),
         }
@@ -552,7 +552,7 @@ impl Host {
 
 impl FromValue for Host {
     fn from_value(_: Kind, value: &Json) -> Result<Option<Host>, Reason> {
-        let text = value.text().trim();
+        let text = value.text().trim_ascii();
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         match cut(bare, ":") {

@@ -90,22 +90,21 @@ impl Session {
         let mut merged = order.clone();
         let mut width = 1;
         while width < order.len() {
-            let (mut from, mut to) = (order.as_slice(), merged.as_mut_slice());
-            while !from.is_empty() {
-                let (mut left, rest) = from.split_at(width.min(from.len()));
-                let (mut right, rest) = rest.split_at(width.min(rest.len()));
-                let (places, free) = to.split_at_mut(left.len() + right.len());
-                for place in places {
-                    let is_left = match (left, right) {
-                        ([a, ..], [b, ..]) => a.0 < b.0 || a.0 == b.0 && id(a.1) <= id(b.1),
-                        _ => !left.is_empty(),
-                    };
-                    let side = if is_left { &mut left } else { &mut right };
-                    if let [first, rest @ ..] = *side {
-                        (*place, *side) = (*first, rest);
-                    }
+            let cut = |list| <[_]>::split_at_checked(list, width).unwrap_or((list, &[]));
+            let (mut left, mut right, mut rest) = (&[][..], &[][..], order.as_slice());
+            for place in &mut merged {
+                if left.is_empty() && right.is_empty() {
+                    (left, rest) = cut(rest);
+                    (right, rest) = cut(rest);
                 }
-                (from, to) = (rest, free);
+                let is_left = match (left, right) {
+                    ([a, ..], [b, ..]) => a.0 < b.0 || a.0 == b.0 && id(a.1) <= id(b.1),
+                    _ => !left.is_empty(),
+                };
+                let side = if is_left { &mut left } else { &mut right };
+                if let [first, others @ ..] = *side {
+                    (*place, *side) = (*first, others);
+                }
             }
             mem::swap(&mut order, &mut merged);
             width *= 2;

@@ -6,11 +6,10 @@
 
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
-use core::arch::wasm32::{memory_grow, memory_size, unreachable};
+use core::arch::wasm32::{memory_grow, memory_size};
 use core::cell::Cell;
 use core::mem;
-use core::num::NonZero;
-use core::ptr::NonNull;
+use core::ptr;
 
 const PAGE: usize = 64 * 1024;
 
@@ -20,34 +19,23 @@ unsafe extern "C" {
 }
 
 #[global_allocator]
-static HEAP: Heap = Heap { end: Cell::new(BEGIN) };
-
-// Safety: what the linker places before it is not empty.
-const BEGIN: NonNull<u8> = unsafe { NonNull::new_unchecked((&raw const __heap_base).cast_mut()) };
+static HEAP: Heap = Heap { end: Cell::new((&raw const __heap_base).cast_mut()) };
 
 struct Heap {
     /// Where the next piece may begin.
-    end: Cell<NonNull<u8>>,
+    end: Cell<*mut u8>,
 }
 
 // Safety: a component has one thread.
 unsafe impl Sync for Heap {}
 
 impl Heap {
-    fn next(&self, layout: Layout) -> NonNull<u8> {
-        let most = layout.align() - 1;
-        // Safety: an address in the first 4 GiB, and the next of some alignment, which is no more than a page's.
-        let place = self.end.get().map_addr(|end| unsafe { NonZero::new_unchecked((end.get() + most) & !most) });
-        self.last(place, layout.size())
-    }
-
-    /// The piece that begins here, as the last one. There is no going on where the host gives no more memory: to say so, to nobody,
-    /// std needs a kilobyte.
-    fn last(&self, start: NonNull<u8>, size: usize) -> NonNull<u8> {
-        let Some(end) = start.addr().checked_add(size) else { unreachable() };
-        let missing = end.get().div_ceil(PAGE).saturating_sub(memory_size(0));
+    /// The piece of `size` bytes that begins here, as the last one; null if the host gives no more memory.
+    fn last(&self, start: *mut u8, size: usize) -> *mut u8 {
+        let Some(end) = start.addr().checked_add(size) else { return ptr::null_mut() };
+        let missing = end.div_ceil(PAGE).saturating_sub(memory_size(0));
         if missing > 0 && memory_grow(0, missing) == usize::MAX {
-            unreachable();
+            return ptr::null_mut();
         }
         self.end.set(start.with_addr(end));
         start
@@ -57,26 +45,30 @@ impl Heap {
 // Safety: pieces begin behind the end of those before, and only `clear` and `passing` go back.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.next(layout).as_ptr()
+        let (end, most) = (self.end.get(), layout.align() - 1);
+        match end.addr().checked_add(most) {
+            Some(address) => self.last(end.with_addr(address & !most), layout.size()),
+            None => ptr::null_mut(),
+        }
     }
 
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 
     /// The last piece grows and shrinks where it is: so the body of an answer, however long, is never copied.
     unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Safety: it is a piece.
-        let start = unsafe { NonNull::new_unchecked(start) };
-        if start.addr().get() + layout.size() == self.end.get().addr().get() {
-            return self.last(start, size).as_ptr();
+        if start.wrapping_add(layout.size()) == self.end.get() {
+            return self.last(start, size);
         }
         if size <= layout.size() {
-            return start.as_ptr();
+            return start;
         }
         // Safety: the caller's, as the alignment is that of a layout.
-        let place = self.next(unsafe { Layout::from_size_align_unchecked(size, layout.align()) });
-        // Safety: both are pieces of at least this size.
-        unsafe { place.copy_from_nonoverlapping(start, layout.size()) };
-        place.as_ptr()
+        let place = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
+        if !place.is_null() {
+            // Safety: both are pieces of at least this size.
+            unsafe { ptr::copy_nonoverlapping(start, place, layout.size()) };
+        }
+        place
     }
 }
 
@@ -87,7 +79,7 @@ unsafe impl GlobalAlloc for Heap {
 /// Nothing in it is used any more.
 #[cfg(not(feature = "command"))]
 pub unsafe fn clear() {
-    HEAP.end.set(BEGIN);
+    HEAP.end.set((&raw const __heap_base).cast_mut());
 }
 
 /// Does something of which nothing is used any more if it succeeds, and takes back what it was given.

@@ -128,6 +128,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the byte that comes next, if it is this one.
+    #[inline(always)]
     fn take(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         self.at += usize::from(there);
@@ -235,9 +236,9 @@ impl<'a> Parser<'a> {
 
     /// How many elements there will be behind this one, if they are as long as those before.
     fn to_come(&self, before: usize) -> usize {
-        let each = self.at / (before + 1);
-        let rest = self.bytes.len().saturating_sub(self.at) / each.max(1);
-        rest + rest / 16
+        let rest = self.bytes.len().saturating_sub(self.at);
+        let count = self.at.checked_div(before + 1).and_then(|each| rest.checked_div(each)).unwrap_or(0);
+        count + count / 16
     }
 
     /// An object, whose brace comes next. Its fields go to the function.
@@ -465,6 +466,7 @@ fn plain_length(bytes: &[u8]) -> (usize, bool) {
 }
 
 /// Appends a digit to a number, if it fits.
+#[inline(always)]
 fn append(number: &mut u64, digit: u8) -> bool {
     // Not `checked_mul`, which multiplies to 128 bits.
     let fits = *number < u64::MAX / 10 || *number == u64::MAX / 10 && u64::from(digit) <= u64::MAX % 10;

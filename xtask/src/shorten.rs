@@ -70,8 +70,12 @@ impl Reencode for Names {
         utils::parse_export(self, section, Export { name, ..export })
     }
 
-    fn parse_custom_section(&mut self, _: &mut Module, _: CustomSectionReader<'_>) -> Result<(), Error> {
-        Ok(())
+    fn parse_custom_section(&mut self, to: &mut Module, section: CustomSectionReader<'_>) -> Result<(), Error> {
+        match section.as_known() {
+            KnownCustom::Producers(_) => Ok(()),
+            // Names of functions are there only where cargo was told to leave them, for a profile.
+            _ => utils::parse_custom_section(self, to, section),
+        }
     }
 }
 

@@ -152,5 +152,5 @@ pub fn get(future: &FutureIncomingResponse) -> Option<Result<IncomingResponse, E
 /// `outgoing-body.finish`, without trailers. Should the host find fault with the body, the response tells.
 pub fn finish(body: OutgoingBody) {
     // Safety: the host gets the body's only handle.
-    drop(unsafe { written(|answer| import_finish(body.take_handle(), 0, 0, answer)) });
+    let _: Answer<(), ErrorCode> = unsafe { written(|answer| import_finish(body.take_handle(), 0, 0, answer)) };
 }
