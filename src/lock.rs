@@ -77,12 +77,13 @@ impl Key {
 impl Lock {
     /// A key of Consul's JSON; `None` if it is none.
     pub fn read(json: &Json) -> Option<Lock> {
+        let index = |name| index(json.get(name));
         // Every key has a name.
         (!json.get("Key").text().is_empty()).then(|| Lock {
             session: Some(json.get("Session").text()).filter(|id| !id.is_empty()).map(String::from).into(),
-            lock_index: index(json.get("LockIndex")),
-            modify_index: index(json.get("ModifyIndex")),
-            create_index: index(json.get("CreateIndex")),
+            lock_index: index("LockIndex"),
+            modify_index: index("ModifyIndex"),
+            create_index: index("CreateIndex"),
             flags: match json.get("Flags") {
                 Json::Fraction(number) => *number as u64,
                 flags => flags.whole() as u64,

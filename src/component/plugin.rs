@@ -10,6 +10,7 @@ use crate::options::Options;
 use crate::session::Session;
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
+use alloc::string::String;
 
 /// Exports a function under its name in WIT, and beside it the one by which the host gives the answer back.
 macro_rules! export {
@@ -36,21 +37,15 @@ macro_rules! free {
 }
 
 export!("sessions", "create", create(arguments: types::CreateArguments) -> Text {
-    with(&arguments.connection, 0, |client| {
-        let mut all = Options::default();
-        convert::create_options(&mut all, &arguments.options)?;
-        let session = NewSession::new(&all.or_default()?)?;
-        let id = client.create(&session).map_err(|error| error.of_a_change("the creation of the session"))?;
-        Ok(id.as_str().to_owned())
-    })
+    created(&arguments)
 });
 
 export!("sessions", "destroy", destroy(arguments: types::DestroyArguments) -> () {
-    with(&arguments.connection, 0, |client| client.destroy(&convert::session_id(&arguments.id)?))
+    convert::session_id(&arguments.id).and_then(|id| open(&arguments.connection, 0)?.client().destroy(&id))
 });
 
 export!("sessions", "renew", renew(arguments: types::RenewArguments) -> Session {
-    with(&arguments.connection, 0, |client| client.renew(&convert::session_id(&arguments.id)?))
+    convert::session_id(&arguments.id).and_then(|id| open(&arguments.connection, 0)?.client().renew(&id))
 });
 
 export!("sessions", "info", info(arguments: types::InfoArguments) -> types::Lookup {
@@ -98,6 +93,14 @@ fn answer<T, U: From<T>>(result: Result<T, Error>) -> Box<Answer<U, types::Error
     })
 }
 
+fn created(arguments: &types::CreateArguments) -> Result<String, Error> {
+    let mut all = Options::default();
+    convert::create_options(&mut all, &arguments.options)?;
+    let session = NewSession::new(&all.or_default()?)?;
+    let id = open(&arguments.connection, 0)?.client().create(&session);
+    Ok(id.map_err(|error| error.of_a_change("the creation of the session"))?.as_str().to_owned())
+}
+
 fn read(
     scope: Result<Scope, Error>,
     query: &Maybe<types::Query>,
@@ -105,28 +108,33 @@ fn read(
 ) -> Result<Listing, Error> {
     let scope = scope?;
     let query = convert::query(query)?;
-    with(connection, query.longest_wait(), |client| client.sessions(&scope, &query))
+    open(connection, query.longest_wait())?.client().sessions(&scope, &query)
 }
 
 fn lock(verb: Verb, arguments: &types::AcquireArguments) -> Result<Acquisition, Error> {
     let (key, id) = (Key::parse(&arguments.key)?, convert::session_id(&arguments.session_id)?);
-    with(&arguments.connection, 0, |client| client.lock(verb, &key, &id, arguments.contents.as_ref()))
+    open(&arguments.connection, 0)?.client().lock(verb, &key, &id, arguments.contents.as_ref())
 }
 
 fn holding(arguments: &types::HolderArguments) -> Result<Holding, Error> {
     let (key, query) = (Key::parse(&arguments.key)?, convert::query(&arguments.query)?);
-    with(&arguments.connection, query.longest_wait(), |client| client.holder(&key, &query))
+    open(&arguments.connection, query.longest_wait())?.client().holder(&key, &query)
 }
 
-/// Does something with a client whose clock runs from now. `longer` is added to its time, in nanoseconds.
-fn with<T>(
-    connection: &Maybe<types::Connection>,
-    longer: i64,
-    call: impl FnOnce(&mut Client) -> Result<T, Error>,
-) -> Result<T, Error> {
+/// A connection, and a transport whose clock runs from now.
+struct Opened(Connection, WasiHttp);
+
+impl Opened {
+    fn client(&mut self) -> Client<'_> {
+        Client { connection: &self.0, transport: &mut self.1 }
+    }
+}
+
+/// `longer` is added to the call's time, in nanoseconds.
+fn open(connection: &Maybe<types::Connection>, longer: i64) -> Result<Opened, Error> {
     let connection = connection_of(connection)?;
-    let mut transport = WasiHttp::new(connection.timeout().saturating_add(longer));
-    call(&mut Client { connection: &connection, transport: &mut transport })
+    let transport = WasiHttp::new(connection.timeout().saturating_add(longer));
+    Ok(Opened(connection, transport))
 }
 
 fn connection_of(record: &Maybe<types::Connection>) -> Result<Connection, Error> {
