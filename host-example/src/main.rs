@@ -4,6 +4,7 @@ mod ansible;
 mod batch;
 mod demo;
 mod grants;
+mod terminal;
 mod watch;
 
 use consul_session::cli::{self, Action, Command, Format, Invocation, Output, Program};
@@ -56,6 +57,7 @@ async fn main() -> ExitCode {
             return print(cli::failure(
                 &Case::InvalidOption { option: "arguments".into() }.because("a word is not UTF-8"),
                 Format::Table,
+                &terminal::looks(),
             ));
         }
     };
@@ -65,9 +67,9 @@ async fn main() -> ExitCode {
     let output = match cli::parse(&PROGRAM, words, &grants::visible, &mut read_all) {
         Ok(invocation) => {
             let format = invocation.format;
-            run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format))
+            run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format, &terminal::looks()))
         }
-        Err((format, error)) => cli::failure(&error, format),
+        Err((format, error)) => cli::failure(&error, format, &terminal::looks()),
     };
     print(output)
 }
@@ -104,6 +106,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
     let host = host(&mut invocation)?;
     match (invocation.action.clone(), &agent) {
         (Action::Command(DEMO), Some(agent)) => {
+            invocation.accept(&[Format::Table, Format::Json], DEMO)?;
             let stdout = demo::run(&host, agent, &invocation).await?;
             Ok(Output { stdout, stderr: String::new(), success: true })
         }
@@ -114,7 +117,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
             "arguments",
             format!("`{command}` needs --dev: it makes sessions and a check to show, and no other agent should keep them"),
         )),
-        _ => Ok(cli::success(&apply(&host, &invocation).await?, &invocation)),
+        _ => Ok(cli::success(&apply(&host, &invocation).await?, &invocation, &terminal::looks())),
     }
 }
 

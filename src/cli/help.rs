@@ -36,7 +36,7 @@ fn help(program: &Program) -> String {
     let flags: String = program.flags.iter().map(|(flag, _)| format!("[--{flag}] ")).collect();
     let mut text = format!(
         "Makes, finds, reads and destroys Consul sessions, with the options of Ansible's\nconsul_session.\n\n\
-         Usage: {name} {flags}[--format table|json]\n       [OPTION=VALUE | --OPTION VALUE]... [-]\n       {name} help OPTION\n"
+         Usage: {name} {flags}[--format table|json|ids]\n       [OPTION=VALUE | --OPTION VALUE]... [-]\n       {name} help OPTION\n"
     );
     for command in program.commands {
         text += &format!("       {}\n", usage(program, command));
@@ -50,7 +50,11 @@ fn help(program: &Program) -> String {
     let flags = program.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
     let settings = program.settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), (*help).to_owned()));
     let common = [
-        ("--format table|json", "How the answer is printed; an error in JSON goes to standard output too. Default: table"),
+        (
+            "--format table|json|ids",
+            "How the answer is printed: for people, as one JSON object (an error too), or the ids of the sessions, one a line. \
+             Default: table",
+        ),
         ("-", "One JSON object of options on standard input; what is typed counts for more"),
         ("-h, --help", "This help"),
         ("-V, --version", "The version"),
