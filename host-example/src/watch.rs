@@ -7,7 +7,7 @@ mod lines;
 mod screen;
 mod state;
 
-use crate::terminal;
+use crate::{VERBOSE, terminal};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use consul_session::cli::{self, Command, Format, Invocation, Output};
 use consul_session::error::{Case, Error};
@@ -94,7 +94,9 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     let source = Source { host, connection: Connection::from(&options), node: options.node };
     let (sender, all_news) = mpsc::channel(16);
     let reading = tokio::spawn(read(source, Watch::new(options.name), sender));
-    let on_screen = invocation.format == Format::Table && io::stdout().is_terminal() && !terminal::is_dumb();
+    // Requests that are told of would go through the table.
+    let verbose = invocation.flags.contains(&VERBOSE) && io::stderr().is_terminal();
+    let on_screen = invocation.format == Format::Table && io::stdout().is_terminal() && !terminal::is_dumb() && !verbose;
     let printing = match on_screen {
         true => tokio::spawn(draw(all_news, Screen::new(agent, terminal::looks().stdout))),
         false => tokio::spawn(print(all_news, agent, invocation.format)),

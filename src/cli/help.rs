@@ -1,11 +1,38 @@
 //! The help, made from the table of options.
 
-use super::{Action, Command, Output, Program};
+use super::{Action, Command, Output, Program, wrapped};
 use crate::options::{Info, Kind, TABLE};
 use comfy_table::{ContentArrangement, Table, presets};
 
 /// Columns of the help.
 const WIDTH: u16 = 80;
+
+/// What each program is for.
+pub const PURPOSE: &str = "Makes, finds, reads and destroys Consul sessions, with the options of Ansible's consul_session.";
+/// How the formats are typed, and what they are.
+pub const FORMAT: (&str, &str) = (
+    "table|json|ids",
+    "How the answer is printed: for people, as one JSON object (an error too), or the ids of the sessions, one a line. Default: table",
+);
+/// What stands for options that are not typed.
+pub const INPUT: (&str, &str) = ("-", "One JSON object of options on standard input; what is typed counts for more");
+/// The environment variables that each program reads.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("CONSUL_HTTP_ADDR", "host and port, perhaps scheme: https://consul.example:8501"),
+    ("CONSUL_HTTP_TOKEN", "token; safer than the option, which other users see in the list of processes"),
+    ("CONSUL_HTTP_SSL", "true for scheme https"),
+    ("CONSUL_HTTP_SSL_VERIFY", "false for validate_certs=false"),
+];
+/// What is typed behind the program's name, for example.
+pub const EXAMPLES: [&str; 3] =
+    ["name=session1 delay=20s", "state=info id=adf4238a-882b-9ddc-4a9d-5b6758e4159e", "state=absent name=session1 --dry-run"];
+/// How a program ends.
+pub const EXIT: &str = "0 if it was done, 1 if not.";
+
+/// The environment variables that a program reads, each with what it stands for.
+pub fn environment(program: &Program) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+    ENVIRONMENT.into_iter().chain(program.environment.iter().copied())
+}
 
 /// What answers a question about the program itself: the help, that of one option, or the version.
 pub fn about(program: &Program, action: &Action) -> Output {
@@ -34,9 +61,10 @@ fn one(info: &Info) -> String {
 fn help(program: &Program) -> String {
     let name = program.name;
     let flags: String = program.flags.iter().map(|(flag, _)| format!("[--{flag}] ")).collect();
-    let mut text = format!(
-        "Makes, finds, reads and destroys Consul sessions, with the options of Ansible's\nconsul_session.\n\n\
-         Usage: {name} {flags}[--format table|json|ids]\n       [OPTION=VALUE | --OPTION VALUE]... [-]\n       {name} help OPTION\n"
+    let (formats, about_format) = FORMAT;
+    let mut text = wrapped(PURPOSE, WIDTH.into()).join("\n");
+    text += &format!(
+        "\n\nUsage: {name} {flags}[--format {formats}]\n       [OPTION=VALUE | --OPTION VALUE]... [-]\n       {name} help OPTION\n"
     );
     for command in program.commands {
         text += &format!("       {}\n", usage(program, command));
@@ -50,41 +78,27 @@ fn help(program: &Program) -> String {
     let flags = program.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
     let settings = program.settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), (*help).to_owned()));
     let common = [
-        (
-            "--format table|json|ids",
-            "How the answer is printed: for people, as one JSON object (an error too), or the ids of the sessions, one a line. \
-             Default: table",
-        ),
-        ("-", "One JSON object of options on standard input; what is typed counts for more"),
-        ("-h, --help", "This help"),
-        ("-V, --version", "The version"),
+        (format!("--format {formats}"), about_format),
+        (INPUT.0.into(), INPUT.1),
+        ("-h, --help".into(), "This help"),
+        ("-V, --version".into(), "The version"),
     ];
-    text += &two_columns(flags.chain(settings).chain(common.map(|(flag, help)| (flag.to_owned(), help.to_owned()))));
+    text += &two_columns(flags.chain(settings).chain(common.map(|(flag, help)| (flag, help.to_owned()))));
     if !program.commands.is_empty() {
         text += "\nCommands:\n";
         text += &two_columns(program.commands.iter().map(|command| (command.name.to_owned(), command.help.to_owned())));
     }
     text += "\nEnvironment, for what is not typed:\n";
-    text += &two_columns(
-        [
-            ("CONSUL_HTTP_ADDR", "host and port, perhaps scheme: https://consul.example:8501"),
-            ("CONSUL_HTTP_TOKEN", "token; safer than the option, which other users see in the list of processes"),
-            ("CONSUL_HTTP_SSL", "true for scheme https"),
-            ("CONSUL_HTTP_SSL_VERIFY", "false for validate_certs=false"),
-        ]
-        .iter()
-        .chain(program.environment)
-        .map(|(variable, help)| ((*variable).to_owned(), (*help).to_owned())),
-    );
-    text += &format!(
-        "\nExamples:\n  {name} name=session1 delay=20s\n  {name} state=info id=adf4238a-882b-9ddc-4a9d-5b6758e4159e\n  \
-         {name} state=absent name=session1 --dry-run\n\nExit status: 0 if it was done, 1 if not.\n"
-    );
-    text
+    text += &two_columns(environment(program).map(|(variable, help)| (variable.to_owned(), help.to_owned())));
+    text += "\nExamples:\n";
+    for example in EXAMPLES {
+        text += &format!("  {name} {example}\n");
+    }
+    text + &format!("\nExit status: {EXIT}\n")
 }
 
 /// How a command is typed.
-fn usage(program: &Program, command: &Command) -> String {
+pub fn usage(program: &Program, command: &Command) -> String {
     let mut words = vec![program.name, command.name];
     words.extend(command.words);
     words.push("[OPTION=VALUE]...");
@@ -116,7 +130,8 @@ pub fn options_markdown() -> String {
     text
 }
 
-fn described(info: &Info) -> String {
+/// What an option is for, what is accepted, and its default.
+pub fn described(info: &Info) -> String {
     let mut text = info.help.trim().to_owned();
     if info.kind != Kind::Text {
         text += &format!(". Accepted: {}", info.kind);

@@ -3,7 +3,7 @@
 //! texts and the same exit status.
 
 mod environment;
-mod help;
+pub mod help;
 mod look;
 mod output;
 mod words;

@@ -2,7 +2,7 @@
 
 use super::apply::{CONSISTENT, connection};
 use super::pool::{Interrupt, Work, progress, run};
-use super::{at_once, counts_json, ended, is_dry_run, listen, seconds, shown, told};
+use super::{at_once, counts_json, ended, is_dry_run, is_followed, listen, seconds, shown, told};
 use crate::terminal;
 use consul_session::cli::{DIM, Format, Invocation, Output, RED, counted, error_line, or_dash, printable};
 use consul_session::error::{Case, Error};
@@ -34,7 +34,7 @@ pub async fn destroy(host: &Host, invocation: &Invocation) -> Result<Output, Err
     }
     let start = Instant::now();
     let interrupt = listen()?;
-    let bar = progress(found.len(), "sessions", format == Format::Table && !dry_run);
+    let bar = progress(found.len(), "sessions", is_followed(invocation) && !dry_run);
     let total = found.len();
     let results = found.iter().map(|_| None).collect();
     let mut work = Destroy { host: host.clone(), connection, found, results, stopped: dry_run, interrupt, bar };

@@ -8,7 +8,7 @@ mod replay;
 
 pub use destroy::destroy;
 
-use crate::{read_all, terminal};
+use crate::{VERBOSE, read_all, terminal};
 use anstyle::Style;
 use apply::{Apply, Entry};
 use consul_session::Session;
@@ -81,7 +81,7 @@ pub async fn apply(host: &Host, invocation: &Invocation) -> Result<Output, Error
     let dry_run = is_dry_run(invocation);
     let start = Instant::now();
     let interrupt = listen()?;
-    let progress = pool::progress(records.len(), "sessions", invocation.format == Format::Table);
+    let progress = pool::progress(records.len(), "sessions", is_followed(invocation));
     let mut apply = Apply::new(host.clone(), records, interrupt.clone(), progress.clone())?;
     apply.run(at_once).await;
     progress.finish_and_clear();
@@ -101,6 +101,11 @@ fn at_once(invocation: &Invocation) -> Result<usize, Error> {
 
 fn is_dry_run(invocation: &Invocation) -> bool {
     Options::from_json(&invocation.json()).is_ok_and(|options| options.dry_run == Some(true))
+}
+
+/// Whether somebody follows it, and nothing else is told meanwhile.
+fn is_followed(invocation: &Invocation) -> bool {
+    invocation.format != Format::Json && !invocation.flags.contains(&VERBOSE)
 }
 
 fn listen() -> Result<Interrupt, Error> {
