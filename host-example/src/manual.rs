@@ -36,7 +36,8 @@ pub fn completions(invocation: &Invocation) -> Result<Output, Error> {
         Error::invalid("arguments", format!("the shell `{word}` is not known; accepted: {}", known.join(", ")))
     })?;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(), PROGRAM.name, &mut script);
+    let name = if shell == Shell::Bash { function_name() } else { PROGRAM.name.to_owned() };
+    clap_complete::generate(shell, &mut command(), name, &mut script);
     let script = String::from_utf8_lossy(&script);
     Ok(printed(match shell {
         Shell::Bash => bash(&script),
@@ -88,7 +89,8 @@ fn command() -> clap::Command {
 
 /// What may be typed beside a command, and without one: the options and the program's flags.
 fn every_flag() -> impl Iterator<Item = Arg> {
-    let format = Arg::new("format").long("format").help(FORMAT.1).value_parser(Format::ALL.map(|(name, _)| name));
+    let format = Arg::new("format").long("format").help(FORMAT.1).hide_possible_values(true);
+    let format = format.value_parser(Format::ALL.map(|(name, _)| name));
     TABLE.iter().map(option).chain(flags(PROGRAM.flags, PROGRAM.settings)).chain([format])
 }
 
@@ -99,7 +101,8 @@ fn option(info: &'static Info) -> Arg {
     let hint = if info.kind == Kind::Host { ValueHint::Hostname } else { ValueHint::Other };
     match choices(info) {
         [] => arg.value_name("VALUE").value_hint(hint),
-        choices => arg.value_name("VALUE").value_parser(PossibleValuesParser::new(choices)),
+        // They are in the help.
+        choices => arg.value_name("VALUE").value_parser(PossibleValuesParser::new(choices)).hide_possible_values(true),
     }
 }
 
@@ -137,9 +140,14 @@ fn flags(
     flags.chain(settings)
 }
 
+/// The program's name as a part of the names of bash's functions. clap_complete 4.6.11 forgets the commands of a program with a `-`.
+fn function_name() -> String {
+    PROGRAM.name.replace('-', "_")
+}
+
 /// bash splits words at `=`, which clap's script does not reckon with; nor does it know words to which a value belongs.
 fn bash(script: &str) -> String {
-    let generated = format!("_{}", PROGRAM.name.replace('-', "__"));
+    let function = function_name();
     let cases: String = TABLE
         .iter()
         .map(|info| (info.name, choices(info).join(" ")))
@@ -148,11 +156,14 @@ fn bash(script: &str) -> String {
         .map(|(name, choices)| format!("        {name}) values=\"{choices}\" ;;\n"))
         .collect();
     let names = TABLE.iter().map(|info| format!("{}=", info.name)).collect::<Vec<_>>().join(" ");
-    let script = script.replace(&format!("complete -F {generated} "), &format!("complete -F {generated}__words "));
+    // Where it says for which program which function is asked.
+    let script = script
+        .replace(&format!("complete -F _{function} "), &format!("complete -F _{function}_words "))
+        .replace(&format!("-o default {function}\n"), &format!("-o default {}\n", PROGRAM.name));
     script
         + &format!(
             r#"
-{generated}__words() {{
+_{function}_words() {{
     local line="${{COMP_LINE:0:COMP_POINT}}" word name values=""
     word="${{line##*[[:space:]]}}"
     if [[ "${{line}}" == *" -- "* ]]; then
@@ -160,8 +171,8 @@ fn bash(script: &str) -> String {
         return 0
     fi
     if [[ "${{word}}" != *=* ]]; then
-        {generated} "$@"
-        if [[ "${{word}}" != -* && "$3" != --* ]]; then
+        _{function} "$@"
+        if [[ "${{word}}" != -* && "$3" != --* && "${{line}}" != *" help "* && "${{line}}" != *" completions "* ]]; then
             COMPREPLY+=( $(compgen -W "{names}" -- "${{word}}") )
         fi
         if [[ "${{#COMPREPLY[@]}}" -eq 1 && "${{COMPREPLY[0]}}" == *= ]]; then

@@ -44,13 +44,14 @@ impl Look {
         self.width.map(|width| width.max(NARROWEST))
     }
 
-    /// The text in lines that fit, each but the first indented.
+    /// The text in lines that fit, each but the first indented. What stands in backquotes, to be typed, is not broken at its blanks.
     pub fn fold(self, text: &str) -> String {
+        const NO_BREAK: &str = "\u{a0}";
         match self.width() {
             Some(width) if text.width() > width => {
-                let mut lines = wrapped(text, width - 2).into_iter();
-                let first = lines.next().unwrap_or_default();
-                lines.fold(first, |folded, line| folded + "\n  " + &line)
+                let part = |(at, part): (usize, &str)| if at % 2 == 0 { part.to_owned() } else { part.replace(' ', NO_BREAK) };
+                let text = text.split('`').enumerate().map(part).collect::<Vec<_>>().join("`");
+                wrapped(&text, width - 2).join("\n  ").replace(NO_BREAK, " ")
             }
             _ => text.to_owned(),
         }
@@ -154,6 +155,10 @@ mod tests {
         let text = "error (timeout): no answer from 127.0.0.1:8500 within 10s";
         assert_eq!(Look::default().fold(text), text);
         assert_eq!(look(40).fold(text), "error (timeout): no answer from\n  127.0.0.1:8500 within 10s");
+        assert_eq!(
+            look(40).fold("denied: add it to what is allowed: `--allow a:1`"),
+            "denied: add it to what is allowed:\n  `--allow a:1`"
+        );
         assert_eq!(look(80).titled(RED, "error (timeout):", "no"), "error (timeout): no\n");
     }
 
