@@ -89,7 +89,9 @@ fn print(output: Output) -> ExitCode {
 
 async fn run(mut invocation: Invocation) -> Result<Output, Error> {
     match invocation.action {
-        Action::Help(_) | Action::HelpOf(_) | Action::Version => return Ok(cli::about(&PROGRAM, &invocation.action)),
+        Action::Help(_) | Action::HelpOf(_) | Action::Version => {
+            return Ok(cli::about(&PROGRAM, &invocation.action, terminal::looks().stdout));
+        }
         Action::Command(name) if name == manual::COMPLETIONS.name => return manual::completions(&invocation),
         Action::Command(name) if name == manual::MAN.name => return manual::man(&invocation),
         Action::Command(_) | Action::Apply => {}
@@ -135,7 +137,7 @@ fn host(invocation: &mut Invocation) -> Result<Host, Error> {
     if invocation.flags.contains(&VERBOSE) {
         let look = terminal::looks().stderr;
         builder = builder.on_request(move |exchange| {
-            let line = look.paint(DIM, &cli::printable(&exchange.to_string()));
+            let line = look.paint(DIM, &look.fold(&cli::printable(&exchange.to_string())));
             // A standard error that nobody reads is no reason to stop.
             let _ = writeln!(std::io::stderr(), "{line}");
         });

@@ -4,7 +4,7 @@ use super::bindings;
 use super::bindings::exports::wasi::cli::run::Guest;
 use super::bindings::wasi::cli::{environment, stderr, stdin, stdout};
 use super::bindings::wasi::io::streams::{OutputStream, StreamError};
-use crate::cli::{self, Action, Invocation, Looks, Output, Program};
+use crate::cli::{self, Action, Invocation, Look, Looks, Output, Program};
 use crate::error::{Case, Error};
 use crate::options::Options;
 
@@ -42,7 +42,7 @@ fn run(invocation: &Invocation) -> Result<Output, Error> {
         }
         // Its own commands: there are none.
         Action::Command(_) | Action::Help(_) | Action::HelpOf(_) | Action::Version => {
-            Ok(cli::about(&PROGRAM, &invocation.action))
+            Ok(cli::about(&PROGRAM, &invocation.action, Look::default()))
         }
     }
 }

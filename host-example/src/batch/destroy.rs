@@ -95,7 +95,10 @@ fn confirmed(found: &[Session], prefix: &str, options: &Options) -> Result<bool,
     let more = if found.len() > SHOWN { ", …" } else { "" };
     let failed = |error: std::io::Error| Case::Other.because(format!("the question cannot be asked: {error}"));
     let mut terminal = std::io::stderr();
-    write!(terminal, "{}{more}\nDestroy {question}? [y/N] ", names.join(", ")).map_err(failed)?;
+    let look = terminal::looks().stderr;
+    let (names, question) =
+        (look.fold(&format!("{}{more}", names.join(", "))), look.fold(&format!("Destroy {question}? [y/N]")));
+    write!(terminal, "{names}\n{question} ").map_err(failed)?;
     terminal.flush().map_err(failed)?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(failed)?;
@@ -226,7 +229,8 @@ impl Destroy {
                 None => "; what is left could not be read".into(),
             };
             let first = if interrupted { "interrupted; " } else { "" };
-            stderr += &format!("{first}{}: {} in {}{left}\n", counted(self.found.len()), counts.join(", "), shown(took));
+            let sum = format!("{first}{}: {} in {}{left}", counted(self.found.len()), counts.join(", "), shown(took));
+            stderr += &format!("{}\n", looks.stderr.fold(&sum));
         }
         Output { stdout, stderr, success }
     }

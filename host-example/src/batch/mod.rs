@@ -265,7 +265,8 @@ fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, 
     let mut stderr = told(&notes, "notes") + &told(&errors, "errors");
     let counts: Vec<String> = counts.map(|(fate, count)| format!("{count} {}", fate.word(dry_run))).collect();
     let interrupted = if interrupt.is_set() { "interrupted; " } else { "" };
-    stderr += &format!("{interrupted}{}: {} in {}\n", counted(entries.len()), counts.join(", "), shown(took));
+    let sum = format!("{interrupted}{}: {} in {}", counted(entries.len()), counts.join(", "), shown(took));
+    stderr += &format!("{}\n", looks.stderr.fold(&sum));
     if interrupt.is_set() {
         stderr += "the same command again does the rest\n";
     }

@@ -52,7 +52,9 @@ impl fmt::Display for Exchange {
 
 /// Who is told, if anybody.
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<dyn Fn(&Exchange) + Send + Sync>>);
+pub struct Observer(Option<Arc<Tell>>);
+
+type Tell = dyn Fn(&Exchange) + Send + Sync;
 
 impl Observer {
     pub fn new(tell: impl Fn(&Exchange) + Send + Sync + 'static) -> Observer {
