@@ -417,11 +417,12 @@ fn shells() -> Result<()> {
             ensure!(script.contains(&command), "{shell}: {command} is missing");
         }
     }
-    let none = Typed::new(PROGRAM, "completions tcsh");
-    none_is_known(&none.run(&[])?)
-}
-
-fn none_is_known(ran: &Ran) -> Result<()> {
+    // What clap does not put there.
+    for (shell, words) in [("zsh", "compadd -- state=present "), ("fish", " -f -a 'state= id= ")] {
+        let script = Typed::new(PROGRAM, format!("completions {shell}")).run(&[])?.succeeded()?.stdout;
+        ensure!(script.contains(words), "{shell}: {words} is missing");
+    }
+    let ran = Typed::new(PROGRAM, "completions tcsh").run(&[])?;
     let expected = "error (invalid-option): the shell `tcsh` is not known; accepted: bash, elvish, fish, powershell, zsh\n";
     ensure!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()) == (1, "", expected), "{ran:?}");
     Ok(())

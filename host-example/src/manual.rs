@@ -37,10 +37,11 @@ pub fn completions(invocation: &Invocation) -> Result<Output, Error> {
     })?;
     let mut script = Vec::new();
     let name = if shell == Shell::Bash { function_name() } else { PROGRAM.name.to_owned() };
-    clap_complete::generate(shell, &mut command(), name, &mut script);
+    clap_complete::generate(shell, &mut command(shell), name, &mut script);
     let script = String::from_utf8_lossy(&script);
     Ok(printed(match shell {
         Shell::Bash => bash(&script),
+        Shell::Zsh => zsh(&script),
         Shell::Fish => fish(&script),
         _ => script.into_owned(),
     }))
@@ -62,13 +63,15 @@ fn printed(stdout: String) -> Output {
 }
 
 /// The command line as clap would have it.
-fn command() -> clap::Command {
+fn command(shell: Shell) -> clap::Command {
+    // Where zsh may find words, it takes a command for one.
+    let words_alone = (shell != Shell::Zsh).then(|| words(TABLE.iter().flat_map(typed)));
     let mut command = clap::Command::new(PROGRAM.name)
         .version(env!("CARGO_PKG_VERSION"))
         .about(PURPOSE)
         .disable_help_subcommand(true)
         .args(every_flag())
-        .arg(words(TABLE.iter().flat_map(typed)));
+        .args(words_alone);
     for own in PROGRAM.commands {
         let is_alone = [COMPLETIONS.name, MAN.name].contains(&own.name);
         let mut sub = clap::Command::new(own.name).about(own.help).args(own.words.iter().map(|word| match *word {
@@ -155,7 +158,7 @@ fn bash(script: &str) -> String {
         .filter(|(_, choices)| !choices.is_empty())
         .map(|(name, choices)| format!("        {name}) values=\"{choices}\" ;;\n"))
         .collect();
-    let names = TABLE.iter().map(|info| format!("{}=", info.name)).collect::<Vec<_>>().join(" ");
+    let names = names();
     // Where it says for which program which function is asked.
     let script = script
         .replace(&format!("complete -F _{function} "), &format!("complete -F _{function}_words "))
@@ -194,10 +197,40 @@ _{function}_words() {{
         )
 }
 
+/// In zsh too: they are offered here, and those that stand there already are hidden from clap's script, to which they would be commands.
+fn zsh(script: &str) -> String {
+    const BEGIN: &str = "    local context curcontext=\"$curcontext\" state line\n";
+    let (names, typed) = (names(), every_typed());
+    let more = format!(
+        r#"    if [[ "$PREFIX" != -* && "$words[CURRENT-1]" != --* && ! " $words " == *" "(help|completions|--)" "* ]]; then
+        compadd -- {typed} && ret=0
+        compadd -S "" -- {names} && ret=0
+    fi
+    local -i at
+    for (( at = CURRENT - 1; at > 1; at-- )); do
+        if [[ "$words[at]" == [a-z]*=* ]]; then
+            words[at]=()
+            (( CURRENT-- ))
+        fi
+    done
+"#
+    );
+    script.replacen(BEGIN, &format!("{BEGIN}{more}"), 1)
+}
+
+/// `state= id= …`.
+fn names() -> String {
+    TABLE.iter().map(|info| format!("{}=", info.name)).collect::<Vec<_>>().join(" ")
+}
+
+/// `state=present state=absent …`.
+fn every_typed() -> String {
+    TABLE.iter().flat_map(typed).collect::<Vec<_>>().join(" ")
+}
+
 /// clap's script for fish knows flags and commands only.
 fn fish(script: &str) -> String {
-    let words = TABLE.iter().map(|info| format!("{}=", info.name)).chain(TABLE.iter().flat_map(typed)).collect::<Vec<_>>();
-    format!("{script}complete -c {} -f -a '{}'\n", PROGRAM.name, words.join(" "))
+    format!("{script}complete -c {} -f -a '{} {}'\n", PROGRAM.name, names(), every_typed())
 }
 
 /// The manual page.
