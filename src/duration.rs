@@ -75,6 +75,28 @@ pub fn format(nanoseconds: i64) -> String {
     }
 }
 
+/// Writes a duration for people, who can type it so too: `1m30s`, `2h`, `1.5s`, `500ms`.
+#[cfg(feature = "cli")]
+pub fn for_people(nanoseconds: i64) -> String {
+    let size = nanoseconds.unsigned_abs();
+    let (minute, second) = (60 * SECOND.unsigned_abs(), SECOND.unsigned_abs());
+    if size < second && size > 0 {
+        return format(nanoseconds);
+    }
+    let mut text = String::from(if nanoseconds < 0 { "-" } else { "" });
+    for (count, unit) in [(size / (60 * minute), "h"), (size / minute % 60, "m")] {
+        if count > 0 {
+            text += &text![count.to_string(), unit];
+        }
+    }
+    // Less than a minute.
+    let rest = (size % minute) as i64;
+    if rest > 0 || size == 0 {
+        text += &text![seconds(rest), "s"];
+    }
+    text
+}
+
 /// Writes a duration as a number of seconds: `15`, `0.5`.
 pub fn seconds(nanoseconds: i64) -> String {
     let (sign, size) = (if nanoseconds < 0 { "-" } else { "" }, nanoseconds.unsigned_abs());
@@ -206,6 +228,23 @@ mod tests {
         assert_eq!(format(1500 * MILLISECOND), "1500ms");
         assert_eq!(format(-5 * SECOND), "-5s");
         assert_eq!(format(1_000), "1000ns");
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (15 * SECOND, "15s"),
+            (90 * SECOND, "1m30s"),
+            (600 * SECOND, "10m"),
+            (86_400 * SECOND, "24h"),
+            (3_605 * SECOND, "1h5s"),
+            (1_500 * MILLISECOND, "1.5s"),
+            (500 * MILLISECOND, "500ms"),
+            (-90 * SECOND, "-1m30s"),
+            (-5 * MILLISECOND, "-5ms"),
+            (1, "1ns"),
+        ] {
+            assert_eq!(for_people(nanoseconds), text);
+            assert_eq!(parse_go(text), Some(nanoseconds));
+        }
+        assert_eq!(for_people(i64::MIN), "-2562047h47m16.854775808s");
         for (nanoseconds, text) in
             [(15 * SECOND, "15"), (1500 * MILLISECOND, "1.5"), (-50 * MILLISECOND, "-0.05"), (1, "0.000000001")]
         {

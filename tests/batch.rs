@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         ("a host in the file needs a rule, which is found out before anything is changed", denied),
     ];
     let with_consul: [(&str, Test); 14] = [
-        ("the screens of the README", screens),
+        ("what is printed", screens),
         ("a thousand sessions, again, and none left", thousand),
         ("YAML, JSON and standard input do the same", same_in_json),
         ("every kind of record in one file, as each would be alone", mixed),

@@ -1,6 +1,6 @@
 //! `--dev demo`: the five examples of `consul_session`'s page, one after another.
 
-use crate::{PROGRAM, apply};
+use crate::{PROGRAM, apply, terminal};
 use consul_session::Error;
 use consul_session::cli::{self, Invocation};
 use consul_session::json::Json;
@@ -20,6 +20,7 @@ pub async fn run(host: &Host, agent: &DevAgent, connection: &Invocation) -> Resu
     agent.register_check("existing_check_name");
     let mut text = format!("The five examples of consul_session's page, on a dev agent at {}.\n", agent.addr());
     let mut session_id: Option<String> = None;
+    let looks = terminal::looks();
     for (purpose, options) in EXAMPLES {
         let mut invocation = connection.clone();
         let mut command = format!("$ {}", PROGRAM.name);
@@ -32,7 +33,7 @@ pub async fn run(host: &Host, agent: &DevAgent, connection: &Invocation) -> Resu
             command += &format!(" {name}={value}");
         }
         let answer = apply(host, &invocation).await?;
-        let shown = cli::success(&answer, &invocation).stdout;
+        let shown = cli::success(&answer, &invocation, &looks).stdout;
         text += &format!("\n# {purpose}\n{command}\n{shown}");
         if session_id.is_none() {
             session_id = Json::parse(answer.as_bytes()).ok().map(|answer| answer.get("session_id").text().to_owned());

@@ -6,7 +6,7 @@ use crate::bindings::{
 };
 use crate::cache;
 use crate::error::CallError;
-use crate::http::{BODY_CHUNK, Http, Network, Outgoing, RequestLimits, Tls, Token};
+use crate::http::{BODY_CHUNK, Exchange, Http, Network, Observer, Outgoing, RequestLimits, Tls, Token};
 use crate::limits::{Computing, Exceeded, Growth, InvalidLimit, Limits, count_epochs};
 use crate::policy::{Authority, Rule};
 use bytesize::ByteSize;
@@ -59,6 +59,13 @@ impl Builder {
     /// be.
     pub fn unix_socket(mut self, authority: Authority, path: impl Into<PathBuf>) -> Builder {
         self.network.sockets.push((authority, path.into()));
+        self
+    }
+
+    /// Tells of each request of the component when nothing more comes of it, also of one that was not allowed. Not of what hyper sends
+    /// again by itself because the connection had been closed. The function must not wait.
+    pub fn on_request(mut self, tell: impl Fn(&Exchange) + Send + Sync + 'static) -> Builder {
+        self.network.observer = Observer::new(tell);
         self
     }
 

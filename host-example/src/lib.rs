@@ -33,6 +33,6 @@ pub use consul_session::error::{Case, Difference, Error};
 pub use dev_agent::DevAgent;
 pub use error::CallError;
 pub use host::{Builder, Host, Instance};
-pub use http::{InvalidToken, Tls, TlsSetupError, Token};
+pub use http::{Exchange, InvalidToken, Tls, TlsSetupError, Token};
 pub use limits::{Exceeded, InvalidLimit, Limits};
 pub use policy::{Authority, Denied, ParseError, Policy, Rule};

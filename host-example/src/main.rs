@@ -4,24 +4,28 @@ mod ansible;
 mod batch;
 mod demo;
 mod grants;
+mod manual;
+mod terminal;
 mod watch;
 
-use consul_session::cli::{self, Action, Command, Format, Invocation, Output, Program};
+use consul_session::cli::{self, Action, Command, DIM, Format, Invocation, Output, Program};
 use consul_session::error::{Case, Error};
 use consul_session_host::{DevAgent, Host, TlsSetupError};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const DEV: &str = Program::OWN_AGENT;
 const DEMO: &str = "demo";
+const VERBOSE: &str = "verbose";
 
 const PROGRAM: Program = Program {
     name: "consul-session-host",
-    flags: &[(
-        DEV,
-        "Start an embedded dev agent on a free port and use it: nothing needs to be installed, and nothing is kept",
-    )],
+    flags: &[
+        (DEV, "Start an embedded dev agent on a free port and use it: nothing needs to be installed, and nothing is kept"),
+        (VERBOSE, "Tell on standard error of each request: method, URL, status, size, time; never of a header"),
+    ],
     settings: grants::SETTINGS,
     environment: grants::ENVIRONMENT,
     commands: &[
@@ -36,6 +40,8 @@ const PROGRAM: Program = Program {
         watch::COMMAND,
         batch::APPLY,
         batch::DESTROY,
+        manual::COMPLETIONS,
+        manual::MAN,
     ],
 };
 
@@ -56,6 +62,7 @@ async fn main() -> ExitCode {
             return print(cli::failure(
                 &Case::InvalidOption { option: "arguments".into() }.because("a word is not UTF-8"),
                 Format::Table,
+                &terminal::looks(),
             ));
         }
     };
@@ -65,15 +72,14 @@ async fn main() -> ExitCode {
     let output = match cli::parse(&PROGRAM, words, &grants::visible, &mut read_all) {
         Ok(invocation) => {
             let format = invocation.format;
-            run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format))
+            run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format, &terminal::looks()))
         }
-        Err((format, error)) => cli::failure(&error, format),
+        Err((format, error)) => cli::failure(&error, format, &terminal::looks()),
     };
     print(output)
 }
 
 fn print(output: Output) -> ExitCode {
-    use std::io::Write;
     // A reader that went away, such as `head`, is no reason to panic.
     let written = std::io::stdout()
         .write_all(output.stdout.as_bytes())
@@ -82,8 +88,13 @@ fn print(output: Output) -> ExitCode {
 }
 
 async fn run(mut invocation: Invocation) -> Result<Output, Error> {
-    if let Action::Help(_) | Action::HelpOf(_) | Action::Version = invocation.action {
-        return Ok(cli::about(&PROGRAM, &invocation.action));
+    match invocation.action {
+        Action::Help(_) | Action::HelpOf(_) | Action::Version => {
+            return Ok(cli::about(&PROGRAM, &invocation.action, terminal::looks().stdout));
+        }
+        Action::Command(name) if name == manual::COMPLETIONS.name => return manual::completions(&invocation),
+        Action::Command(name) if name == manual::MAN.name => return manual::man(&invocation),
+        Action::Command(_) | Action::Apply => {}
     }
     let agent = if invocation.flags.contains(&DEV) {
         if let Some(option) = ["host", "port", "scheme"].into_iter().find(|option| invocation.option(option).is_some()) {
@@ -104,6 +115,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
     let host = host(&mut invocation)?;
     match (invocation.action.clone(), &agent) {
         (Action::Command(DEMO), Some(agent)) => {
+            invocation.accept(&[Format::Table, Format::Json], DEMO)?;
             let stdout = demo::run(&host, agent, &invocation).await?;
             Ok(Output { stdout, stderr: String::new(), success: true })
         }
@@ -114,14 +126,22 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
             "arguments",
             format!("`{command}` needs --dev: it makes sessions and a check to show, and no other agent should keep them"),
         )),
-        _ => Ok(cli::success(&apply(&host, &invocation).await?, &invocation)),
+        _ => Ok(cli::success(&apply(&host, &invocation).await?, &invocation, &terminal::looks())),
     }
 }
 
 /// The host with what was granted and the component: the one that `CONSUL_SESSION_PLUGIN` names, else the one in this program, else
 /// the one in `dist/`, else one beside this program.
 fn host(invocation: &mut Invocation) -> Result<Host, Error> {
-    let builder = grants::builder(invocation)?;
+    let mut builder = grants::builder(invocation)?;
+    if invocation.flags.contains(&VERBOSE) {
+        let look = terminal::looks().stderr;
+        builder = builder.on_request(move |exchange| {
+            let line = look.paint(DIM, &look.fold(&cli::printable(&exchange.to_string())));
+            // A standard error that nobody reads is no reason to stop.
+            let _ = writeln!(std::io::stderr(), "{line}");
+        });
+    }
     let host = match (std::env::var_os("CONSUL_SESSION_PLUGIN"), EMBEDDED) {
         (Some(path), _) => builder.build(path),
         (None, Some(wasm)) => builder.build_from_bytes(wasm),

@@ -7,6 +7,7 @@ mod lines;
 mod screen;
 mod state;
 
+use crate::{VERBOSE, terminal};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use consul_session::cli::{self, Command, Format, Invocation, Output};
 use consul_session::error::{Case, Error};
@@ -86,14 +87,18 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
         let message = format!("option `{option}` means nothing to `watch`, which reads all sessions: `name` and `node` filter");
         return Err(Error::invalid(option, message));
     }
+    // An id alone does not say what became of it.
+    invocation.accept(&[Format::Table, Format::Json], COMMAND.name)?;
     let options = Options::from_json(&invocation.json())?.or_default()?;
     let agent = format!("{}:{}", options.host.as_ref().map_or("", |host| host.as_str()), options.port.unwrap_or_default());
     let source = Source { host, connection: Connection::from(&options), node: options.node };
     let (sender, all_news) = mpsc::channel(16);
     let reading = tokio::spawn(read(source, Watch::new(options.name), sender));
-    let on_screen = invocation.format == Format::Table && io::stdout().is_terminal() && !is_dumb();
+    // Requests that are told of would go through the table.
+    let verbose = invocation.flags.contains(&VERBOSE) && io::stderr().is_terminal();
+    let on_screen = invocation.format == Format::Table && io::stdout().is_terminal() && !terminal::is_dumb() && !verbose;
     let printing = match on_screen {
-        true => tokio::spawn(draw(all_news, Screen::new(agent))),
+        true => tokio::spawn(draw(all_news, Screen::new(agent, terminal::looks().stdout))),
         false => tokio::spawn(print(all_news, agent, invocation.format)),
     };
     tokio::select! {
@@ -114,7 +119,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     let error = joined(reading.await)?;
     Ok(match invocation.format {
         Format::Json => Output { stdout: lines::json_of_last(error), ..nothing_more(false) },
-        Format::Table => cli::failure(&error, Format::Table),
+        format => cli::failure(&error, format, &terminal::looks()),
     })
 }
 
@@ -174,7 +179,7 @@ async fn print(mut all_news: mpsc::Receiver<News>, agent: String, format: Format
     while let Some(news) = all_news.recv().await {
         let text = match format {
             Format::Json => lines::json(&news, &agent),
-            Format::Table => lines::words(&news, &agent),
+            _ => lines::words(&news, &agent),
         };
         // A slow reader must not hold up the thread that waits for signals.
         block_in_place(|| {
@@ -191,7 +196,7 @@ async fn draw(mut all_news: mpsc::Receiver<News>, mut screen: Screen) -> io::Res
     let mut resized = Resizes::new();
     loop {
         block_in_place(|| {
-            let size = crossterm::terminal::size().unwrap_or((80, 24));
+            let size = terminal::size(&io::stdout()).unwrap_or((80, 24));
             screen.draw(&mut io::stdout().lock(), size, Instant::now())
         })?;
         tokio::select! {
@@ -203,11 +208,6 @@ async fn draw(mut all_news: mpsc::Receiver<News>, mut screen: Screen) -> io::Res
             () = resized.next() => {}
         }
     }
-}
-
-/// Whether the terminal cannot move its cursor.
-fn is_dumb() -> bool {
-    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Waits for SIGINT, for SIGTERM, and until nobody reads standard output any more.

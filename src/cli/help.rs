@@ -1,86 +1,105 @@
 //! The help, made from the table of options.
 
-use super::{Action, Command, Output, Program};
+use super::{Action, Command, Look, Output, Program, wrapped};
 use crate::options::{Info, Kind, TABLE};
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// Columns of the help.
-const WIDTH: u16 = 80;
+/// Columns of the help, where there are as many.
+const WIDTH: usize = 80;
+/// With less of them the texts stand below what they are about.
+const BESIDE: usize = 60;
+
+/// What each program is for.
+pub const PURPOSE: &str = "Makes, finds, reads and destroys Consul sessions, with the options of Ansible's consul_session.";
+/// How the formats are typed, and what they are.
+pub const FORMAT: (&str, &str) = (
+    "table|json|ids",
+    "How the answer is printed: for people, as one JSON object (an error too), or the ids of the sessions, one a line. Default: table",
+);
+/// What stands for options that are not typed.
+pub const INPUT: (&str, &str) = ("-", "One JSON object of options on standard input; what is typed counts for more");
+/// The environment variables that each program reads.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("CONSUL_HTTP_ADDR", "host and port, perhaps scheme: https://consul.example:8501"),
+    ("CONSUL_HTTP_TOKEN", "token; safer than the option, which other users see in the list of processes"),
+    ("CONSUL_HTTP_SSL", "true for scheme https"),
+    ("CONSUL_HTTP_SSL_VERIFY", "false for validate_certs=false"),
+];
+/// What is typed behind the program's name, for example.
+pub const EXAMPLES: [&str; 3] =
+    ["name=session1 delay=20s", "state=info id=adf4238a-882b-9ddc-4a9d-5b6758e4159e", "state=absent name=session1 --dry-run"];
+/// How a program ends.
+pub const EXIT: &str = "0 if it was done, 1 if not.";
+
+/// The environment variables that a program reads, each with what it stands for.
+pub fn environment(program: &Program) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+    ENVIRONMENT.into_iter().chain(program.environment.iter().copied())
+}
 
 /// What answers a question about the program itself: the help, that of one option, or the version.
-pub fn about(program: &Program, action: &Action) -> Output {
+pub fn about(program: &Program, action: &Action, look: Look) -> Output {
+    let width = look.width.map_or(WIDTH, |width| width.clamp(40, WIDTH));
     let stdout = match action {
         Action::Version => format!("{} {}\n", program.name, env!("CARGO_PKG_VERSION")),
-        Action::Help(Some(info)) => one(info),
+        Action::Help(Some(info)) => one(info, width),
         Action::HelpOf(name) => match program.commands.iter().find(|command| command.name == *name) {
-            Some(command) => of(program, command),
-            None => help(program),
+            Some(command) => of(program, command, width),
+            None => help(program, width),
         },
-        _ => help(program),
+        _ => help(program, width),
     };
     Output { stdout, stderr: String::new(), success: true }
 }
 
 /// The help of one option.
-fn one(info: &Info) -> String {
+fn one(info: &Info, width: usize) -> String {
     let mut rows = vec![("what it is for", info.help.trim().to_owned()), ("accepted", info.kind.to_string())];
     let default = info.default.unwrap_or(info.default_note);
     rows.push(("default", if default.is_empty() { "none".into() } else { default.to_owned() }));
     rows.push(("in WIT", info.name.replace('_', "-")));
-    format!("{}\n{}", info.name, two_columns(rows.into_iter().map(|(title, text)| (title.to_owned(), text))))
+    format!("{}\n{}", info.name, two_columns(rows.into_iter().map(|(title, text)| (title.to_owned(), text)), width))
 }
 
 /// The whole help.
-fn help(program: &Program) -> String {
+fn help(program: &Program, width: usize) -> String {
     let name = program.name;
     let flags: String = program.flags.iter().map(|(flag, _)| format!("[--{flag}] ")).collect();
-    let mut text = format!(
-        "Makes, finds, reads and destroys Consul sessions, with the options of Ansible's\nconsul_session.\n\n\
-         Usage: {name} {flags}[--format table|json]\n       [OPTION=VALUE | --OPTION VALUE]... [-]\n       {name} help OPTION\n"
-    );
-    for command in program.commands {
-        text += &format!("       {}\n", usage(program, command));
-    }
+    let (formats, about_format) = FORMAT;
+    let own = format!("{name} {flags}[--format {formats}] [OPTION=VALUE | --OPTION VALUE]... [-]");
+    let mut usages = vec![own, format!("{name} help OPTION")];
+    usages.extend(program.commands.iter().map(|command| usage(program, command)));
     if !program.commands.is_empty() {
-        text += &format!("       {name} help COMMAND\n");
+        usages.push(format!("{name} help COMMAND"));
     }
+    let mut text = wrapped(PURPOSE, width).join("\n") + "\n\n";
+    text += &usage_lines(&usages, width);
     text += "\nOptions:\n";
-    text += &two_columns(TABLE.iter().map(|info| (info.name.to_owned(), described(info))));
+    text += &two_columns(TABLE.iter().map(|info| (info.name.to_owned(), described(info))), width);
     text += "\nFlags:\n";
     let flags = program.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
     let settings = program.settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), (*help).to_owned()));
     let common = [
-        ("--format table|json", "How the answer is printed; an error in JSON goes to standard output too. Default: table"),
-        ("-", "One JSON object of options on standard input; what is typed counts for more"),
-        ("-h, --help", "This help"),
-        ("-V, --version", "The version"),
+        (format!("--format {formats}"), about_format),
+        (INPUT.0.into(), INPUT.1),
+        ("-h, --help".into(), "This help"),
+        ("-V, --version".into(), "The version"),
     ];
-    text += &two_columns(flags.chain(settings).chain(common.map(|(flag, help)| (flag.to_owned(), help.to_owned()))));
+    text += &two_columns(flags.chain(settings).chain(common.map(|(flag, help)| (flag, help.to_owned()))), width);
     if !program.commands.is_empty() {
         text += "\nCommands:\n";
-        text += &two_columns(program.commands.iter().map(|command| (command.name.to_owned(), command.help.to_owned())));
+        text += &two_columns(program.commands.iter().map(|command| (command.name.to_owned(), command.help.to_owned())), width);
     }
     text += "\nEnvironment, for what is not typed:\n";
-    text += &two_columns(
-        [
-            ("CONSUL_HTTP_ADDR", "host and port, perhaps scheme: https://consul.example:8501"),
-            ("CONSUL_HTTP_TOKEN", "token; safer than the option, which other users see in the list of processes"),
-            ("CONSUL_HTTP_SSL", "true for scheme https"),
-            ("CONSUL_HTTP_SSL_VERIFY", "false for validate_certs=false"),
-        ]
-        .iter()
-        .chain(program.environment)
-        .map(|(variable, help)| ((*variable).to_owned(), (*help).to_owned())),
-    );
-    text += &format!(
-        "\nExamples:\n  {name} name=session1 delay=20s\n  {name} state=info id=adf4238a-882b-9ddc-4a9d-5b6758e4159e\n  \
-         {name} state=absent name=session1 --dry-run\n\nExit status: 0 if it was done, 1 if not.\n"
-    );
-    text
+    text += &two_columns(environment(program).map(|(variable, help)| (variable.to_owned(), help.to_owned())), width);
+    text += "\nExamples:\n";
+    for example in EXAMPLES {
+        text += &format!("  {name} {example}\n");
+    }
+    text + &format!("\nExit status: {EXIT}\n")
 }
 
 /// How a command is typed.
-fn usage(program: &Program, command: &Command) -> String {
+pub fn usage(program: &Program, command: &Command) -> String {
     let mut words = vec![program.name, command.name];
     words.extend(command.words);
     words.push("[OPTION=VALUE]...");
@@ -91,11 +110,11 @@ fn usage(program: &Program, command: &Command) -> String {
 }
 
 /// The help of one command.
-fn of(program: &Program, command: &Command) -> String {
-    let help = two_columns([(command.name.to_owned(), command.help.to_owned())].into_iter());
+fn of(program: &Program, command: &Command, width: usize) -> String {
+    let help = two_columns([(command.name.to_owned(), command.help.to_owned())].into_iter(), width);
     let flags = command.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
     let settings = command.settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), (*help).to_owned()));
-    format!("Usage: {}\n\n{help}{}\n", usage(program, command), two_columns(flags.chain(settings)))
+    format!("{}\n{help}{}\n", usage_lines(&[usage(program, command)], width), two_columns(flags.chain(settings), width))
         + &format!("Options and the other flags: {} help\n", program.name)
 }
 
@@ -112,7 +131,8 @@ pub fn options_markdown() -> String {
     text
 }
 
-fn described(info: &Info) -> String {
+/// What an option is for, what is accepted, and its default.
+pub fn described(info: &Info) -> String {
     let mut text = info.help.trim().to_owned();
     if info.kind != Kind::Text {
         text += &format!(". Accepted: {}", info.kind);
@@ -125,9 +145,31 @@ fn described(info: &Info) -> String {
     text
 }
 
-fn two_columns(rows: impl Iterator<Item = (String, String)>) -> String {
+/// How something is typed, each way beginning a line; what is in brackets stays together.
+fn usage_lines(usages: &[String], width: usize) -> String {
+    const NO_BREAK: &str = "\u{a0}";
+    let mut text = String::new();
+    for (at, usage) in usages.iter().enumerate() {
+        let mut depth = 0;
+        let together = usage.chars().map(|c| {
+            depth += i32::from(c == '[') - i32::from(c == ']');
+            if c == ' ' && depth > 0 { NO_BREAK.to_owned() } else { c.to_string() }
+        });
+        let lines = wrapped(&together.collect::<String>(), width - 9).join("\n         ");
+        let title = if at == 0 { "Usage:" } else { "      " };
+        text += &format!("{title} {}\n", lines.replace(NO_BREAK, " "));
+    }
+    text
+}
+
+fn two_columns(rows: impl Iterator<Item = (String, String)>, width: usize) -> String {
+    if width < BESIDE {
+        let below =
+            |(name, help): (String, String)| format!("  {name}\n      {}\n", wrapped(&help, width - 6).join("\n      "));
+        return rows.map(below).collect();
+    }
     let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(width).unwrap_or(u16::MAX));
     for (name, help) in rows {
         table.add_row([format!(" {name}"), help]);
     }
@@ -142,22 +184,31 @@ mod tests {
 
     #[test]
     fn the_help_names_every_option_and_fits() {
-        let help = help(&Program {
+        let program = Program {
             name: "program",
             flags: &[("dev", "own agent")],
             settings: &[("allow", "RULE", "where it may connect")],
             environment: &[("OWN", "read by the program")],
             commands: &[Command { name: "demo", help: "shows it", words: &[], rest: None, flags: &[], settings: &[] }],
-        });
+        };
+        let help = help(&program, WIDTH);
         for info in TABLE {
             assert!(help.contains(&format!("\n  {} ", info.name)), "{} is not in\n{help}", info.name);
         }
         for line in help.lines() {
-            assert!(line.chars().count() <= WIDTH.into(), "{line}");
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+        let narrow = super::help(&program, 44);
+        // The examples are there to be copied.
+        for line in narrow.split("Examples").next().unwrap_or_default().lines() {
+            assert!(line.chars().count() <= 44, "{line}");
+        }
+        for info in TABLE {
+            assert!(narrow.contains(&format!("\n  {}\n      ", info.name)), "{} is not in\n{narrow}", info.name);
         }
         assert!(help.contains("program demo [OPTION=VALUE]...") && help.contains("--allow RULE") && help.contains("OWN"));
         assert_eq!(
-            one(crate::options::info("on_mismatch").unwrap()),
+            one(crate::options::info("on_mismatch").unwrap(), WIDTH),
             "on_mismatch\n  what it is for  What to do with a session that differs from the options:\n                  fail, or create a new one and destroy it\n  accepted        fail, replace\n  default         fail\n  in WIT          on-mismatch\n"
         );
     }

@@ -3,28 +3,19 @@
 //! texts and the same exit status.
 
 mod environment;
-mod help;
+pub mod help;
+mod look;
 mod output;
 mod words;
 
+use crate::error::Error;
 use crate::json::Json;
 use crate::options::Info;
-use comfy_table::{Table, presets};
 
 pub use help::{about, options_markdown};
-pub use output::{Output, failure, printable, success};
+pub use look::{DIM, GREEN, Look, Looks, RED, YELLOW, wrapped};
+pub use output::{Output, counted, difference, error_line, failure, or_dash, printable, success, ttl};
 pub use words::parse;
-
-/// The lines of a table without borders, each without the blanks around it.
-fn lines(table: &mut Table) -> String {
-    table.load_style(presets::NOTHING);
-    let mut text = String::new();
-    for line in table.lines() {
-        text += line.trim();
-        text.push('\n');
-    }
-    text
-}
 
 /// What a program has beside the options: its name, and flags and commands of its own.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +65,13 @@ pub enum Format {
     Table,
     /// One JSON object.
     Json,
+    /// The ids of the sessions, one a line.
+    Ids,
+}
+
+impl Format {
+    /// Each as it is typed.
+    pub const ALL: [(&str, Format); 3] = [("table", Format::Table), ("json", Format::Json), ("ids", Format::Ids)];
 }
 
 /// What is to be done.
@@ -124,6 +122,20 @@ impl Invocation {
     /// The values of one of the program's own flags, in order.
     pub fn setting<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
         self.settings.iter().filter(move |(setting, _)| *setting == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Fails if it is to be printed otherwise than so.
+    ///
+    /// Errors: [`InvalidOption`](crate::error::Case::InvalidOption).
+    pub fn accept(&self, formats: &[Format], command: &str) -> Result<(), Error> {
+        if formats.contains(&self.format) {
+            return Ok(());
+        }
+        let named = |wanted: &dyn Fn(Format) -> bool| {
+            Format::ALL.iter().filter(|(_, format)| wanted(*format)).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+        };
+        let (given, accepted) = (named(&|format| format == self.format), named(&|format| formats.contains(&format)));
+        Err(Error::invalid("format", format!("option `format`: `{command}` cannot print `{given}`; accepted: {accepted}")))
     }
 
     /// Sets an option that was not given.

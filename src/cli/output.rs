@@ -1,12 +1,13 @@
 //! Answers and errors to text.
 
-use super::{Format, Invocation, lines};
+use super::look::{DIM, GREEN, Look, Looks, RED, YELLOW};
+use super::{Format, Invocation};
 use crate::duration;
 use crate::error::{Case, Error};
 use crate::json::Json;
 use crate::options::Options;
 use crate::session::Session;
-use comfy_table::Table;
+use anstyle::Style;
 
 /// What a program prints, and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,33 +21,60 @@ pub struct Output {
 }
 
 /// Prints an answer of `apply-json` to what was typed.
-pub fn success(answer: &str, invocation: &Invocation) -> Output {
+pub fn success(answer: &str, invocation: &Invocation, looks: &Looks) -> Output {
     let dry_run = Options::from_json(&invocation.json()).is_ok_and(|options| options.dry_run == Some(true));
-    print(answer, invocation.format, dry_run)
+    print(answer, invocation.format, dry_run, looks)
 }
 
-fn print(answer: &str, format: Format, dry_run: bool) -> Output {
+fn print(answer: &str, format: Format, dry_run: bool, looks: &Looks) -> Output {
     let json = match Json::parse(answer.as_bytes()) {
         Ok(json) => json,
-        Err(error) => return failure(&Case::Other.because(format!("the component's answer is not JSON: {error}")), format),
+        Err(error) => {
+            return failure(&Case::Other.because(format!("the component's answer is not JSON: {error}")), format, looks);
+        }
     };
-    let stdout = match format {
-        Format::Json => format!("{json:#}\n"),
-        Format::Table => table(&json, dry_run),
+    let (stdout, stderr) = match format {
+        Format::Json => (format!("{json:#}\n"), String::new()),
+        Format::Table => (table(&json, dry_run, looks.stdout) + &notes(&json, looks.stdout), String::new()),
+        Format::Ids => (ids(&json), notes(&json, looks.stderr)),
     };
-    Output { stdout, stderr: String::new(), success: true }
+    Output { stdout, stderr, success: true }
 }
 
 /// Prints an error: for people on standard error, as JSON on standard output.
-pub fn failure(error: &Error, format: Format) -> Output {
+pub fn failure(error: &Error, format: Format, looks: &Looks) -> Output {
     let (stdout, stderr) = match format {
         Format::Json => (format!("{:#}\n", error.to_json()), String::new()),
-        Format::Table => (String::new(), format!("error ({}): {}\n", error.case.name(), printable(&error.message))),
+        Format::Table | Format::Ids => (String::new(), error_line(error, "", looks.stderr)),
     };
     Output { stdout, stderr, success: false }
 }
 
-fn table(answer: &Json, dry_run: bool) -> String {
+/// The line of an error, with what it is about: `error (timeout): sessions.yaml:3: …`.
+pub fn error_line(error: &Error, about: &str, look: Look) -> String {
+    look.titled(RED, &format!("error ({}):", error.case.name()), &format!("{about}{}", printable(&error.message)))
+}
+
+fn notes(answer: &Json, look: Look) -> String {
+    answer.get("notes").texts().iter().map(|note| look.titled(DIM, "note:", &printable(note))).collect()
+}
+
+/// The ids of what the answer is about, one a line: the one session that is now present, those that were destroyed, or those that
+/// were read.
+fn ids(answer: &Json) -> String {
+    let diff = answer.get("diff");
+    let ids = if *diff == Json::Null {
+        answer.get("sessions").items().iter().map(|session| session.get("ID").text().to_owned()).collect()
+    } else if diff.get("after").get("sessions").items().is_empty() {
+        answer.get("destroyed").texts()
+    } else {
+        vec![answer.get("session_id").text().to_owned()]
+    };
+    // What would be created has none yet.
+    ids.iter().filter(|id| !id.is_empty()).map(|id| format!("{}\n", printable(id))).collect()
+}
+
+fn table(answer: &Json, dry_run: bool, look: Look) -> String {
     let sessions = |json: &Json| json.items().iter().map(Session::from).collect::<Vec<Session>>();
     let shown = sessions(answer.get("sessions"));
     let (before, after) =
@@ -55,52 +83,103 @@ fn table(answer: &Json, dry_run: bool) -> String {
     let is_read = *answer.get("diff") == Json::Null;
 
     let (create, destroy) = if dry_run { ("would create", "would destroy") } else { ("created", "destroyed") };
-    let summary = match (changed, before.len(), after.len(), shown.len()) {
-        _ if is_read => match shown.len() {
-            0 => "no session".into(),
-            count => counted(count),
-        },
-        (true, 0, _, _) => format!("changed: {create} a session"),
-        (true, count, 0, _) => format!("changed: {destroy} {}", counted(count)),
-        (true, count, _, _) => format!("changed: {create} a session and {destroy} {}", counted(count)),
-        (false, _, 0, _) => "unchanged: there is no such session".into(),
-        (false, ..) => "unchanged: the session is as wanted".into(),
+    let (title, what) = match (changed, before.len(), after.len()) {
+        _ if is_read => ("", if shown.is_empty() { "no session".into() } else { counted(shown.len()) }),
+        (true, 0, _) => ("changed:", format!("{create} a session")),
+        (true, count, 0) => ("changed:", format!("{destroy} {}", counted(count))),
+        (true, count, _) => ("changed:", format!("{create} a session and {destroy} {}", counted(count))),
+        (false, _, 0) => ("unchanged:", "there is no such session".into()),
+        (false, ..) => ("unchanged:", "the session is as wanted".into()),
     };
-    let mut text = summary + "\n";
-    text += &rows(&shown);
-    if changed && !before.is_empty() {
-        text += if dry_run { "to be destroyed:\n" } else { "destroyed:\n" };
-        text += &rows(&before);
-    }
-    for note in answer.get("notes").texts() {
-        text += &format!("note: {}\n", printable(&note));
+    let mut text = match title {
+        "" => format!("{what}\n"),
+        title => look.titled(if changed { YELLOW } else { DIM }, title, &what),
+    };
+    match (changed, dry_run) {
+        (true, true) => text += &difference(&before, &after, look),
+        (true, false) => {
+            let is_new = |session: &Session| after.iter().any(|one| one.id == session.id);
+            text += &rows(&shown, |session| is_new(session).then_some(GREEN), look);
+            if !before.is_empty() {
+                text += "destroyed:\n";
+                text += &rows(&before, |_| Some(RED), look);
+            }
+        }
+        (false, _) => text += &rows(&shown, |_| None, look),
     }
     text
 }
 
-fn counted(count: usize) -> String {
+/// A number of sessions in words.
+pub fn counted(count: usize) -> String {
     if count == 1 { "1 session".into() } else { format!("{count} sessions") }
 }
 
-fn rows(sessions: &[Session]) -> String {
+const HEADER: [&str; 7] = ["ID", "NAME", "NODE", "BEHAVIOR", "DELAY", "TTL", "CHECKS"];
+
+fn cells(session: &Session) -> [String; 7] {
+    [
+        or_dash(&session.id),
+        or_dash(&session.name),
+        or_dash(&session.node),
+        or_dash(&session.behavior),
+        duration::for_people(session.lock_delay),
+        ttl(&session.ttl),
+        or_dash(&session.all_checks().join(",")),
+    ]
+}
+
+fn rows(sessions: &[Session], style: impl Fn(&Session) -> Option<Style>, look: Look) -> String {
     if sessions.is_empty() {
         return String::new();
     }
-    let mut table = Table::new();
-    table.set_header(["ID", "NAME", "NODE", "BEHAVIOR", "DELAY", "TTL", "CHECKS"]);
-    for session in sessions {
-        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text) };
-        table.add_row([
-            or_dash(&session.id),
-            or_dash(&session.name),
-            or_dash(&session.node),
-            or_dash(&session.behavior),
-            duration::format(session.lock_delay),
-            or_dash(&session.ttl),
-            or_dash(&session.all_checks().join(",")),
-        ]);
+    let rows: Vec<_> = sessions.iter().map(|session| (cells(session), style(session))).collect();
+    look.table(HEADER, &rows)
+}
+
+/// What would become of each session, field by field: `-` for what is, `+` for what would be, nothing for what stays. A field that is
+/// not set is not shown.
+pub fn difference(before: &[Session], after: &[Session], look: Look) -> String {
+    let mut text = String::new();
+    for at in 0..before.len().max(after.len()) {
+        if at > 0 {
+            text.push('\n');
+        }
+        let (was, will_be) = (before.get(at).map(cells), after.get(at).map(cells));
+        for (field, name) in HEADER.iter().enumerate() {
+            let value = |cells: &Option<[String; 7]>| {
+                cells.as_ref().and_then(|cells| cells.get(field)).filter(|value| *value != UNSET).cloned()
+            };
+            let mut add = |sign, value: Option<String>, style| {
+                text += &value.map(|value| look.field(sign, &HEADER, name, &value, style)).unwrap_or_default();
+            };
+            match (value(&was), value(&will_be)) {
+                (was, will_be) if was == will_be => add("  ", was, None),
+                (was, will_be) => {
+                    add("- ", was, Some(RED));
+                    add("+ ", will_be, Some(GREEN));
+                }
+            }
+        }
     }
-    lines(&mut table)
+    text
+}
+
+/// What stands for a text that is not there.
+const UNSET: &str = "-";
+
+/// A text that somebody else chose, or a dash where there is none.
+pub fn or_dash(text: &str) -> String {
+    if text.is_empty() { UNSET.to_owned() } else { printable(text) }
+}
+
+/// A TTL as Consul stored it, for people.
+pub fn ttl(stored: &str) -> String {
+    match duration::parse_go(stored) {
+        Some(0) => UNSET.to_owned(),
+        Some(nanoseconds) => duration::for_people(nanoseconds),
+        None => or_dash(stored),
+    }
 }
 
 /// A text that somebody else chose, without what would move the cursor or recolour the terminal.
@@ -127,8 +206,79 @@ mod tests {
 
     #[track_caller]
     fn shows(outcome: &Outcome, dry_run: bool, expected: &str) {
-        let output = print(&outcome.to_json().to_string(), Format::Table, dry_run);
+        let output = print(&outcome.to_json().to_string(), Format::Table, dry_run, &Looks::default());
         assert_eq!((output.stdout.as_str(), output.stderr.as_str(), output.success), (expected, "", true));
+    }
+
+    /// The session `a`, field by field.
+    fn block(sign: char) -> String {
+        let fields =
+            ["id        a", "name      web", "node      n1", "behavior  release", "delay     15s", "checks    serfHealth"];
+        fields.map(|field| format!("{sign} {field}\n")).concat()
+    }
+
+    #[test]
+    fn a_replacement_is_shown_field_by_field() {
+        let mut old = session("a");
+        old.ttl = "600s".into();
+        let new = Session { id: String::new(), lock_delay: 90 * duration::SECOND, ..session("") };
+        let other = Session { name: "other".into(), ..session("b") };
+        let outcome = Outcome {
+            changed: true,
+            diff: Some(Diff { before: vec![old, other], after: vec![new] }),
+            destroyed: vec!["a".into(), "b".into()],
+            ..Outcome::default()
+        };
+        let expected = "\
+changed: would create a session and would destroy 2 sessions
+- id        a
+  name      web
+  node      n1
+  behavior  release
+- delay     15s
++ delay     1m30s
+- ttl       10m
+  checks    serfHealth
+
+- id        b
+- name      other
+- node      n1
+- behavior  release
+- delay     15s
+- checks    serfHealth
+";
+        shows(&outcome, true, expected);
+        // What would be there has no id, and what would be destroyed is not what is asked for.
+        assert_eq!(print(&outcome.to_json().to_string(), Format::Ids, true, &Looks::default()).stdout, "");
+    }
+
+    #[test]
+    fn ids_are_all_there_is_on_standard_output() {
+        let (one, two) = (vec![session("a")], vec![session("a"), session("b")]);
+        let diff = |before: &[Session], after: &[Session]| Some(Diff { before: before.to_vec(), after: after.to_vec() });
+        let present = Outcome { session: Some(session("a")), sessions: two.clone(), ..Outcome::default() };
+        let destroyed = vec!["b".to_owned(), "a".to_owned()];
+        for (outcome, expected) in [
+            (Outcome { diff: diff(&one, &one), ..present.clone() }, "a\n"),
+            (Outcome { changed: true, diff: diff(&two, &one), destroyed: destroyed.clone(), ..present }, "a\n"),
+            (Outcome { changed: true, diff: diff(&two, &[]), destroyed, ..Outcome::default() }, "b\na\n"),
+            (Outcome { diff: diff(&[], &[]), ..Outcome::default() }, ""),
+            (Outcome { sessions: two, ..Outcome::default() }, "a\nb\n"),
+            (Outcome::default(), ""),
+        ] {
+            let outcome = Outcome { notes: vec!["a note".into()], ..outcome };
+            let output = print(&outcome.to_json().to_string(), Format::Ids, false, &Looks::default());
+            assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (expected, "note: a note\n"));
+        }
+        let error = failure(&Case::Timeout.because("why"), Format::Ids, &Looks::default());
+        assert_eq!((error.stdout.as_str(), error.stderr.as_str()), ("", "error (timeout): why\n"));
+    }
+
+    #[test]
+    fn times_are_for_people() {
+        for (stored, shown) in [("", "-"), ("0s", "-"), ("90s", "1m30s"), ("600000ms", "10m"), ("odd\u{1b}", "odd\u{fffd}")] {
+            assert_eq!(ttl(stored), shown);
+        }
     }
 
     #[test]
@@ -144,13 +294,13 @@ mod tests {
             ..Outcome::default()
         };
         shows(&created, false, &format!("changed: created a session\n{HEADER}{ROW}"));
-        shows(&created, true, &format!("changed: would create a session\n{HEADER}{ROW}"));
+        shows(&created, true, &format!("changed: would create a session\n{}", block('+')));
         let same = Outcome { changed: false, diff: Some(Diff { before: one.clone(), after: one.clone() }), ..created.clone() };
         shows(&same, false, &format!("unchanged: the session is as wanted\n{HEADER}{ROW}"));
         let destroyed =
             Outcome { changed: true, diff: Some(Diff { before: one.clone(), after: none.clone() }), ..Outcome::default() };
         shows(&destroyed, false, &format!("changed: destroyed 1 session\ndestroyed:\n{HEADER}{ROW}"));
-        shows(&destroyed, true, &format!("changed: would destroy 1 session\nto be destroyed:\n{HEADER}{ROW}"));
+        shows(&destroyed, true, &format!("changed: would destroy 1 session\n{}", block('-')));
         shows(&Outcome { diff: Some(Diff::default()), ..Outcome::default() }, false, "unchanged: there is no such session\n");
         shows(&Outcome::default(), false, "no session\n");
         let read = Outcome { sessions: one, filtered: true, notes: vec!["a note".into()], ..Outcome::default() };
@@ -162,19 +312,19 @@ mod tests {
         let mut odd = session("a");
         odd.name = "x\u{1b}[2Jy\n".into();
         let outcome = Outcome { sessions: vec![odd], ..Outcome::default() };
-        let text = print(&outcome.to_json().to_string(), Format::Table, false).stdout;
+        let text = print(&outcome.to_json().to_string(), Format::Table, false, &Looks::default()).stdout;
         assert!(text.contains("x\u{fffd}[2Jy\u{fffd}") && !text.contains('\u{1b}'), "{text}");
     }
 
     #[test]
     fn errors_in_both_formats() {
         let error = Case::InvalidOption { option: "delay".into() }.because("option `delay`: `x` is no duration");
-        let people = failure(&error, Format::Table);
+        let people = failure(&error, Format::Table, &Looks::default());
         assert_eq!(
             (people.stdout.as_str(), people.stderr.as_str(), people.success),
             ("", "error (invalid-option): option `delay`: `x` is no duration\n", false)
         );
-        let programs = failure(&error, Format::Json);
+        let programs = failure(&error, Format::Json, &Looks::default());
         assert_eq!(programs.stderr, "");
         let json = Json::parse(programs.stdout.as_bytes()).unwrap();
         assert_eq!((json.get("failed"), json.get("error").text()), (&Json::Bool(true), "invalid-option"));

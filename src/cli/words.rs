@@ -212,11 +212,11 @@ fn stray(program: &Program, word: &str) -> Error {
 }
 
 fn format(word: &str) -> Result<Format, Error> {
-    match word {
-        "table" => Ok(Format::Table),
-        "json" => Ok(Format::Json),
-        _ => Err(Error::invalid("format", format!("option `format`: `{word}` is not known; accepted: table, json"))),
-    }
+    let known = Format::ALL.iter().find(|(name, _)| *name == word);
+    known.map(|(_, format)| *format).ok_or_else(|| {
+        let accepted = Format::ALL.map(|(name, _)| name).join(", ");
+        Error::invalid("format", format!("option `format`: `{word}` is not known; accepted: {accepted}"))
+    })
 }
 
 fn text(word: std::ffi::OsString) -> Result<String, Error> {
@@ -360,7 +360,7 @@ mod tests {
             (&["--once"], "once", "unknown option"),
             (&["demo", "--", "x"], "arguments", "takes nothing behind `--`"),
             (&["name=x", "--", "y"], "arguments", "behind `--`"),
-            (&["--format", "yaml"], "format", "accepted: table, json"),
+            (&["--format", "yaml"], "format", "accepted: table, json, ids"),
         ] {
             let (_, error) = typed(words).unwrap_err();
             assert_eq!(error.case, crate::error::Case::InvalidOption { option: option.into() }, "{words:?}");

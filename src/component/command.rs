@@ -4,7 +4,7 @@ use super::bindings;
 use super::bindings::exports::wasi::cli::run::Guest;
 use super::bindings::wasi::cli::{environment, stderr, stdin, stdout};
 use super::bindings::wasi::io::streams::{OutputStream, StreamError};
-use crate::cli::{self, Action, Invocation, Output, Program};
+use crate::cli::{self, Action, Invocation, Look, Looks, Output, Program};
 use crate::error::{Case, Error};
 use crate::options::Options;
 
@@ -24,8 +24,10 @@ impl Guest for Command {
         let variables = environment::get_environment();
         let variable = |name: &str| variables.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.clone());
         let output = match cli::parse(&PROGRAM, words, &variable, &mut read_all) {
-            Ok(invocation) => run(&invocation).unwrap_or_else(|error| cli::failure(&error, invocation.format)),
-            Err((format, error)) => cli::failure(&error, format),
+            Ok(invocation) => {
+                run(&invocation).unwrap_or_else(|error| cli::failure(&error, invocation.format, &Looks::default()))
+            }
+            Err((format, error)) => cli::failure(&error, format, &Looks::default()),
         };
         let written = print(&stdout::get_stdout(), &output.stdout).and_then(|()| print(&stderr::get_stderr(), &output.stderr));
         if output.success { written.map_err(|_| ()) } else { Err(()) }
@@ -36,11 +38,11 @@ fn run(invocation: &Invocation) -> Result<Output, Error> {
     match invocation.action {
         Action::Apply => {
             let outcome = super::apply(Options::from_json(&invocation.json())?)?;
-            Ok(cli::success(&outcome.to_json().to_string(), invocation))
+            Ok(cli::success(&outcome.to_json().to_string(), invocation, &Looks::default()))
         }
         // Its own commands: there are none.
         Action::Command(_) | Action::Help(_) | Action::HelpOf(_) | Action::Version => {
-            Ok(cli::about(&PROGRAM, &invocation.action))
+            Ok(cli::about(&PROGRAM, &invocation.action, Look::default()))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A terminal, and what stands on its screen.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -9,50 +9,79 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{sleep, spawn};
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 /// The most rows of it.
 pub const ROWS: u16 = 12;
 
-/// A terminal of [`ROWS`] rows.
+/// A terminal, of [`ROWS`] rows where nothing else is said.
 pub struct Terminal {
     master: OwnedFd,
+    rows: u16,
     screen: Arc<Mutex<vt100::Parser>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Terminal {
-    /// Starts a program whose output goes to a terminal with so many columns.
+    /// Starts a program whose standard output goes to a terminal with so many columns.
     pub fn run(command: &mut Command, columns: u16) -> Result<(Terminal, Child)> {
+        let (mut terminal, slave) = Terminal::open(columns, ROWS)?;
+        let child = command.stdin(Stdio::null()).stdout(slave).spawn().context("cannot start it")?;
+        // The command keeps the terminal's other side open.
+        command.stdout(Stdio::null());
+        terminal.read()?;
+        Ok((terminal, child))
+    }
+
+    /// Runs a program to its end on a terminal that has room for all that it prints, errors too; whether it succeeded.
+    pub fn run_to_end(command: &mut Command, columns: u16) -> Result<(Terminal, bool)> {
+        let (mut terminal, slave) = Terminal::open(columns, 200)?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(slave.try_clone()?).stderr(slave).spawn().context("cannot start it")?;
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        terminal.read()?;
+        let status = child.wait()?;
+        // It ends when nobody has the other side any more.
+        if let Some(reader) = terminal.reader.take() {
+            reader.join().map_err(|_| anyhow!("what the terminal shows could not be read"))?;
+        }
+        Ok((terminal, status.success()))
+    }
+
+    fn open(columns: u16, rows: u16) -> Result<(Terminal, OwnedFd)> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         grantpt(&master)?;
         unlockpt(&master)?;
         let slave = open(ptsname(&master, Vec::new())?, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(ROWS, columns, 0)));
-        let terminal = Terminal { master, screen: screen.clone() };
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
+        let terminal = Terminal { master, rows, screen, reader: None };
         terminal.set_size(columns)?;
-        let mut output = File::from(terminal.master.try_clone()?);
-        let child = command.stdin(Stdio::null()).stdout(slave).spawn().context("cannot start it")?;
-        // The command keeps the terminal's other side open.
-        command.stdout(Stdio::null());
-        spawn(move || {
+        Ok((terminal, slave))
+    }
+
+    /// Shows what comes, when somebody has the other side.
+    fn read(&mut self) -> Result<()> {
+        let mut output = File::from(self.master.try_clone()?);
+        let screen = self.screen.clone();
+        self.reader = Some(spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut bytes) {
                 screen.lock().unwrap_or_else(PoisonError::into_inner).process(&bytes[..length]);
             }
-        });
-        Ok((terminal, child))
+        }));
+        Ok(())
     }
 
     /// Gives it so many columns. The program is not told.
     pub fn resize(&self, columns: u16) -> Result<()> {
         self.set_size(columns)?;
-        self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen_mut().set_size(ROWS, columns);
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen_mut().set_size(self.rows, columns);
         Ok(())
     }
 
     fn set_size(&self, columns: u16) -> Result<()> {
-        Ok(tcsetwinsize(&self.master, Winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?)
+        Ok(tcsetwinsize(&self.master, Winsize { ws_row: self.rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?)
     }
 
     /// The text on it, without the empty rows below.

@@ -2,9 +2,9 @@
 
 use super::apply::{CONSISTENT, connection};
 use super::pool::{Interrupt, Work, progress, run};
-use super::{at_once, counted, counts_json, ended, is_dry_run, lines, listen, printable, seconds, shown, told};
-use comfy_table::Table;
-use consul_session::cli::{Format, Invocation, Output};
+use super::{at_once, counts_json, ended, is_dry_run, is_followed, listen, seconds, shown, told};
+use crate::terminal;
+use consul_session::cli::{DIM, Format, Invocation, Output, RED, counted, error_line, or_dash, printable};
 use consul_session::error::{Case, Error};
 use consul_session::json::Json;
 use consul_session::options::Options;
@@ -34,7 +34,7 @@ pub async fn destroy(host: &Host, invocation: &Invocation) -> Result<Output, Err
     }
     let start = Instant::now();
     let interrupt = listen()?;
-    let bar = progress(found.len(), "sessions", format == Format::Table && !dry_run);
+    let bar = progress(found.len(), "sessions", is_followed(invocation) && !dry_run);
     let total = found.len();
     let results = found.iter().map(|_| None).collect();
     let mut work = Destroy { host: host.clone(), connection, found, results, stopped: dry_run, interrupt, bar };
@@ -95,7 +95,10 @@ fn confirmed(found: &[Session], prefix: &str, options: &Options) -> Result<bool,
     let more = if found.len() > SHOWN { ", …" } else { "" };
     let failed = |error: std::io::Error| Case::Other.because(format!("the question cannot be asked: {error}"));
     let mut terminal = std::io::stderr();
-    write!(terminal, "{}{more}\nDestroy {question}? [y/N] ", names.join(", ")).map_err(failed)?;
+    let look = terminal::looks().stderr;
+    let (names, question) =
+        (look.fold(&format!("{}{more}", names.join(", "))), look.fold(&format!("Destroy {question}? [y/N]")));
+    write!(terminal, "{names}\n{question} ").map_err(failed)?;
     terminal.flush().map_err(failed)?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(failed)?;
@@ -189,25 +192,31 @@ impl Destroy {
             fields.push(("sessions".into(), Json::List(sessions.collect())));
             return Output { stdout: format!("{:#}\n", Json::Object(fields)), stderr: String::new(), success };
         }
-        let mut stdout = String::new();
-        if !self.found.is_empty() {
-            let mut table = Table::new();
-            table.set_header(["RESULT", "NAME", "NODE", "ID"]);
-            for (session, result) in self.found.iter().zip(&self.results) {
-                let cell = |text: &str| if text.is_empty() { "-".into() } else { printable(text) };
-                table.add_row([word(result).into(), cell(&session.name), cell(&session.node), cell(&session.id)]);
+        let looks = terminal::looks();
+        let all = || self.found.iter().zip(&self.results).map(|(session, result)| (session, result, word(result)));
+        let stdout = match format {
+            _ if self.found.is_empty() => String::new(),
+            Format::Ids => {
+                let gone = all().filter(|(_, _, word)| ["to destroy", "destroyed"].contains(word));
+                gone.map(|(session, ..)| format!("{}\n", printable(&session.id))).collect()
             }
-            stdout = lines(table);
-        }
-        let errors = self.found.iter().zip(&self.results).filter_map(|(session, result)| match result {
-            Some(Err(error)) => {
-                Some(format!("error ({}): session {}: {}", error.case.name(), session.id, printable(&error.message)))
+            _ => {
+                let rows: Vec<_> = all()
+                    .map(|(session, _, word)| {
+                        let cells = [word.into(), or_dash(&session.name), or_dash(&session.node), or_dash(&session.id)];
+                        (cells, Some(if word == "not tried" { DIM } else { RED }))
+                    })
+                    .collect();
+                looks.stdout.table(["RESULT", "NAME", "NODE", "ID"], &rows)
             }
+        };
+        let errors = all().filter_map(|(session, result, _)| match result {
+            Some(Err(error)) => Some(error_line(error, &format!("session {}: ", session.id), looks.stderr)),
             _ => None,
         });
         let mut stderr = told(&errors.collect::<Vec<_>>(), "errors");
         if filtered {
-            stderr += "note: ACLs hid sessions, or may have: there may be more\n";
+            stderr += &looks.stderr.titled(DIM, "note:", "ACLs hid sessions, or may have: there may be more");
         }
         let prefix = printable(prefix);
         if self.found.is_empty() {
@@ -220,7 +229,8 @@ impl Destroy {
                 None => "; what is left could not be read".into(),
             };
             let first = if interrupted { "interrupted; " } else { "" };
-            stderr += &format!("{first}{}: {} in {}{left}\n", counted(self.found.len()), counts.join(", "), shown(took));
+            let sum = format!("{first}{}: {} in {}{left}", counted(self.found.len()), counts.join(", "), shown(took));
+            stderr += &format!("{}\n", looks.stderr.fold(&sum));
         }
         Output { stdout, stderr, success }
     }

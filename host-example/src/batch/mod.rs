@@ -8,10 +8,13 @@ mod replay;
 
 pub use destroy::destroy;
 
-use crate::read_all;
+use crate::{VERBOSE, read_all, terminal};
+use anstyle::Style;
 use apply::{Apply, Entry};
-use comfy_table::{Table, presets};
-use consul_session::cli::{Command, Format, Invocation, Output};
+use consul_session::Session;
+use consul_session::cli::{
+    Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, or_dash, printable,
+};
 use consul_session::error::{Case, Error};
 use consul_session::json::Json;
 use consul_session::options::Options;
@@ -78,7 +81,7 @@ pub async fn apply(host: &Host, invocation: &Invocation) -> Result<Output, Error
     let dry_run = is_dry_run(invocation);
     let start = Instant::now();
     let interrupt = listen()?;
-    let progress = pool::progress(records.len(), "sessions", invocation.format == Format::Table);
+    let progress = pool::progress(records.len(), "sessions", is_followed(invocation));
     let mut apply = Apply::new(host.clone(), records, interrupt.clone(), progress.clone())?;
     apply.run(at_once).await;
     progress.finish_and_clear();
@@ -100,6 +103,11 @@ fn is_dry_run(invocation: &Invocation) -> bool {
     Options::from_json(&invocation.json()).is_ok_and(|options| options.dry_run == Some(true))
 }
 
+/// Whether somebody follows it, and nothing else is told meanwhile.
+fn is_followed(invocation: &Invocation) -> bool {
+    invocation.format != Format::Json && !invocation.flags.contains(&VERBOSE)
+}
+
 fn listen() -> Result<Interrupt, Error> {
     Interrupt::listen().map_err(|error| Case::Other.because(format!("signals cannot be listened for: {error}")))
 }
@@ -119,8 +127,9 @@ fn ended(output: Output, interrupt: &Interrupt) -> Output {
 fn refused(file: &str, mistakes: &[Mistake], format: Format) -> Output {
     let place = |mistake: &Mistake| format!("{file}:{}: {}", mistake.line, mistake.message);
     let (stdout, stderr) = match format {
-        Format::Table => {
-            let lines = mistakes.iter().map(|mistake| format!("error (invalid-option): {}", place(mistake)));
+        Format::Table | Format::Ids => {
+            let look = terminal::looks().stderr;
+            let lines = mistakes.iter().map(|mistake| error_line(&Error::invalid(&mistake.option, place(mistake)), "", look));
             (String::new(), told(&lines.collect::<Vec<_>>(), "errors") + "nothing was sent\n")
         }
         Format::Json => {
@@ -187,6 +196,16 @@ impl Fate {
             (Fate::NotTried, _) => "not tried",
         }
     }
+
+    fn style(self) -> Option<Style> {
+        match self {
+            Fate::Created => Some(GREEN),
+            Fate::Replaced => Some(YELLOW),
+            Fate::Destroyed | Fate::Failed => Some(RED),
+            Fate::NotTried => Some(DIM),
+            Fate::Unchanged => None,
+        }
+    }
 }
 
 /// What `apply` prints in the end: each record in the file's order, then what went wrong, then the counts.
@@ -209,39 +228,49 @@ fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, 
         fields.push(("records".into(), Json::List(records.collect())));
         return Output { stdout: format!("{:#}\n", Json::Object(fields)), stderr: String::new(), success };
     }
-    let mut table = Table::new();
-    table.set_header(["LINE", "RESULT", "NAME", "NODE", "ID"]);
+    let looks = terminal::looks();
+    let (mut rows, mut ids, mut differences) = (Vec::new(), String::new(), String::new());
     let (mut errors, mut notes) = (Vec::new(), Vec::new());
     for (entry, fate) in entries.iter().zip(&fates) {
         let line = entry.record.line;
-        let (mut name, mut node, mut id) = (entry.record.options.name.as_deref(), entry.record.options.node.as_deref(), None);
+        let (mut name, mut node, mut id) = (entry.record.options.name.clone(), entry.record.options.node.clone(), None);
         match &entry.ending {
             Some(Ok(answer)) => {
+                let sessions = |side| answer.get("diff").get(side).get("sessions").items().iter().map(Session::from);
                 // The session as it is, or as it was.
-                let sessions = |side| answer.get("diff").get(side).get("sessions").items().first();
-                if let Some(session) = sessions("after").or(sessions("before")) {
-                    (name, node, id) =
-                        (Some(session.get("Name").text()), Some(session.get("Node").text()), Some(session.get("ID").text()));
+                if let Some(session) = sessions("after").chain(sessions("before")).next() {
+                    (name, node, id) = (Some(session.name), Some(session.node), Some(session.id).filter(|id| !id.is_empty()));
                 }
-                notes
-                    .extend(answer.get("notes").texts().iter().map(|note| format!("{file}:{line}: note: {}", printable(note))));
+                ids.extend(id.iter().map(|id| format!("{}\n", printable(id))));
+                // What is made is in the file, and what is destroyed is told whole: only here are there two to compare.
+                if (*fate, dry_run) == (Fate::Replaced, true) {
+                    let [before, after] = ["before", "after"].map(|side| sessions(side).collect::<Vec<_>>());
+                    differences += &format!("\n{file}:{line}:\n{}", difference(&before, &after, looks.stdout));
+                }
+                let all = answer.get("notes").texts();
+                notes.extend(
+                    all.iter().map(|note| looks.stderr.titled(DIM, &format!("{file}:{line}: note:"), &printable(note))),
+                );
             }
-            Some(Err(error)) => {
-                errors.push(format!("error ({}): {file}:{line}: {}", error.case.name(), printable(&error.message)));
-            }
+            Some(Err(error)) => errors.push(error_line(error, &format!("{file}:{line}: "), looks.stderr)),
             None => {}
         }
-        let [name, node, id] = [name, node, id].map(|cell| cell.filter(|text| !text.is_empty()).map_or("-".into(), printable));
-        table.add_row([line.to_string(), fate.word(dry_run).into(), name, node, id]);
+        let [name, node, id] = [name, node, id].map(|cell| or_dash(cell.as_deref().unwrap_or_default()));
+        rows.push(([line.to_string(), fate.word(dry_run).into(), name, node, id], fate.style()));
     }
+    let stdout = match format {
+        Format::Ids => ids,
+        _ => looks.stdout.table(["LINE", "RESULT", "NAME", "NODE", "ID"], &rows) + &differences,
+    };
     let mut stderr = told(&notes, "notes") + &told(&errors, "errors");
     let counts: Vec<String> = counts.map(|(fate, count)| format!("{count} {}", fate.word(dry_run))).collect();
     let interrupted = if interrupt.is_set() { "interrupted; " } else { "" };
-    stderr += &format!("{interrupted}{}: {} in {}\n", counted(entries.len()), counts.join(", "), shown(took));
+    let sum = format!("{interrupted}{}: {} in {}", counted(entries.len()), counts.join(", "), shown(took));
+    stderr += &format!("{}\n", looks.stderr.fold(&sum));
     if interrupt.is_set() {
         stderr += "the same command again does the rest\n";
     }
-    Output { stdout: lines(table), stderr, success }
+    Output { stdout, stderr, success }
 }
 
 fn record_json<'a>(entry: &'a Entry, result: &'a str) -> Json<'a> {
@@ -273,23 +302,13 @@ fn counts_json(counts: impl Iterator<Item = (&'static str, usize)>) -> Json<'sta
     Json::Object(counts.map(|(kind, count)| (kind.replace(' ', "_").into(), Json::Whole(count as i64))).collect())
 }
 
-/// The first lines, and how many more there are.
+/// The first of these lines, and how many more there are.
 fn told(lines: &[String], what: &str) -> String {
-    let mut text: String = lines.iter().take(TOLD).map(|line| format!("{line}\n")).collect();
+    let mut text: String = lines.iter().take(TOLD).map(String::as_str).collect();
     if lines.len() > TOLD {
         text += &format!("and {} more {what}; --format json has them all\n", lines.len() - TOLD);
     }
     text
-}
-
-/// The lines of a table without borders.
-fn lines(mut table: Table) -> String {
-    table.load_style(presets::NOTHING);
-    table.lines().map(|line| format!("{}\n", line.trim())).collect()
-}
-
-fn counted(count: usize) -> String {
-    if count == 1 { "1 session".into() } else { format!("{count} sessions") }
 }
 
 fn shown(time: Duration) -> String {
@@ -298,9 +317,4 @@ fn shown(time: Duration) -> String {
 
 fn seconds(time: Duration) -> Json<'static> {
     Json::Seconds(i64::try_from(time.as_millis() * 1_000_000).unwrap_or(i64::MAX))
-}
-
-/// A text that somebody else chose, without what would move the cursor or recolour the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -85,6 +85,11 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// What an operator is told.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The same failure with the host's text in place of the plugin's, if it is this failure.
     ///
     /// What the plugin says of the consequences (`; session … was created to replace it`) stays.

@@ -4,11 +4,13 @@
 
 mod body;
 mod connect;
+mod exchange;
 mod explain;
 #[cfg(test)]
 mod tests;
 mod tls;
 
+pub use exchange::{Exchange, Observer};
 pub use tls::{Tls, TlsSetupError};
 
 use crate::policy::{Authority, Policy, Rule};
@@ -77,6 +79,8 @@ pub struct Network {
     pub tokens: Vec<(Rule, Token)>,
     /// Authorities that are reached by a Unix socket. The policy has to allow the socket, not the authority.
     pub sockets: Vec<(Authority, PathBuf)>,
+    /// Who is told of each request.
+    pub observer: Observer,
 }
 
 impl Network {
@@ -196,6 +200,11 @@ impl Memory {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = explanation;
         code
     }
+
+    /// What the host knows of it.
+    fn text(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|explanation| explanation.text().to_owned())
+    }
 }
 
 /// The `wasi:http` of one instance.
@@ -312,20 +321,26 @@ impl WasiHttpHooks for Outgoing {
         self.sent = self.sent.saturating_add(1);
         // A new one: an earlier request may still write to its own.
         self.memory = Memory::default();
-        let Ok(at) = Authority::of(request.uri()) else {
+        let at = Authority::of(request.uri()).ok();
+        let mut report = self.http.network.observer.begin(&request, at.as_ref(), &self.memory);
+        let Some(at) = at else {
+            report.failed(&Code::HttpRequestUriInvalid);
             return Box::new(async { Err(Code::HttpRequestUriInvalid) });
         };
         let client = match self.admit(&mut request, &at) {
             Ok(client) => client,
             Err(failure) => {
                 let code = self.memory.tell(&failure, &at);
+                report.failed(&code);
                 return Box::new(async { Err(code) });
             }
         };
         let (memory, slot, limit) = (self.memory.clone(), self.slot.clone(), self.limits.response_bytes);
         Box::new(async move {
-            let (parts, body) = send(&client, request, &at, &memory).await?.into_parts();
-            let body = Limited::new(body, limit, slot, at, memory)?.boxed_unsync();
+            let answer = send(&client, request, &at, &memory).await.inspect_err(|code| report.failed(code))?;
+            let (parts, body) = answer.into_parts();
+            report.answered(parts.status.as_u16());
+            let body = Limited::new(body, limit, slot, report, at, memory)?.boxed_unsync();
             Ok((Response::from_parts(parts, body), Box::new(async { Ok(()) }) as Box<_>))
         })
     }

@@ -3,7 +3,7 @@
 use super::News;
 use super::state::{Event, Summary};
 use consul_session::Session;
-use consul_session::cli::printable;
+use consul_session::cli::{counted, or_dash, printable, ttl};
 use consul_session::error::Error;
 use consul_session::json::Json;
 use humantime::format_rfc3339_millis;
@@ -64,20 +64,14 @@ pub fn words(news: &News, agent: &str) -> String {
 }
 
 fn columns(session: &Session) -> String {
-    [&session.id, &session.name, &session.node, &session.ttl].map(|text| or_dash(text)).join("  ")
-}
-
-/// A text that somebody else chose, or a dash where there is none.
-pub fn or_dash(text: &str) -> String {
-    if text.is_empty() { "-".into() } else { printable(text) }
+    [or_dash(&session.id), or_dash(&session.name), or_dash(&session.node), ttl(&session.ttl)].join("  ")
 }
 
 /// `3 sessions at localhost:8500`.
 pub fn summed_up(summary: &Summary, agent: &str) -> String {
     let sessions = match summary.sessions {
         0 => "no session".into(),
-        1 => "1 session".into(),
-        count => format!("{count} sessions"),
+        count => counted(count),
     };
     format!("{sessions} at {agent}{}", if summary.filtered { ", ACLs hide others, or may" } else { "" })
 }

@@ -1,13 +1,13 @@
 //! The live table: which lines a terminal of some size shows, and how they replace those before.
 
 use super::News;
-use super::lines::{or_dash, summed_up};
+use super::lines::summed_up;
 use super::state::{Event, Summary, Why};
+use anstyle::Style;
 use comfy_table::{ContentArrangement, Row, Table, presets};
 use consul_session::Session;
-use consul_session::cli::printable;
+use consul_session::cli::{DIM, GREEN, Look, RED, YELLOW, or_dash, printable, ttl, wrapped};
 use crossterm::cursor::{MoveToColumn, MoveToPreviousLine};
-use crossterm::style::{Color, PrintStyledContent, Stylize};
 use crossterm::terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate};
 use crossterm::{QueueableCommand, style::Print};
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ const SHORT_ID: usize = 8;
 /// What is shown.
 pub struct Screen {
     agent: String,
+    look: Look,
     /// The oldest first.
     rows: BTreeMap<(u64, String), Shown>,
     summary: Option<Summary>,
@@ -48,8 +49,8 @@ enum Change {
 
 impl Screen {
     /// A screen on which there is nothing yet.
-    pub fn new(agent: String) -> Screen {
-        Screen { agent, rows: BTreeMap::new(), summary: None, error: None, drawn: Vec::new() }
+    pub fn new(agent: String, look: Look) -> Screen {
+        Screen { agent, look, rows: BTreeMap::new(), summary: None, error: None, drawn: Vec::new() }
     }
 
     /// Takes over what happened.
@@ -100,19 +101,15 @@ impl Screen {
         }
         to.queue(Clear(ClearType::FromCursorDown))?;
         self.drawn.clear();
-        for (line, color) in self.lines(width, height, now) {
+        for (line, style) in self.lines(width, height, now) {
             self.drawn.push(line.width());
-            match color {
-                Some(color) => to.queue(PrintStyledContent(line.with(color)))?,
-                None => to.queue(Print(line))?,
-            };
-            to.queue(Print("\r\n"))?;
+            to.queue(Print(self.look.paint(style.unwrap_or_default(), &line)))?.queue(Print("\r\n"))?;
         }
         to.queue(EndSynchronizedUpdate)?.flush()
     }
 
     /// The lines, none wider than the terminal and fewer than its height.
-    fn lines(&self, width: u16, height: u16, now: Instant) -> Vec<(String, Option<Color>)> {
+    fn lines(&self, width: u16, height: u16, now: Instant) -> Vec<(String, Option<Style>)> {
         let status = match self.summary {
             Some(summary) => {
                 let sessions = self.rows.values().filter(|row| !is_gone(row)).count();
@@ -120,20 +117,20 @@ impl Screen {
             }
             None => format!("waiting for {}", self.agent),
         };
-        let mut lines: Vec<_> = wrapped(&status, width).map(|line| (line, None)).collect();
+        let mut lines: Vec<_> = wrapped(&status, width.into()).into_iter().map(|line| (line, None)).collect();
         if let Some((since, error)) = &self.error {
             let text = format!("no answer for {}, trying again: {error}", age(*since, now));
-            lines.extend(wrapped(&text, width).map(|line| (line, Some(Color::DarkYellow))));
+            lines.extend(wrapped(&text, width.into()).into_iter().map(|line| (line, Some(YELLOW))));
         }
         // The cursor's line, and that of the table's head.
         let room = usize::from(height).saturating_sub(lines.len() + 2);
         let (rows, more) = self.fitting(room);
         if !rows.is_empty() {
-            let colors = [None].into_iter().chain(rows.iter().map(|row| color(row)));
-            lines.extend(table(&rows, width, now).zip(colors));
+            let styles = [Some(DIM)].into_iter().chain(rows.iter().map(|row| style(row)));
+            lines.extend(table(&rows, width, now).zip(styles));
         }
         if more > 0 {
-            lines.extend(wrapped(&format!("and {more} more"), width).map(|line| (line, None)));
+            lines.extend(wrapped(&format!("and {more} more"), width.into()).into_iter().map(|line| (line, None)));
         }
         lines.truncate(usize::from(height).saturating_sub(1));
         lines
@@ -157,8 +154,8 @@ fn is_gone(row: &Shown) -> bool {
     matches!(row.change, Some((Change::Went(_), _)))
 }
 
-fn color(row: &Shown) -> Option<Color> {
-    row.change.map(|(change, _)| if change == Change::Came { Color::DarkGreen } else { Color::DarkRed })
+fn style(row: &Shown) -> Option<Style> {
+    row.change.map(|(change, _)| if change == Change::Came { GREEN } else { RED })
 }
 
 /// A head and the rows, a line each.
@@ -176,7 +173,7 @@ fn table(rows: &[&Shown], width: u16, now: Instant) -> impl Iterator<Item = Stri
         ("ID", _) => or_dash(&row.session.id),
         ("NAME", _) => or_dash(&row.session.name),
         ("NODE", _) => or_dash(&row.session.node),
-        ("TTL", _) => or_dash(&row.session.ttl),
+        ("TTL", _) => ttl(&row.session.ttl),
         ("CHECKS", _) => or_dash(&row.session.all_checks().join(",")),
         ("AGO", Some((_, since))) => age(since, now),
         ("WHY", Some((Change::Went(Some(why)), _))) => why.text().into(),
@@ -192,18 +189,6 @@ fn table(rows: &[&Shown], width: u16, now: Instant) -> impl Iterator<Item = Stri
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, if column.index == 0 { 1 } else { 2 }));
-    }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.into_iter()
-}
-
-/// A text in lines of this width.
-fn wrapped(text: &str, width: u16) -> impl Iterator<Item = String> {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-    table.add_row([text]);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 0));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.into_iter()

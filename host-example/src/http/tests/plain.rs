@@ -417,3 +417,42 @@ async fn what_an_explanation_is_put_into() {
     let _second = outgoing.send_request(request("http://user@a.example:1/"), None, Box::new(async { Ok(()) }));
     assert_eq!(outgoing.explain(denied()), denied());
 }
+
+#[tokio::test]
+async fn each_request_is_told_of_once() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let observed = told.clone();
+    let observer = Observer::new(move |exchange| observed.lock().unwrap().push(exchange.to_string()));
+    let (at, _requests) = record(OK).await;
+    let (broken, _requests) = record(b"HTTP/1.1 500 No\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntrue").await;
+    let (large, _requests) = record(b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n").await;
+    let rules = [at.as_str(), &broken, &large];
+    let mut outgoing = outgoing(Network { observer, ..allowing(&rules) });
+    let free = listen().await.1;
+    for url in [
+        format!("http://{at}/v1/x?a=%20&b"),
+        format!("http://{free}/"),
+        format!("http://{large}/"),
+        format!("https+insecure://{at}/"),
+    ] {
+        let headers = [("x-consul-token", "5ecret")];
+        let _ = ask(&mut outgoing, WasiMethod::Put, &url, &headers, b"").await;
+    }
+    // Dropped before its answer has come.
+    let (listener, silent, _) = listen().await;
+    let mut elsewhere = super::outgoing(Network { observer: outgoing.http.network.observer.clone(), ..allowing(&["*:*"]) });
+    let asked = async { drop(timeout(Duration::from_millis(50), get(&mut elsewhere, &format!("http://{silent}/"))).await) };
+    tokio::join!(asked, async { drop(accept(&listener).await) });
+    let told: Vec<String> = told.lock().unwrap().iter().map(|line| line.rsplit_once(", ").unwrap().0.to_owned()).collect();
+    assert_eq!(told[0], format!("PUT http://{at}/v1/x?a=%20&b: 200, 4 B"));
+    assert!(told[1].starts_with(&format!("PUT http://{free}/: the host's policy does not allow {free}: add")), "{}", told[1]);
+    assert!(
+        told[2].starts_with(&format!("PUT http://{large}/: 200, 0 B, the answer from {large} is larger than")),
+        "{}",
+        told[2]
+    );
+    assert!(told[3].starts_with(&format!("PUT https+insecure://{at}/: `validate_certs=false` is not granted")), "{}", told[3]);
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert!(told[4].starts_with(&format!("GET http://{silent}/: ")), "{}", told[4]);
+    assert!(!told.concat().contains("5ecret"));
+}

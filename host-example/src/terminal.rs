@@ -1,0 +1,34 @@
+//! What standard output and standard error are.
+
+use consul_session::cli::{Look, Looks};
+use rustix::fd::AsFd;
+use rustix::termios::tcgetwinsize;
+use std::io::{self, IsTerminal};
+
+/// How the two are written to.
+pub fn looks() -> Looks {
+    Looks { stdout: look(&io::stdout()), stderr: look(&io::stderr()) }
+}
+
+fn look(stream: &(impl IsTerminal + AsFd)) -> Look {
+    match stream.is_terminal() {
+        true => Look { colors: !is_dumb() && !no_color(), width: size(stream).map(|(columns, _)| columns.into()) },
+        false => Look::default(),
+    }
+}
+
+/// Its columns and rows, if it is a terminal that knows them.
+pub fn size(stream: &impl AsFd) -> Option<(u16, u16)> {
+    let size = tcgetwinsize(stream).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
+/// Whether the terminal can neither move its cursor nor show colours.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// See <https://no-color.org>.
+fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
