@@ -4,6 +4,7 @@ mod ansible;
 mod batch;
 mod demo;
 mod grants;
+mod lock;
 mod watch;
 
 use consul_session::cli::{self, Action, Command, Format, Invocation, Output, Program};
@@ -36,6 +37,7 @@ const PROGRAM: Program = Program {
         watch::COMMAND,
         batch::APPLY,
         batch::DESTROY,
+        lock::COMMAND,
     ],
 };
 
@@ -110,6 +112,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
         (Action::Command(name), _) if name == watch::COMMAND.name => watch::run(host, &invocation).await,
         (Action::Command(name), _) if name == batch::APPLY.name => batch::apply(&host, &invocation).await,
         (Action::Command(name), _) if name == batch::DESTROY.name => batch::destroy(&host, &invocation).await,
+        (Action::Command(name), _) if name == lock::COMMAND.name => lock::run(host, &invocation).await,
         (Action::Command(command), None) => Err(Error::invalid(
             "arguments",
             format!("`{command}` needs --dev: it makes sessions and a check to show, and no other agent should keep them"),
@@ -121,7 +124,10 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
 /// The host with what was granted and the component: the one that `CONSUL_SESSION_PLUGIN` names, else the one in this program, else
 /// the one in `dist/`, else one beside this program.
 fn host(invocation: &mut Invocation) -> Result<Host, Error> {
-    let builder = grants::builder(invocation)?;
+    let mut builder = grants::builder(invocation)?;
+    if invocation.action == Action::Command(lock::COMMAND.name) {
+        builder = builder.locks(true);
+    }
     let host = match (std::env::var_os("CONSUL_SESSION_PLUGIN"), EMBEDDED) {
         (Some(path), _) => builder.build(path),
         (None, Some(wasm)) => builder.build_from_bytes(wasm),

@@ -5,7 +5,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +24,29 @@ pub struct Terminal {
 impl Terminal {
     /// Starts a program whose output goes to a terminal with so many columns.
     pub fn run(command: &mut Command, columns: u16) -> Result<(Terminal, Child)> {
+        let (terminal, slave) = Terminal::open(columns)?;
+        let child = command.stdin(Stdio::null()).stdout(slave).spawn().context("cannot start it")?;
+        // The command keeps the terminal's other side open.
+        command.stdout(Stdio::null());
+        Ok((terminal, child))
+    }
+
+    /// Starts a program at a terminal with so many columns: it reads what is typed there, writes there, and signals are sent to
+    /// it or to whom it gives the terminal. The command is to begin with `setsid --ctty`.
+    pub fn control(command: &mut Command, columns: u16) -> Result<(Terminal, Child)> {
+        let (terminal, slave) = Terminal::open(columns)?;
+        command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+        let child = command.spawn().context("cannot start it")?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok((terminal, child))
+    }
+
+    /// Types this.
+    pub fn type_in(&self, keys: &str) -> Result<()> {
+        Ok(File::from(self.master.try_clone()?).write_all(keys.as_bytes())?)
+    }
+
+    fn open(columns: u16) -> Result<(Terminal, OwnedFd)> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         grantpt(&master)?;
         unlockpt(&master)?;
@@ -32,16 +55,13 @@ impl Terminal {
         let terminal = Terminal { master, screen: screen.clone() };
         terminal.set_size(columns)?;
         let mut output = File::from(terminal.master.try_clone()?);
-        let child = command.stdin(Stdio::null()).stdout(slave).spawn().context("cannot start it")?;
-        // The command keeps the terminal's other side open.
-        command.stdout(Stdio::null());
         spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut bytes) {
                 screen.lock().unwrap_or_else(PoisonError::into_inner).process(&bytes[..length]);
             }
         });
-        Ok((terminal, child))
+        Ok((terminal, slave))
     }
 
     /// Gives it so many columns. The program is not told.
