@@ -4,6 +4,7 @@
 //! allow = ["consul.example:8501", "*.consul.example:8501", "10.0.0.0/8:8500-8510", "unix:///run/consul.sock"]
 //! deny = ["169.254.0.0/16:*"]
 //! insecure = ["localhost:8501"]
+//! locks = false
 //!
 //! [tls]
 //! ca_file = "ca.pem"                  # or ca_path, a folder
@@ -40,6 +41,7 @@ struct File {
     allow: Vec<Rule>,
     deny: Vec<Rule>,
     insecure: Vec<Rule>,
+    locks: bool,
     tls: TlsTable,
     token: Vec<TokenTable>,
     unix_sockets: BTreeMap<String, PathBuf>,
@@ -110,6 +112,7 @@ impl Builder {
         for rule in file.insecure {
             self = self.insecure(rule);
         }
+        self.network.locks |= file.locks;
         let tls = &mut self.network.tls;
         // One of the two is enough to say whom to trust.
         let trusted = tls.ca_file.is_some() || tls.ca_path.is_some();
@@ -203,6 +206,7 @@ mod tests {
             allow = ["consul.example:8501", "10.0.0.0/8:8500-8510", "unix:///run/consul.sock"]
             deny = ["10.1.0.0/16:*"]
             insecure = ["localhost:8501"]
+            locks = true
 
             [tls]
             ca_file = "ca.pem"
@@ -237,6 +241,7 @@ mod tests {
         let network = &builder.network;
         assert!(network.policy.check_socket(Path::new("/run/consul.sock")).is_ok());
         assert_eq!(network.insecure, ["localhost:8501".parse().unwrap()]);
+        assert!(network.locks);
         let Tls { ca_file, ca_path, platform_roots, client_cert, client_key, server_name } = network.tls.clone();
         assert_eq!((ca_file, ca_path, platform_roots), (Some(beside("ca.pem")), Some("/etc/ca".into()), Some(false)));
         assert_eq!((client_cert, client_key), (Some(beside("certs/client.pem")), Some(beside("../client-key.pem"))));
@@ -265,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_with_its_line() {
-        let top = "expected one of `allow`, `deny`, `insecure`, `tls`, `token`, `unix_sockets`, `limits`";
+        let top = "expected one of `allow`, `deny`, `insecure`, `locks`, `tls`, `token`, `unix_sockets`, `limits`";
         let tls = "expected one of `ca_file`, `ca_path`, `platform_roots`, `client_cert`, `client_key`, `server_name`";
         let limit = "a limit is a text such as \"256MiB\" or \"15m\", or a whole number";
         let token = format!("token = {TOKEN:?}\n");
@@ -283,6 +288,7 @@ mod tests {
             ("\nallow = 'localhost:8500'\n", "line 2: invalid type: string, expected a sequence"),
             ("allow = [\n  'localhost:8500',\n  8500\n]\n", "line 3: invalid type: integer `8500`, expected a string"),
             ("[tls]\nplatform_roots = 'no'\n", "line 2: invalid type: string, expected a boolean"),
+            ("locks = 'yes'\n", "line 1: invalid type: string, expected a boolean"),
             ("tls = 'ca.pem'\n", "line 1: invalid type: string, expected struct TlsTable"),
             ("[limits]\n\nmemory = 1.5\n", &format!("line 3: {limit}")),
             ("[limits]\ntable = -1\n", &format!("line 2: {limit}")),

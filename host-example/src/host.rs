@@ -55,6 +55,14 @@ impl Builder {
         self
     }
 
+    /// Whether the host's tokens are sent with requests for locks too, so that a token of [`Builder::token`] does for
+    /// [`Host::acquire`]. Off by default: the component can then read, change and delete every key that a token may, not only
+    /// those of locks. A key with `%`, `\` or an empty part (`a//b`, `a/`) never gets one.
+    pub fn locks(mut self, granted: bool) -> Builder {
+        self.network.locks = granted;
+        self
+    }
+
     /// Sends the requests to this authority to a Unix socket. The socket must be allowed (`unix:///path`), the authority need not
     /// be.
     pub fn unix_socket(mut self, authority: Authority, path: impl Into<PathBuf>) -> Builder {

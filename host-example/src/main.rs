@@ -4,6 +4,7 @@ mod ansible;
 mod batch;
 mod demo;
 mod grants;
+mod lock;
 mod manual;
 mod terminal;
 mod watch;
@@ -40,6 +41,7 @@ const PROGRAM: Program = Program {
         watch::COMMAND,
         batch::APPLY,
         batch::DESTROY,
+        lock::COMMAND,
         manual::COMPLETIONS,
         manual::MAN,
     ],
@@ -122,6 +124,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
         (Action::Command(name), _) if name == watch::COMMAND.name => watch::run(host, &invocation).await,
         (Action::Command(name), _) if name == batch::APPLY.name => batch::apply(&host, &invocation).await,
         (Action::Command(name), _) if name == batch::DESTROY.name => batch::destroy(&host, &invocation).await,
+        (Action::Command(name), _) if name == lock::COMMAND.name => lock::run(host, &invocation).await,
         (Action::Command(command), None) => Err(Error::invalid(
             "arguments",
             format!("`{command}` needs --dev: it makes sessions and a check to show, and no other agent should keep them"),
@@ -141,6 +144,9 @@ fn host(invocation: &mut Invocation) -> Result<Host, Error> {
             // A standard error that nobody reads is no reason to stop.
             let _ = writeln!(std::io::stderr(), "{line}");
         });
+    }
+    if invocation.action == Action::Command(lock::COMMAND.name) {
+        builder = builder.locks(true);
     }
     let host = match (std::env::var_os("CONSUL_SESSION_PLUGIN"), EMBEDDED) {
         (Some(path), _) => builder.build(path),

@@ -160,7 +160,7 @@ async fn read(source: Source, mut watch: Watch, sender: mpsc::Sender<News>) -> E
 }
 
 /// Whether waiting cannot mend it.
-fn is_final(error: &CallError, has_begun: bool) -> bool {
+pub fn is_final(error: &CallError, has_begun: bool) -> bool {
     match error {
         // A limit under which no blocking query ends.
         CallError::Stopped(Exceeded::Time(_)) => true,

@@ -5,7 +5,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +47,22 @@ impl Terminal {
             reader.join().map_err(|_| anyhow!("what the terminal shows could not be read"))?;
         }
         Ok((terminal, status.success()))
+    }
+
+    /// Starts a program at a terminal with so many columns: it reads what is typed there, writes there, and signals are sent to
+    /// it or to whom it gives the terminal. The command is to begin with `setsid --ctty`.
+    pub fn control(command: &mut Command, columns: u16) -> Result<(Terminal, Child)> {
+        let (mut terminal, slave) = Terminal::open(columns, ROWS)?;
+        command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+        let child = command.spawn().context("cannot start it")?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        terminal.read()?;
+        Ok((terminal, child))
+    }
+
+    /// Types this.
+    pub fn type_in(&self, keys: &str) -> Result<()> {
+        Ok(File::from(self.master.try_clone()?).write_all(keys.as_bytes())?)
     }
 
     fn open(columns: u16, rows: u16) -> Result<(Terminal, OwnedFd)> {

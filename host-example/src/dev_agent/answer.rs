@@ -50,10 +50,13 @@ impl Answer {
 
 impl From<Answer> for Response<Full<Bytes>> {
     fn from(answer: Answer) -> Self {
+        let nothing = answer.body.is_empty();
         let mut response = response(answer.status, answer.body);
         let headers = response.headers_mut();
         if answer.is_json {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        } else if nothing {
+            headers.remove(CONTENT_TYPE);
         }
         if let Some(allow) = answer.allow {
             headers.insert(ALLOW, allow);

@@ -3,7 +3,7 @@
 use super::answer::{Answer, Meta, bad_request, internal};
 use super::go;
 use super::state::{DATACENTER, State};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use hyper::body::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -14,6 +14,7 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// What an endpoint is asked.
 pub struct Call<'a> {
+    pub method: Method,
     pub argument: &'a str,
     pub query: Query,
     pub headers: HeaderMap,

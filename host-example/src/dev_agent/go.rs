@@ -5,31 +5,36 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 
+/// Reads the first value of `body`; what comes after it is ignored. `go_type` is for the text of the error.
+pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8], go_type: &str) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    T::deserialize(&mut json).map_err(|error| {
+        let start = body.trim_ascii_start().first();
+        match (error.is_eof(), error.is_data(), start) {
+            (true, _, None) => "EOF".into(),
+            (true, ..) => "unexpected EOF".into(),
+            (_, true, Some(start)) => {
+                let kind = match start {
+                    b'{' => "object",
+                    b'[' => "array",
+                    b'"' => "string",
+                    b't' | b'f' => "bool",
+                    _ => "number",
+                };
+                format!("json: cannot unmarshal {kind} into Go value of type {go_type}")
+            }
+            _ => error.to_string(),
+        }
+    })
+}
+
 /// A JSON object in the order of its source: keys that differ only in case are one field, and the last one counts.
 pub struct Object(Vec<(String, Value)>);
 
 impl Object {
-    /// Reads the first value of `body`; what comes after it is ignored. `null` is an empty object. `go_type` is for the
-    /// text of the error.
+    /// [`read`]s an object. `null` is an empty one.
     pub fn read(body: &[u8], go_type: &str) -> Result<Object, String> {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        Object::deserialize(&mut json).map_err(|error| {
-            let start = body.trim_ascii_start().first();
-            match (error.is_eof(), error.is_data(), start) {
-                (true, _, None) => "EOF".into(),
-                (true, ..) => "unexpected EOF".into(),
-                (_, true, Some(start)) => {
-                    let kind = match start {
-                        b'[' => "array",
-                        b'"' => "string",
-                        b't' | b'f' => "bool",
-                        _ => "number",
-                    };
-                    format!("json: cannot unmarshal {kind} into Go value of type {go_type}")
-                }
-                _ => error.to_string(),
-            }
-        })
+        read(body, go_type)
     }
 
     /// Sets each of `strings`, given by the field's name, and passes every other field to `other`. `path` is for the text

@@ -1,5 +1,10 @@
-//! A Consul agent to try things out on: in memory, one node, no ACLs, no KV. It answers the session endpoints as Consul
-//! 1.20.6 in `-dev` mode does, with the same bodies, statuses and headers, as compared with a real one.
+//! A Consul agent to try things out on: in memory, one node, no ACLs. It answers the session endpoints, and of the KV store
+//! those that locks need, as Consul 1.20.6 in `-dev` mode does, with the same bodies, statuses and headers, as compared with a
+//! real one.
+//!
+//! Keys are read, written, acquired, released and deleted one by one (`/v1/kv/<key>`), and in transactions (`/v1/txn`) that
+//! change something, with the verbs `set`, `lock`, `unlock`, `get` and `check-session`. What else Consul can do with keys is an
+//! error here.
 //!
 //! Besides sessions it has what it takes to set up a case: nodes and checks through `/v1/catalog/register` and
 //! `/v1/catalog/deregister`, TTL checks of the agent's own node (whose TTL never runs out) through `/v1/agent/check/*`.
@@ -8,6 +13,7 @@ mod answer;
 mod call;
 mod catalog;
 mod go;
+mod kv;
 mod session;
 mod state;
 
@@ -21,6 +27,8 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use kv::{Entry, Operation, Refusal, Verb};
+use serde::Serialize;
 use serde_json::json;
 use session::Session;
 use state::{Check, DATACENTER, NODE, NODE_ID, State, same};
@@ -95,7 +103,7 @@ impl Drop for DevAgent {
 struct Agent {
     address: SocketAddr,
     state: Mutex<State>,
-    /// Told of every change of the sessions.
+    /// Told of every change.
     changed: watch::Sender<()>,
 }
 
@@ -120,29 +128,33 @@ enum Endpoint {
     HealthNode,
     StatusLeader,
     AclAuthorize,
+    Kv,
+    Txn,
 }
 
-/// The method and path of each endpoint; a path with a slash at its end takes an argument.
-const ENDPOINTS: [(Method, &str, Endpoint); 19] = [
-    (Method::PUT, "/v1/session/create", Endpoint::SessionCreate),
-    (Method::PUT, "/v1/session/destroy/", Endpoint::SessionDestroy),
-    (Method::PUT, "/v1/session/renew/", Endpoint::SessionRenew),
-    (Method::GET, "/v1/session/info/", Endpoint::SessionInfo),
-    (Method::GET, "/v1/session/node/", Endpoint::SessionNode),
-    (Method::GET, "/v1/session/list", Endpoint::SessionList),
-    (Method::GET, "/v1/agent/self", Endpoint::AgentSelf),
-    (Method::GET, "/v1/agent/checks", Endpoint::AgentChecks),
-    (Method::PUT, "/v1/agent/check/register", Endpoint::AgentCheckRegister),
-    (Method::PUT, "/v1/agent/check/deregister/", Endpoint::AgentCheckDeregister),
-    (Method::PUT, "/v1/agent/check/pass/", Endpoint::AgentCheckPass),
-    (Method::PUT, "/v1/agent/check/warn/", Endpoint::AgentCheckWarn),
-    (Method::PUT, "/v1/agent/check/fail/", Endpoint::AgentCheckFail),
-    (Method::PUT, "/v1/catalog/register", Endpoint::CatalogRegister),
-    (Method::PUT, "/v1/catalog/deregister", Endpoint::CatalogDeregister),
-    (Method::GET, "/v1/catalog/nodes", Endpoint::CatalogNodes),
-    (Method::GET, "/v1/health/node/", Endpoint::HealthNode),
-    (Method::GET, "/v1/status/leader", Endpoint::StatusLeader),
-    (Method::POST, "/v1/internal/acl/authorize", Endpoint::AclAuthorize),
+/// The methods and path of each endpoint; a path with a slash at its end takes an argument.
+const ENDPOINTS: [(&[Method], &str, Endpoint); 21] = [
+    (&[Method::PUT], "/v1/session/create", Endpoint::SessionCreate),
+    (&[Method::PUT], "/v1/session/destroy/", Endpoint::SessionDestroy),
+    (&[Method::PUT], "/v1/session/renew/", Endpoint::SessionRenew),
+    (&[Method::GET], "/v1/session/info/", Endpoint::SessionInfo),
+    (&[Method::GET], "/v1/session/node/", Endpoint::SessionNode),
+    (&[Method::GET], "/v1/session/list", Endpoint::SessionList),
+    (&[Method::GET], "/v1/agent/self", Endpoint::AgentSelf),
+    (&[Method::GET], "/v1/agent/checks", Endpoint::AgentChecks),
+    (&[Method::PUT], "/v1/agent/check/register", Endpoint::AgentCheckRegister),
+    (&[Method::PUT], "/v1/agent/check/deregister/", Endpoint::AgentCheckDeregister),
+    (&[Method::PUT], "/v1/agent/check/pass/", Endpoint::AgentCheckPass),
+    (&[Method::PUT], "/v1/agent/check/warn/", Endpoint::AgentCheckWarn),
+    (&[Method::PUT], "/v1/agent/check/fail/", Endpoint::AgentCheckFail),
+    (&[Method::PUT], "/v1/catalog/register", Endpoint::CatalogRegister),
+    (&[Method::PUT], "/v1/catalog/deregister", Endpoint::CatalogDeregister),
+    (&[Method::GET], "/v1/catalog/nodes", Endpoint::CatalogNodes),
+    (&[Method::GET], "/v1/health/node/", Endpoint::HealthNode),
+    (&[Method::GET], "/v1/status/leader", Endpoint::StatusLeader),
+    (&[Method::POST], "/v1/internal/acl/authorize", Endpoint::AclAuthorize),
+    (&[Method::GET, Method::PUT, Method::DELETE], "/v1/kv/", Endpoint::Kv),
+    (&[Method::PUT], "/v1/txn", Endpoint::Txn),
 ];
 
 impl Agent {
@@ -151,11 +163,11 @@ impl Agent {
         let Some(path) = percent_decode(head.uri.path()).filter(|path| !path.contains(char::is_control)) else {
             return response(StatusCode::BAD_REQUEST, "400 Bad Request");
         };
-        let found = ENDPOINTS.iter().find_map(|(method, route, endpoint)| {
+        let found = ENDPOINTS.iter().find_map(|(methods, route, endpoint)| {
             let argument = path.strip_prefix(route).filter(|rest| route.ends_with('/') || rest.is_empty());
-            argument.map(|argument| (method, *endpoint, argument))
+            argument.map(|argument| (methods, *endpoint, argument))
         });
-        let Some((method, endpoint, argument)) = found else {
+        let Some((methods, endpoint, argument)) = found else {
             let with_slash = format!("{path}/");
             if ENDPOINTS.iter().any(|(_, route, _)| *route == with_slash) {
                 let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -171,17 +183,18 @@ impl Agent {
             return with_policy(response(StatusCode::INTERNAL_SERVER_ERROR, ""));
         };
         let pretty = query.has("pretty");
-        let allow = HeaderValue::try_from(format!("OPTIONS,{method}")).ok();
+        let allow = HeaderValue::try_from(methods.iter().fold("OPTIONS".into(), |all, method| format!("{all},{method}"))).ok();
         let mut answer = if head.method == Method::OPTIONS {
             Answer { allow, ..Answer::empty() }
-        } else if head.method != method {
+        } else if !methods.contains(&head.method) {
             let text = format!("method {} not allowed", head.method);
             Answer { allow, ..Answer::text(StatusCode::METHOD_NOT_ALLOWED, text) }
         } else {
             let sized = body.size_hint().exact().is_some();
             match Limited::new(body, MAX_BODY).collect().await {
                 Ok(body) => {
-                    let call = Call { argument, query, headers: head.headers, body: body.to_bytes(), sized };
+                    let (method, headers) = (head.method, head.headers);
+                    let call = Call { method, argument, query, headers, body: body.to_bytes(), sized };
                     self.answer(endpoint, call).await.unwrap_or_else(|refusal| refusal)
                 }
                 Err(error) => Answer::text(StatusCode::BAD_REQUEST, error.to_string()),
@@ -226,16 +239,16 @@ impl Agent {
             Endpoint::SessionInfo => {
                 let options = call.read_options()?;
                 required("Missing session")?;
-                self.read(&call, options, |session| session.id.eq_ignore_ascii_case(id)).await
+                self.read_sessions(&call, options, |session| session.id.eq_ignore_ascii_case(id)).await
             }
             Endpoint::SessionNode => {
                 let options = call.read_options()?;
                 required("Missing node name")?;
-                self.read(&call, options, |session| same(&session.node, id)).await
+                self.read_sessions(&call, options, |session| same(&session.node, id)).await
             }
             Endpoint::SessionList => {
                 let options = call.read_options()?;
-                self.read(&call, options, |_| true).await
+                self.read_sessions(&call, options, |_| true).await
             }
             Endpoint::AgentSelf => Ok(Answer::json(&json!({
                 "Config": {
@@ -310,42 +323,130 @@ impl Agent {
             }
             Endpoint::StatusLeader => Ok(Answer::json(&self.address)),
             Endpoint::AclAuthorize => Err(Answer::text(StatusCode::UNAUTHORIZED, "ACL support disabled".into())),
+            Endpoint::Kv => self.kv(call).await,
+            Endpoint::Txn => self.transaction(&call),
         }
     }
 
-    /// Does something with the state as it is now, and wakes the readers that wait for a change of the sessions.
+    async fn kv(&self, call: Call<'_>) -> Result<Answer, Answer> {
+        let read = match call.method {
+            Method::GET => Some(call.read_options()?),
+            _ => call.no_enterprise().map(|()| None)?,
+        };
+        let key = call.argument;
+        if key.is_empty() {
+            return Err(bad_request("Missing key name"));
+        }
+        if let Some(unknown) = ["cas", "keys", "raw", "recurse"].into_iter().find(|name| call.query.has(name)) {
+            return Err(internal(format!("the dev agent does not know ?{unknown}")));
+        }
+        call.datacenter()?;
+        match (&call.method, read) {
+            (_, Some(options)) => {
+                let (meta, entry) = self.read(options, |state| (state.keys.index(key), state.keys.get(key).cloned())).await;
+                let answer = match entry {
+                    Some(entry) => Answer::json(&[entry]),
+                    None => Answer::text(StatusCode::NOT_FOUND, String::new()),
+                };
+                Ok(Answer { meta: Some(meta), ..answer })
+            }
+            (&Method::DELETE, None) => {
+                self.with(|state| state.delete_key(key));
+                Ok(Answer::json(&true))
+            }
+            _ => {
+                let flags = match call.query.get("flags") {
+                    "" => 0,
+                    text => {
+                        text.parse().map_err(|_| internal(format!("strconv.ParseUint: parsing {text:?}: invalid syntax")))?
+                    }
+                };
+                let (verb, session) = match ["acquire", "release"].map(|name| call.query.has(name)) {
+                    [true, true] => {
+                        let [acquire, release] = ["acquire", "release"].map(|name| call.query.get(name));
+                        return Err(bad_request(&format!("Conflicting flags: acquire={acquire}&release={release}\n")));
+                    }
+                    [true, _] => (Verb::Lock, call.query.get("acquire")),
+                    [_, true] => (Verb::Unlock, call.query.get("release")),
+                    _ => (Verb::Set, ""),
+                };
+                let operation = Operation { verb, key: key.into(), value: call.body.to_vec(), flags, session: session.into() };
+                match self.with(|state| state.transact(&[operation])) {
+                    Ok(_) => Ok(Answer::json(&true)),
+                    Err(refused) => match refused.into_iter().next() {
+                        Some((_, Refusal::Error(text))) => Err(internal(format!("raft apply failed: {text}"))),
+                        _ => Ok(Answer::json(&false)),
+                    },
+                }
+            }
+        }
+    }
+
+    fn transaction(&self, call: &Call<'_>) -> Result<Answer, Answer> {
+        let operations = kv::decode(&call.body).map_err(|error| match error {
+            kv::Undecoded::Body(text) => bad_request(&format!("Failed to parse body: {text}")),
+            kv::Undecoded::Unknown(what) => internal(format!("the dev agent does not know {what}")),
+        })?;
+        call.datacenter()?;
+        if operations.iter().all(|operation| matches!(operation.verb, Verb::Get | Verb::CheckSession)) {
+            return Err(internal("the dev agent does not know transactions that only read".into()));
+        }
+        Ok(match self.with(|state| state.transact(&operations)) {
+            Ok(entries) => {
+                let results: Vec<_> = entries.into_iter().map(|entry| Kv { kv: entry }).collect();
+                Answer::json(&Ended { results: Some(results), errors: None })
+            }
+            Err(refused) => {
+                let errors = refused.iter().map(|(at, refusal)| Failed { op_index: *at, what: refusal.text() });
+                let answer = Answer::json(&Ended { results: None, errors: Some(errors.collect()) });
+                Answer { status: StatusCode::CONFLICT, ..answer }
+            }
+        })
+    }
+
+    /// Does something with the state as it is now, and wakes the readers that wait for a change.
     fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.sessions_index();
+        let before = state.index;
         state.expire(Instant::now());
         let result = action(&mut state);
-        if state.sessions_index() != before {
+        if state.index != before {
             self.changed.send_replace(());
         }
         result
     }
 
-    /// Reads sessions; with an index, once the sessions in question changed since then, or the time is up.
-    async fn read(&self, call: &Call<'_>, options: ReadOptions, wanted: impl Fn(&Session) -> bool) -> Result<Answer, Answer> {
+    async fn read_sessions(
+        &self,
+        call: &Call<'_>,
+        options: ReadOptions,
+        wanted: impl Fn(&Session) -> bool,
+    ) -> Result<Answer, Answer> {
         call.datacenter().map_err(Answer::without_leader)?;
+        let (meta, sessions) = self.read(options, |state| (state.sessions_index(), state.sessions(&wanted))).await;
+        Ok(Answer { meta: Some(meta), ..Answer::json(&sessions) })
+    }
+
+    /// What `find` finds, and its index; with an index, once what was found has changed since then, or the time is up.
+    async fn read<T: Clone + PartialEq>(&self, options: ReadOptions, find: impl Fn(&State) -> (u64, T)) -> (Meta, T) {
         let mut changed = self.changed.subscribe();
-        let look = || self.with(|state| (state.sessions_index(), state.sessions(&wanted), state.next_expiry()));
+        let look = || self.with(|state| (find(state), state.next_expiry()));
         // Consul adds up to a sixteenth. Here it is always all of it: the worst case.
         let deadline = Instant::now() + options.wait + options.wait / 16;
-        let (mut index, mut sessions, mut next_expiry) = look();
+        let ((mut index, mut found), mut next_expiry) = look();
         if index <= options.index {
-            let before = sessions.clone();
-            while index <= options.index || sessions == before {
+            let before = found.clone();
+            while index <= options.index || found == before {
                 let wake = next_expiry.map_or(deadline, |expiry| expiry.min(deadline));
                 // An error means that it is time to look; the sender lives as long as `self`.
                 let _ = timeout_at(wake, changed.changed()).await;
-                (index, sessions, next_expiry) = look();
+                ((index, found), next_expiry) = look();
                 if Instant::now() >= deadline {
                     break;
                 }
             }
         }
-        Ok(Answer { meta: Some(Meta { index, known_leader: true, consistency: None }), ..Answer::json(&sessions) })
+        (Meta { index, known_leader: true, consistency: None }, found)
     }
 
     fn agent_check(&self, id: &str) -> Result<Check, Answer> {
@@ -362,6 +463,27 @@ impl Agent {
         self.with(|state| state.register_check(check));
         Ok(Answer::empty())
     }
+}
+
+/// What a transaction answers.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ended<'a> {
+    results: Option<Vec<Kv>>,
+    errors: Option<Vec<Failed<'a>>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+struct Kv {
+    kv: Entry,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Failed<'a> {
+    op_index: usize,
+    what: &'a str,
 }
 
 fn decode_failed(error: String) -> Answer {
@@ -565,6 +687,40 @@ mod tests {
         assert_eq!((expired > index, names.is_empty()), (true, true));
         assert_eq!(created.elapsed().as_secs(), 15 + 20);
         assert_eq!(send(&agent, &format!("PUT /v1/session/renew/{id}"), "").await.0, 404);
+    }
+
+    /// The lock delay begins when the session expires, whether or not somebody asks then; it is 60 s at most.
+    #[tokio::test(start_paused = true)]
+    async fn lock_delays_begin_with_the_end() {
+        let agent = agent().await;
+        let id = create(&agent, r#"{"TTL":"10s","LockDelay":"5m"}"#).await;
+        assert_eq!(send(&agent, &format!("PUT /v1/kv/k?acquire={id}"), "x").await, (200, "true".into()));
+        sleep(Duration::from_secs(20 + 59)).await;
+        let other = create(&agent, "").await;
+        let acquire = format!("PUT /v1/kv/k?acquire={other}");
+        assert_eq!(send(&agent, &acquire, "").await.1, "false");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(send(&agent, &acquire, "").await.1, "true");
+    }
+
+    /// What this agent does not do with keys is an error, and never an answer about something else.
+    #[tokio::test]
+    async fn what_it_cannot_do_with_keys() {
+        let agent = agent().await;
+        for (request, body, text) in [
+            ("GET /v1/kv/k?recurse", "", "the dev agent does not know ?recurse"),
+            ("GET /v1/kv/k?keys", "", "the dev agent does not know ?keys"),
+            ("GET /v1/kv/k?raw", "", "the dev agent does not know ?raw"),
+            ("PUT /v1/kv/k?cas=0", "x", "the dev agent does not know ?cas"),
+            ("DELETE /v1/kv/k?recurse", "", "the dev agent does not know ?recurse"),
+            ("PUT /v1/txn", "[]", "the dev agent does not know transactions that only read"),
+            ("PUT /v1/txn", r#"[{"KV":{"Verb":"get","Key":"k"}}]"#, "the dev agent does not know transactions that only read"),
+            ("PUT /v1/txn", r#"[{"KV":{"Verb":"cas","Key":"k"}}]"#, "the dev agent does not know the verb \"cas\""),
+            ("PUT /v1/txn", r#"[{"Node":{}}]"#, "the dev agent does not know operations but on keys"),
+        ] {
+            assert_eq!(send(&agent, request, body).await, (500, text.into()), "{request} {body}");
+        }
+        assert_eq!(send(&agent, "GET /v1/kv/k", "").await.0, 404);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
-//! Nodes, checks and sessions, and what one does to another. Knows neither HTTP nor JSON bodies.
+//! Nodes, checks, sessions and keys, and what one does to another. Knows neither HTTP nor JSON bodies.
 
 use super::catalog::Registration;
 use super::go;
+use super::kv::{Entry, Keys, Operation, Refusal};
 use super::session::Session;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ const NANOSECONDS: i64 = 1_000_000_000;
 /// Everything that Consul would keep in its state store.
 pub struct State {
     /// Grows with every change, as Raft's index.
-    index: u64,
+    pub index: u64,
     /// Index of the last change of any session; 0 before the first.
     sessions_index: u64,
     /// Index of the last change of any node or check.
@@ -30,6 +31,7 @@ pub struct State {
     nodes: BTreeMap<String, Node>,
     /// By id: the order in which Consul lists them.
     sessions: BTreeMap<String, Live>,
+    pub keys: Keys,
 }
 
 struct Live {
@@ -86,8 +88,14 @@ pub struct Check {
 impl State {
     /// The agent's own node and nothing else.
     pub fn new() -> State {
-        let mut state =
-            State { index: 10, sessions_index: 0, catalog_index: 0, nodes: BTreeMap::new(), sessions: BTreeMap::new() };
+        let mut state = State {
+            index: 10,
+            sessions_index: 0,
+            catalog_index: 0,
+            nodes: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            keys: Keys::default(),
+        };
         state.register_own_node();
         state
     }
@@ -188,12 +196,30 @@ impl State {
     }
 
     fn end_sessions(&mut self, ended: impl Fn(&Session) -> bool) {
-        let before = self.sessions.len();
-        self.sessions.retain(|_, live| !ended(&live.session));
-        if self.sessions.len() != before {
-            self.index += 1;
-            self.sessions_index = self.index;
+        let gone: Vec<Live> = self.sessions.extract_if(.., |_, live| ended(&live.session)).map(|(_, live)| live).collect();
+        if gone.is_empty() {
+            return;
         }
+        self.index += 1;
+        self.sessions_index = self.index;
+        let now = Instant::now();
+        for Live { session, expires, .. } in gone {
+            // One that expired did so when its time was up, and not when somebody asked.
+            self.keys.free(&session, expires.map_or(now, |expires| expires.min(now)), self.index);
+        }
+    }
+
+    /// Reads and changes keys, all or nothing: see [`Keys::transact`].
+    pub fn transact(&mut self, operations: &[Operation]) -> Result<Vec<Entry>, Vec<(usize, Refusal)>> {
+        self.index += 1;
+        let sessions = &self.sessions;
+        self.keys.transact(operations, self.index, |id| sessions.contains_key(&id.to_lowercase()))
+    }
+
+    /// Deletes a key; one that does not exist is no error.
+    pub fn delete_key(&mut self, key: &str) {
+        self.index += 1;
+        self.keys.delete(key, self.index);
     }
 
     /// All nodes, by name.

@@ -42,6 +42,10 @@ pub const INSECURE: &str = "https+insecure";
 /// The paths on which the host adds its token: those that the plugin uses, and a `/` at the end stands for all below. Not more,
 /// since others would read the token back to the component (`/v1/acl/token/self`), or do with it what nobody granted.
 const TOKEN_PATHS: [&str; 3] = ["/v1/session/", "/v1/agent/self", "/v1/internal/acl/authorize"];
+/// Those that it needs for locks beside.
+const LOCK_PATHS: [&str; 2] = [KEYS, "/v1/txn"];
+/// Where a key's name stands behind.
+const KEYS: &str = "/v1/kv/";
 
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,6 +81,8 @@ pub struct Network {
     pub tls: Tls,
     /// Tokens that stay with the host. The first rule that matches the authority counts.
     pub tokens: Vec<(Rule, Token)>,
+    /// Whether the host's tokens are for keys too.
+    pub locks: bool,
     /// Authorities that are reached by a Unix socket. The policy has to allow the socket, not the authority.
     pub sockets: Vec<(Authority, PathBuf)>,
     /// Who is told of each request.
@@ -260,7 +266,7 @@ impl Outgoing {
             // The name is between component and host. On HTTP/2 the scheme goes to the server, which knows no such name.
             *request.uri_mut() = with_scheme(request.uri(), Scheme::HTTPS).ok_or(Failure::Uri)?;
         }
-        if let Some(Token(token)) = network.token(at).filter(|_| wants_token(request)) {
+        if let Some(Token(token)) = network.token(at).filter(|_| wants_token(request, network.locks)) {
             request.headers_mut().insert(TOKEN_HEADER, token.clone());
         }
         Ok(if insecure { self.http.insecure.clone() } else { self.http.verified.clone() })
@@ -270,23 +276,24 @@ impl Outgoing {
 const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-consul-token");
 
 /// Whether the host adds its token: not to a request that has one, and only where an answer cannot give it away.
-fn wants_token<B>(request: &Request<B>) -> bool {
+fn wants_token<B>(request: &Request<B>, locks: bool) -> bool {
     let own = request.headers().contains_key(TOKEN_HEADER) || request.headers().contains_key(AUTHORIZATION);
     // TRACE answers with what was sent, and CONNECT has no path.
     let method = matches!(*request.method(), Method::GET | Method::PUT | Method::POST | Method::DELETE);
-    !own && method && is_token_path(request.uri().path())
+    let paths = TOKEN_PATHS.iter().chain(LOCK_PATHS.iter().filter(|_| locks));
+    !own && method && is_token_path(request.uri().path(), paths)
 }
 
-/// Whether the path is one of [`TOKEN_PATHS`], and will be for whoever reads it: a path that a server may understand otherwise
-/// (dot segments, empty ones, encoded separators) gets no token.
-fn is_token_path(path: &str) -> bool {
-    let plain = |segment: &str| {
-        let decoded = percent_decode_str(segment).collect::<Vec<u8>>();
-        !matches!(decoded.as_slice(), b"" | b"." | b"..") && !decoded.iter().any(|byte| b"/\\%".contains(byte))
+/// Whether the path is one of these, and will be for whoever reads it: a path that a server may understand otherwise (dot
+/// segments, empty ones, encoded separators but for those in a key's name) gets no token.
+fn is_token_path<'a>(path: &str, mut known: impl Iterator<Item = &'a &'a str>) -> bool {
+    let plain = |segment: &[u8]| !matches!(segment, b"" | b"." | b"..") && !segment.iter().any(|byte| b"/\\%".contains(byte));
+    let decode = |text| percent_decode_str(text).collect::<Vec<u8>>();
+    let all_plain = match path.strip_prefix(KEYS) {
+        Some(key) => decode(key).split(|byte| *byte == b'/').all(plain),
+        None => path.strip_prefix('/').is_some_and(|inside| inside.split('/').all(|segment| plain(&decode(segment)))),
     };
-    let Some(inside) = path.strip_prefix('/') else { return false };
-    inside.split('/').all(plain)
-        && TOKEN_PATHS.iter().any(|known| if known.ends_with('/') { path.starts_with(known) } else { path == *known })
+    all_plain && known.any(|known| if known.ends_with('/') { path.starts_with(known) } else { path == *known })
 }
 
 fn with_scheme(uri: &Uri, scheme: Scheme) -> Option<Uri> {

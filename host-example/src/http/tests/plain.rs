@@ -269,6 +269,7 @@ async fn token_is_added_where_it_belongs() {
         "/v1/session/a%2fb",
         "/v1/session/list/",
         "/v1/kv/a",
+        "/v1/txn",
     ] {
         get(&mut outgoing, &format!("http://{at}{path}")).await.unwrap();
         assert_eq!(header(requests.recv().await.unwrap()), (None, None), "{path}");
@@ -285,6 +286,42 @@ async fn token_is_added_where_it_belongs() {
     ] {
         ask(&mut outgoing, WasiMethod::Get, &list, &[own], b"").await.unwrap();
         assert_eq!(header(requests.recv().await.unwrap()), expected, "{own:?}");
+    }
+}
+
+#[tokio::test]
+async fn token_is_for_keys_only_where_locks_are_granted() {
+    let (at, mut requests) = record(OK).await;
+    let granted = Network { tokens: vec![(at.parse().unwrap(), "secret".parse().unwrap())], locks: true, ..allowing(&["*:*"]) };
+    let mut sent = async |network: &Network, path: &str| {
+        get(&mut outgoing(network.clone()), &format!("http://{at}{path}")).await.unwrap();
+        requests.recv().await.unwrap().contains("x-consul-token: secret\r\n")
+    };
+    let not_granted = Network { locks: false, ..granted.clone() };
+    for path in ["/v1/kv/a", "/v1/kv/a/b?index=1", "/v1/kv/a%2Fb%2f.lock", "/v1/kv/%C3%BC%20x", "/v1/txn", "/v1/txn?dc=dc1"] {
+        assert!(sent(&granted, path).await && !sent(&not_granted, path).await, "{path}");
+    }
+    assert!(sent(&granted, "/v1/session/list").await);
+    for path in [
+        "/v1/kv",
+        "/v1/kv/",
+        "/v1/kv/a/",
+        "/v1/kv//a",
+        "/v1/kv/a%2F",
+        "/v1/kv/a%2F%2Fb",
+        "/v1/kv/../acl/token/self",
+        "/v1/kv/..%2facl%2Ftoken/self",
+        "/v1/kv/a%2F%2e%2e%2F..%2Facl/token/self",
+        "/v1/kv/a/./b",
+        "/v1/kv/..%5cacl",
+        "/v1/kv/%252e%252e/acl/token/self",
+        "/v1/txn/",
+        "/v1/txn/x",
+        "/v1/session/..%2fkv%2fa",
+        "/v1/session/a%2fb",
+        "/v1/acl/token/self",
+    ] {
+        assert!(!sent(&granted, path).await, "{path}");
     }
 }
 

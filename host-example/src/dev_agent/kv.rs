@@ -1,0 +1,266 @@
+//! Keys, who holds them, and how Consul reads a transaction.
+
+use super::go::{self, Object};
+use super::session::Session;
+use base64::DecodeError;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The longest lock delay that Consul keeps to, whatever a session has.
+const MAX_LOCK_DELAY: Duration = Duration::from_secs(60);
+
+/// A key with Consul's own names, in Consul's order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Entry {
+    lock_index: u64,
+    key: String,
+    flags: u64,
+    #[serde(serialize_with = "in_base64")]
+    value: Vec<u8>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    session: String,
+    create_index: u64,
+    pub modify_index: u64,
+}
+
+/// `null` for nothing.
+fn in_base64<S: Serializer>(value: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    (!value.is_empty()).then(|| BASE64_STANDARD.encode(value)).serialize(serializer)
+}
+
+/// What is to be done with a key.
+#[derive(Default)]
+pub struct Operation {
+    pub verb: Verb,
+    pub key: String,
+    pub value: Vec<u8>,
+    pub flags: u64,
+    pub session: String,
+}
+
+/// The verbs of a transaction that this agent knows.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum Verb {
+    #[default]
+    Get,
+    Set,
+    Lock,
+    Unlock,
+    CheckSession,
+}
+
+/// Why an operation is refused.
+pub enum Refusal {
+    /// `PUT /v1/kv/<key>` answers `false` to it.
+    No(String),
+    /// It answers with an error.
+    Error(String),
+}
+
+impl Refusal {
+    /// Consul's text.
+    pub fn text(&self) -> &str {
+        let (Refusal::No(text) | Refusal::Error(text)) = self;
+        text
+    }
+}
+
+/// Why a transaction is not begun.
+pub enum Undecoded {
+    /// With what Consul writes after `Failed to parse body: `.
+    Body(String),
+    /// This agent does not know something that Consul does.
+    Unknown(String),
+}
+
+impl From<String> for Undecoded {
+    fn from(text: String) -> Undecoded {
+        Undecoded::Body(text)
+    }
+}
+
+/// The body of a transaction.
+pub fn decode(body: &[u8]) -> Result<Vec<Operation>, Undecoded> {
+    let operations: Option<Vec<Value>> = go::read(body, "api.TxnOps")?;
+    let fields = operations.into_iter().flatten().filter_map(|operation| match operation {
+        Value::Object(fields) => Some(fields),
+        _ => None,
+    });
+    let (kvs, others): (Vec<_>, Vec<_>) = fields.flatten().partition(|(name, _)| name.eq_ignore_ascii_case("kv"));
+    if !others.is_empty() {
+        return Err(Undecoded::Unknown("operations but on keys".into()));
+    }
+    kvs.into_iter().filter(|(_, kv)| !kv.is_null()).map(|(_, kv)| operation(kv)).collect()
+}
+
+fn operation(kv: Value) -> Result<Operation, Undecoded> {
+    let Value::Object(fields) = kv else { return Err(go::mismatch(&kv, "TxnOp.KV", "api.KVTxnOp").into()) };
+    let (mut verb, mut operation) = (String::new(), Operation::default());
+    let mut strings = [("Verb", &mut verb), ("Key", &mut operation.key), ("Session", &mut operation.session)];
+    Object::from(fields).read_into("KVTxnOp.KV", &mut strings, |field, value| {
+        match (field.to_ascii_lowercase().as_str(), value) {
+            ("value" | "flags" | "index", Value::Null) => {}
+            ("value", Value::String(text)) => {
+                operation.value = BASE64_STANDARD.decode(&text).map_err(|error| {
+                    let at = if let DecodeError::InvalidByte(at, _) = error { at } else { text.len() };
+                    format!("illegal base64 data at input byte {at}")
+                })?;
+            }
+            ("value", value) => return Err(go::mismatch(&value, "KVTxnOp.KV.Value", "[]uint8")),
+            ("flags", value) => {
+                let mismatch = || go::mismatch(&value, "KVTxnOp.KV.Flags", "uint64");
+                operation.flags = value.as_u64().ok_or_else(mismatch)?;
+            }
+            // That of the verbs that compare.
+            ("index", _) => {}
+            _ => return go::unknown_field(field),
+        }
+        Ok(())
+    })?;
+    operation.verb = match verb.as_str() {
+        "get" => Verb::Get,
+        "set" => Verb::Set,
+        "lock" => Verb::Lock,
+        "unlock" => Verb::Unlock,
+        "check-session" => Verb::CheckSession,
+        other => return Err(Undecoded::Unknown(format!("the verb {other:?}"))),
+    };
+    Ok(operation)
+}
+
+/// All keys.
+#[derive(Default)]
+pub struct Keys {
+    entries: BTreeMap<String, Entry>,
+    /// Index of the last change of any key; 0 before the first.
+    index: u64,
+    /// Until when nobody may lock a key.
+    delays: BTreeMap<String, Instant>,
+}
+
+impl Keys {
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    /// The index of a key, as a reader sees it: its own, or if there is none that of all keys.
+    pub fn index(&self, key: &str) -> u64 {
+        self.get(key).map_or(self.index.max(1), |entry| entry.modify_index)
+    }
+
+    /// Does all of it or nothing: the keys as they are then, or what is wrong, by the number of the operation. `index` is that
+    /// of the change.
+    pub fn transact(
+        &mut self,
+        operations: &[Operation],
+        index: u64,
+        is_session: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Entry>, Vec<(usize, Refusal)>> {
+        self.delays.retain(|_, until| *until > Instant::now());
+        // Consul looks at these before it begins.
+        let early = |(at, operation)| Some((at, self.may_begin(operation).err()?));
+        let mut refused: Vec<_> = operations.iter().enumerate().filter_map(early).collect();
+        let (before, mut done) = (self.entries.clone(), Vec::new());
+        if refused.is_empty() {
+            for (at, operation) in operations.iter().enumerate() {
+                match self.perform(operation, index, &is_session) {
+                    Ok(entry) => done.push(entry),
+                    Err(refusal) => refused.push((at, refusal)),
+                }
+            }
+        }
+        if !refused.is_empty() {
+            self.entries = before;
+            return Err(refused);
+        }
+        if self.entries != before {
+            self.index = index;
+        }
+        Ok(done)
+    }
+
+    fn may_begin(&self, operation: &Operation) -> Result<(), Refusal> {
+        let key = &operation.key;
+        match operation.verb {
+            _ if key.is_empty() => Err(Refusal::Error("Must provide key".into())),
+            Verb::Lock if self.delays.contains_key(key) => {
+                Err(Refusal::No(format!("failed to lock key {key:?} due to lock delay")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The key as it is then, without its value unless that was asked for.
+    fn perform(&mut self, operation: &Operation, index: u64, is_session: &impl Fn(&str) -> bool) -> Result<Entry, Refusal> {
+        let Operation { verb, key, value, flags, session } = operation;
+        let (no, error) = (|text| Err(Refusal::No(text)), |text| Err(Refusal::Error(text)));
+        let found = self.entries.get(key);
+        let holder = found.map_or("", |entry| &entry.session);
+        let mut entry = Entry { key: key.clone(), flags: *flags, value: value.clone(), ..Entry::default() };
+        match verb {
+            Verb::Lock | Verb::Unlock if session.is_empty() => return error("missing session".into()),
+            Verb::Lock if !is_session(session) => return error(format!("invalid session {session:?}")),
+            Verb::Lock if ![session, ""].contains(&holder) => {
+                return no(format!("failed to lock key {key:?}, lock is already held"));
+            }
+            Verb::Unlock if holder != session => {
+                return no(format!("failed to unlock key {key:?}, lock isn't held, or is held by another session"));
+            }
+            Verb::Lock => {
+                entry.session = session.clone();
+                entry.lock_index = found.map_or(0, |entry| entry.lock_index) + u64::from(holder.is_empty());
+            }
+            Verb::Unlock => entry.lock_index = found.map_or(0, |entry| entry.lock_index),
+            // Who holds the key goes on holding it, but Consul forgets how many did.
+            Verb::Set => entry.session = holder.to_owned(),
+            Verb::Get => return found.cloned().ok_or_else(|| Refusal::Error(format!("key {key:?} doesn't exist"))),
+            Verb::CheckSession => {
+                return match found {
+                    None => error(format!("failed to check session, key {key:?} doesn't exist")),
+                    Some(_) if holder != session => {
+                        error(format!("failed session check for key {key:?}, current session {holder:?} != {session:?}"))
+                    }
+                    Some(found) => Ok(Entry { value: Vec::new(), ..found.clone() }),
+                };
+            }
+        }
+        entry.create_index = found.map_or(index, |entry| entry.create_index);
+        entry.modify_index = found.map_or(index, |entry| entry.modify_index);
+        // The same once more is no change.
+        if found.is_none_or(|found| *found != entry) {
+            entry.modify_index = index;
+            self.entries.insert(key.clone(), entry.clone());
+        }
+        Ok(Entry { value: Vec::new(), ..entry })
+    }
+
+    /// Deletes a key; one that does not exist is no error.
+    pub fn delete(&mut self, key: &str, index: u64) {
+        if self.entries.remove(key).is_some() {
+            self.index = index;
+        }
+    }
+
+    /// Frees what a session held that ended at this time, or deletes it, as its behavior says.
+    pub fn free(&mut self, session: &Session, ended: Instant, index: u64) {
+        let delay = Duration::from_nanos(session.lock_delay.try_into().unwrap_or(0)).min(MAX_LOCK_DELAY);
+        let held = self.entries.values().filter(|entry| entry.session == session.id).map(|entry| entry.key.clone());
+        for key in held.collect::<Vec<_>>() {
+            self.index = index;
+            if session.behavior == "delete" {
+                self.entries.remove(&key);
+            } else if let Some(entry) = self.entries.get_mut(&key) {
+                entry.session.clear();
+                entry.modify_index = index;
+            }
+            if !delay.is_zero() {
+                self.delays.insert(key, ended + delay);
+            }
+        }
+    }
+}

@@ -1,0 +1,539 @@
+//! `lock`: runs a command while a session of its own holds a key, as `consul lock` does.
+//!
+//! Beside the command two things run: the renewal of the session, whose deadline counts from before the last successful one was
+//! sent, and a blocking query on the key. Whichever first says that the lock is lost ends the command.
+
+mod child;
+
+use crate::watch::is_final;
+use child::{Child, Event, Signals};
+use consul_session::cli::{Command, Invocation, Output, printable};
+use consul_session::consul::create::effective;
+use consul_session::duration;
+use consul_session::error::{Case, Error};
+use consul_session::json::Json;
+use consul_session::options::Options;
+use consul_session_host::{
+    Acquisition, Behavior, CallError, Connection, Consistency, Contents, CreateOptions, Holding, Host, Lock, Query,
+};
+use rustix::process::{Signal, getpid};
+use rustix::time::{ClockId, clock_gettime};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::pending;
+use std::io::{self, Write};
+use std::pin::pin;
+use std::process::exit;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The command.
+pub const COMMAND: Command = Command {
+    name: "lock",
+    words: &["KEY"],
+    rest: Some("COMMAND [ARG]..."),
+    flags: &[],
+    settings: &[
+        ("wait", "DURATION", "How long to wait for the lock, 0 for one attempt; then it is an error. Default: without end"),
+        ("kill-after", "DURATION", "How long after SIGTERM a command that lost its lock is killed. Default: 5s"),
+    ],
+    help: "Run a command while a session of its own (`ttl`: 15s if not given) holds KEY; excludes `consul lock PREFIX` where KEY \
+           is PREFIX/.lock. The command finds CONSUL_LOCK_HELD, _KEY, _SESSION, _INDEX and _FENCE, the fencing number, in its \
+           environment. Where the lock is lost it is ended. Exit status: the command's, 128 and the signal's number if one ended \
+           it, but 1 for a 0 where the lock was lost; 1 if there was no lock",
+};
+
+/// The options that mean something here: those of the connection and those of a new session.
+const OPTIONS: [&str; 17] = [
+    "name",
+    "node",
+    "datacenter",
+    "checks",
+    "node_checks",
+    "service_checks",
+    "behavior",
+    "delay",
+    "ttl",
+    "token",
+    "host",
+    "port",
+    "scheme",
+    "validate_certs",
+    "timeout",
+    "namespace",
+    "partition",
+];
+
+/// What Go's `api.Lock` marks its keys with: so that `consul lock` and this exclude each other, and neither takes a key that
+/// holds something else.
+const FLAGS: u64 = 0x2ddc_cbc0_58a5_0c18;
+/// In nanoseconds.
+const TTL: i64 = 15 * duration::SECOND;
+const KILL_AFTER: Duration = Duration::from_secs(5);
+/// The longest that Consul may leave a blocking query unanswered, in seconds.
+const BLOCK: f64 = 60.0;
+/// What failed, or is to be tried again because nothing tells when, waits so long.
+const RETRY: Duration = Duration::from_secs(1);
+/// Of what stands in another's key.
+const SHOWN: usize = 200;
+
+/// Runs the command, and ends the program with its exit status, which an [`Output`] cannot say.
+///
+/// Errors: there was no lock, or the command could not be started.
+pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
+    let (wait, kill_after) = (span(invocation, "wait")?, span(invocation, "kill-after")?.unwrap_or(KILL_AFTER));
+    let locker = Locker::new(host, invocation, wait == Some(Duration::ZERO))?;
+    let mut signals =
+        Signals::listen().map_err(|error| Case::Other.because(format!("signals cannot be listened for: {error}")))?;
+    let elapsed = async {
+        match wait {
+            Some(wait) if !wait.is_zero() => sleep(wait).await,
+            _ => pending().await,
+        }
+    };
+    let obtained = tokio::select! {
+        biased;
+        signal = signals.next() => Err(Unobtained::Signal(signal)),
+        obtained = locker.obtain() => obtained.map_err(Unobtained::Error),
+        () = elapsed => Err(Unobtained::Error(locker.not_obtained())),
+    };
+    let status = match obtained {
+        Ok((session, lock)) => {
+            let ran = locker.hold(&session, &lock, &invocation.rest, kill_after, &mut signals).await;
+            match (ran, locker.close().await) {
+                (Err(error), _) => return Err(error),
+                (Ok(Ran { status, lost: false }), Some(false)) => {
+                    locker.say("was lost before the command had ended");
+                    status.max(1)
+                }
+                (Ok(Ran { status, lost }), _) => status.max(lost.into()),
+            }
+        }
+        Err(unobtained) => {
+            locker.close().await;
+            match unobtained {
+                Unobtained::Signal(signal) => child::status_of(signal),
+                Unobtained::Error(error) => return Err(error),
+            }
+        }
+    };
+    exit(status.into())
+}
+
+/// Why there is no lock.
+enum Unobtained {
+    Signal(Signal),
+    Error(Error),
+}
+
+/// How the command ended.
+struct Ran {
+    status: u8,
+    lost: bool,
+}
+
+/// A duration among the settings.
+fn span(invocation: &Invocation, name: &str) -> Result<Option<Duration>, Error> {
+    let Some(text) = invocation.setting(name).next_back() else { return Ok(None) };
+    let nanoseconds = duration::parse(text).and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
+    let refused = || Error::invalid(name, format!("--{name}: `{text}` is no duration from 0 on, such as 30, 30s or 1m30s"));
+    nanoseconds.map(|nanoseconds| Some(Duration::from_nanos(nanoseconds))).ok_or_else(refused)
+}
+
+/// A session of this program.
+struct Session {
+    id: String,
+    ttl: Duration,
+    /// When the last successful renewal, or the creation, was sent, by [`now`].
+    renewed: Cell<Duration>,
+    /// Whether it holds the key, as far as is known here.
+    may_hold: Cell<bool>,
+}
+
+impl Session {
+    /// From then on Consul may have ended it.
+    fn deadline(&self) -> Duration {
+        self.renewed.get() + self.ttl
+    }
+
+    fn is_over(&self) -> bool {
+        now() >= self.deadline()
+    }
+}
+
+/// Why the lock is lost.
+enum Lost {
+    /// No renewal succeeded in time. With what the last one failed of.
+    Expired(Option<Error>),
+    Ended,
+    Deleted,
+    Freed,
+    Taken(String),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lost::Expired(None) => f.write_str("it was not renewed within its TTL"),
+            Lost::Expired(Some(error)) => write!(f, "it could not be renewed within its TTL: {}", printable(&error.message)),
+            Lost::Ended => f.write_str("Consul has ended it"),
+            Lost::Deleted => f.write_str("the key was deleted"),
+            Lost::Freed => f.write_str("it holds the key no more: it has ended, or the key was released"),
+            Lost::Taken(other) => write!(f, "session {} holds the key", printable(other)),
+        }
+    }
+}
+
+/// What stands in the way of an acquisition.
+enum Obstacle {
+    Holder { session: String, value: Vec<u8> },
+    Delay,
+    Error(Error),
+}
+
+/// What is to be locked, and how.
+struct Locker {
+    host: Host,
+    connection: Connection,
+    /// With less time, so that more than one renewal fits into a TTL.
+    renewal: Connection,
+    key: String,
+    contents: Contents,
+    new: CreateOptions,
+    ttl: Duration,
+    /// Whether to try once only.
+    once: bool,
+    session: RefCell<Option<Rc<Session>>>,
+    /// What stood in the way the last time.
+    obstacle: RefCell<Option<Obstacle>>,
+}
+
+impl Locker {
+    fn new(host: Host, invocation: &Invocation, once: bool) -> Result<Locker, Error> {
+        if let Some((option, _)) = invocation.options.iter().find(|(option, _)| !OPTIONS.contains(option)) {
+            return Err(Error::invalid(
+                option,
+                format!("option `{option}` means nothing to `lock`, which makes a session of its own"),
+            ));
+        }
+        let options = Options::from_json(&invocation.json())?.or_default()?;
+        let ttl = match options.ttl.unwrap_or(TTL) {
+            0 => {
+                return Err(Error::invalid(
+                    "ttl",
+                    "option `ttl`: `lock` needs one, since without it the lock could outlive this program",
+                ));
+            }
+            ttl => Duration::from_nanos(ttl.unsigned_abs()),
+        };
+        let connection = Connection::from(&options);
+        let quarter = ttl.as_secs_f64() / 4.0;
+        let renewal = Connection { timeout: connection.timeout.map(|timeout| timeout.min(quarter)), ..connection.clone() };
+        let key = invocation.words.first().cloned().unwrap_or_default();
+        let seconds = |nanoseconds: i64| nanoseconds as f64 / 1e9;
+        let new = CreateOptions {
+            name: Some(options.name.unwrap_or_else(|| format!("lock {key}"))),
+            node: options.node,
+            lock_delay: options.delay.map(seconds),
+            behavior: options.behavior.map(|behavior| match behavior {
+                consul_session::options::Behavior::Release => Behavior::Release,
+                consul_session::options::Behavior::Delete => Behavior::Delete,
+            }),
+            ttl: Some(ttl.as_secs_f64()),
+            node_checks: options.checks.as_deref().map(effective).or(options.node_checks),
+            service_checks: options.service_checks,
+        };
+        let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let pid = Json::Whole(getpid().as_raw_nonzero().get().into());
+        let holder = Json::object(vec![("host", (&machine).into()), ("pid", pid)]).to_string();
+        let contents = Contents { value: Some(holder.into_bytes()), flags: Some(FLAGS) };
+        let (session, obstacle) = Default::default();
+        Ok(Locker { host, connection, renewal, key, contents, new, ttl, once, session, obstacle })
+    }
+
+    /// The command has standard output for itself.
+    fn say(&self, text: &str) {
+        // Whether or not somebody reads it.
+        let _ = writeln!(io::stderr(), "lock {}: {text}", printable(&self.key));
+    }
+
+    /// A session that holds the key.
+    async fn obtain(&self) -> Result<(Rc<Session>, Lock), Error> {
+        loop {
+            let session = self.open().await?;
+            tokio::select! {
+                biased;
+                lost = self.keep(&session) => self.say(&format!("session {}: {lost}; going on with another", session.id)),
+                acquired = self.acquire(&session) => match acquired? {
+                    Some(lock) if !session.is_over() => return Ok((session, lock)),
+                    _ => sleep(RETRY).await,
+                },
+            }
+        }
+    }
+
+    /// Makes a session, and what is left of the one before is destroyed.
+    ///
+    /// Errors: those of the first; any other is made again and again where waiting helps.
+    async fn open(&self) -> Result<Rc<Session>, Error> {
+        loop {
+            let sent = now();
+            match self.host.create(&self.new, Some(&self.connection)).await {
+                Ok(id) => {
+                    let (renewed, may_hold) = (sent.into(), false.into());
+                    let session = Rc::new(Session { id, ttl: self.ttl, renewed, may_hold });
+                    if let Some(old) = self.session.replace(Some(session.clone())) {
+                        // It ends by itself otherwise.
+                        let _ = self.destroy(&old).await;
+                    }
+                    return Ok(session);
+                }
+                Err(error) if self.session.borrow().is_none() || !may_pass(&error) => return Err(error.into()),
+                Err(error) => self.stopped_by(Obstacle::Error(error.into())),
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Acquires the key as soon as it can be had. `None` if the session has ended.
+    async fn acquire(&self, session: &Session) -> Result<Option<Lock>, Error> {
+        let mut index = None;
+        loop {
+            let obstacle = match self.holder(index).await {
+                Ok(Holding { lock: Some(found), .. }) if found.flags != FLAGS => return Err(self.in_use(&found)),
+                Ok(Holding { lock: Some(Lock { session: Some(holder), value, .. }), index: at }) if holder != session.id => {
+                    index = Some(at);
+                    Obstacle::Holder { session: holder, value }
+                }
+                Ok(_) => {
+                    index = None;
+                    session.may_hold.set(true);
+                    let answer = self.host.acquire(&self.key, &session.id, Some(&self.contents), Some(&self.connection)).await;
+                    session.may_hold.set(match &answer {
+                        Ok(answer) => matches!(answer, Acquisition::Acquired(_)),
+                        Err(error) => matches!(error.case(), None | Some(Case::OutcomeUnknown)),
+                    });
+                    match answer {
+                        Ok(Acquisition::Acquired(lock)) => return Ok(Some(lock)),
+                        // Somebody was faster, and the next look says who.
+                        Ok(Acquisition::Held) => continue,
+                        Ok(Acquisition::Delayed) => Obstacle::Delay,
+                        Err(error) if error.case() == Some(&Case::NotFound) => return Ok(None),
+                        Err(error) if !may_pass(&error) => return Err(error.into()),
+                        Err(error) => Obstacle::Error(error.into()),
+                    }
+                }
+                Err(error) if !may_pass(&error) => return Err(error.into()),
+                Err(error) => {
+                    // The index may be of a state that is lost.
+                    index = None;
+                    Obstacle::Error(error.into())
+                }
+            };
+            self.stopped_by(obstacle);
+            if self.once {
+                return Err(self.not_obtained());
+            }
+            if index.is_none() {
+                sleep(RETRY).await;
+            }
+        }
+    }
+
+    /// Who holds the key, at once or when that may be another. With a quorum's consistency: after a change of its leader Consul
+    /// may answer a plain read with what was.
+    async fn holder(&self, index: Option<u64>) -> Result<Holding, CallError> {
+        let query = Query { consistency: Some(Consistency::Consistent), index, wait: index.map(|_| BLOCK) };
+        self.host.holder(&self.key, Some(query), Some(&self.connection)).await
+    }
+
+    /// Remembers it, and tells it if it is of another kind than the last.
+    fn stopped_by(&self, obstacle: Obstacle) {
+        let before = self.obstacle.replace(None);
+        let kind = std::mem::discriminant::<Obstacle>;
+        if !self.once && before.as_ref().map(kind) != Some(kind(&obstacle)) {
+            self.say(&match &obstacle {
+                Obstacle::Error(error) => format!("{}; trying again", printable(&error.message)),
+                _ => format!("{}; waiting", described(&obstacle)),
+            });
+        }
+        self.obstacle.replace(Some(obstacle));
+    }
+
+    /// The error of an attempt that came to nothing, or of a wait that is over.
+    fn not_obtained(&self) -> Error {
+        match self.obstacle.take() {
+            Some(Obstacle::Error(error)) => error,
+            // The status with which Consul refuses an acquisition.
+            Some(obstacle) => {
+                Case::Refused { status: 409 }.because(format!("no lock on `{}`: {}", self.key, described(&obstacle)))
+            }
+            None => Case::Timeout.because(format!("no lock on `{}`: no answer in the time to wait", self.key)),
+        }
+    }
+
+    fn in_use(&self, found: &Lock) -> Error {
+        let (key, flags) = (&self.key, found.flags);
+        let message = format!(
+            "`key`: `{key}` holds something else than a lock (its flags are {flags}), which a lock would overwrite: name a key \
+             that does not exist yet"
+        );
+        Error::invalid("key", message)
+    }
+
+    /// Renews the session until that is too late.
+    async fn keep(&self, session: &Session) -> Lost {
+        let mut failed = None;
+        let mut due = session.renewed.get() + session.ttl / 2;
+        loop {
+            until(due.min(session.deadline())).await;
+            let sent = now();
+            if sent >= session.deadline() {
+                return Lost::Expired(failed);
+            }
+            let renewed = tokio::select! {
+                renewed = self.host.renew(&session.id, Some(&self.renewal)) => renewed,
+                () = until(session.deadline()) => continue,
+            };
+            due = match renewed {
+                Ok(_) => {
+                    session.renewed.set(sent);
+                    failed = None;
+                    sent + session.ttl / 2
+                }
+                Err(error) if error.case() == Some(&Case::NotFound) => return Lost::Ended,
+                Err(error) => {
+                    failed = Some(error.into());
+                    now() + RETRY
+                }
+            };
+        }
+    }
+
+    /// Watches the key until the session holds it no more.
+    async fn watch(&self, session: &Session) -> Lost {
+        let mut index = None;
+        loop {
+            let asked = Instant::now();
+            index = match self.holder(index).await {
+                Ok(Holding { lock: None, .. }) => return Lost::Deleted,
+                Ok(Holding { lock: Some(Lock { session: Some(holder), .. }), index }) if holder == session.id => Some(index),
+                Ok(Holding { lock: Some(Lock { session: Some(other), .. }), .. }) => return Lost::Taken(other),
+                Ok(Holding { lock: Some(_), .. }) => return Lost::Freed,
+                // Whether that is too long is for the renewal to say.
+                Err(_) => None,
+            };
+            sleep(RETRY.saturating_sub(asked.elapsed())).await;
+        }
+    }
+
+    /// Runs the command while the session holds the key.
+    async fn hold(
+        &self,
+        session: &Session,
+        lock: &Lock,
+        command: &[String],
+        kill_after: Duration,
+        signals: &mut Signals,
+    ) -> Result<Ran, Error> {
+        let environment = [
+            ("CONSUL_LOCK_HELD", "true".to_owned()),
+            ("CONSUL_LOCK_KEY", self.key.clone()),
+            ("CONSUL_LOCK_SESSION", session.id.clone()),
+            ("CONSUL_LOCK_INDEX", lock.lock_index.to_string()),
+            ("CONSUL_LOCK_FENCE", lock.modify_index.to_string()),
+        ];
+        let mut child = Child::start(command, environment)
+            .map_err(|error| Case::Other.because(format!("the command cannot be started: {error}")))?;
+        let (mut keeping, mut watching) = (pin!(self.keep(session)), pin!(self.watch(session)));
+        let mut interrupted = false;
+        let lost = loop {
+            tokio::select! {
+                biased;
+                lost = &mut keeping => break lost,
+                event = child.event() => match event {
+                    Event::Ended(status) => return Ok(Ran { status, lost: false }),
+                    Event::Stopped => {
+                        child.suspend();
+                        if session.is_over() {
+                            break Lost::Expired(None);
+                        }
+                        child.resume();
+                    }
+                },
+                lost = &mut watching => break lost,
+                signal = signals.next() => {
+                    child.signal(if interrupted { Signal::KILL } else { signal });
+                    interrupted = true;
+                }
+            }
+        };
+        self.say(&format!("lost: session {}: {lost}; ending the command", session.id));
+        Ok(Ran { status: child.end(kill_after).await, lost: true })
+    }
+
+    /// Releases the key, so that the next one need not wait for the lock delay, and destroys the session. Whether the session
+    /// held the key until then, where that can be said.
+    async fn close(&self) -> Option<bool> {
+        let session = self.session.take()?;
+        match self.destroy(&session).await {
+            Ok(held) => Some(held),
+            Err(error) => {
+                let (error, ttl, delay) = (printable(&error.to_string()), session.ttl, self.new.lock_delay.unwrap_or_default());
+                self.say(&format!(
+                    "the session could not be destroyed: {error}; Consul ends {} by itself, in up to {} seconds, after which its \
+                     lock delay of {delay} seconds runs",
+                    session.id,
+                    2 * ttl.as_secs(),
+                ));
+                None
+            }
+        }
+    }
+
+    async fn destroy(&self, session: &Session) -> Result<bool, CallError> {
+        let held = session.may_hold.get()
+            && self.host.release(&self.key, &session.id, Some(&self.contents), Some(&self.connection)).await?;
+        self.host.destroy(&session.id, Some(&self.connection)).await?;
+        Ok(held)
+    }
+}
+
+fn described(obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::Holder { session, value } => {
+            let value: String = String::from_utf8_lossy(value).chars().take(SHOWN).collect();
+            let value = if value.is_empty() { "nothing".into() } else { printable(&value) };
+            format!("session {} holds it, and says of itself: {value}", printable(session))
+        }
+        Obstacle::Delay => "the session that held it has ended, and its lock delay runs, for 60 seconds at most".into(),
+        Obstacle::Error(error) => printable(&error.message),
+    }
+}
+
+/// Whether it may be otherwise the next time.
+fn may_pass(error: &CallError) -> bool {
+    error.case() == Some(&Case::OutcomeUnknown) || !is_final(error, false)
+}
+
+/// A clock that goes on while this program is stopped and while the machine sleeps, as Consul's does elsewhere.
+fn now() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::Boottime;
+    // Where it does so.
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    let time = clock_gettime(CLOCK);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Waits for a time of [`now`], in steps: the runtime's timers stand still while the machine sleeps.
+async fn until(time: Duration) {
+    loop {
+        match time.saturating_sub(now()) {
+            Duration::ZERO => return,
+            left => sleep(left.min(RETRY)).await,
+        }
+    }
+}
