@@ -16,8 +16,8 @@ pub type List<T> = alloc::vec::Vec<T>;
 #[cfg(not(target_arch = "wasm32"))]
 pub type Maybe<T> = Option<T>;
 
-/// Does something of which nothing is used any more if it succeeds. A component takes back the memory that it was given: so a call
-/// with a thousand requests needs no more of it than one.
+/// Does something of which nothing is used any more if it succeeds. A component takes back the memory that it was given: so a
+/// call with a thousand requests needs no more of it than one.
 ///
 /// # Safety
 ///

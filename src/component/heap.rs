@@ -1,8 +1,8 @@
 //! Memory: handed out piece after piece, and taken back all at once when the call is over.
 //!
-//! When it is over the host says: once it has read an export's answer, it calls the function that stands beside the export. Nothing
-//! is kept from one call to the next, so that all memory is free then, what the host wrote and an error on the way left too. No
-//! piece is freed by itself: what would do that, for each type anew, is 10 kB.
+//! When it is over the host says: once it has read an export's answer, it calls the function that stands beside the export.
+//! Nothing is kept from one call to the next, so that all memory is free then, what the host wrote and an error on the way left
+//! too. No piece is freed by itself: what would do that, for each type anew, is 10 kB.
 
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};

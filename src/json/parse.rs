@@ -53,7 +53,8 @@ pub fn parse_list<T: FromFields>(bytes: &[u8]) -> Result<Option<Vec<T>>, SyntaxE
                     Some(b'{') => parser.object(&mut |name, value| item.set(&name, value))?,
                     _ => drop(parser.value()?),
                 }
-                // Room for all at once, as far as it can be known, since to grow is to copy; in one step no more than the text takes.
+                // Room for all at once, as far as it can be known, since to grow is to copy. In one step no more than the text
+                // takes.
                 if items.len() == items.capacity() {
                     items.reserve_exact(parser.to_come(items.len()).min(bytes.len() / size_of::<T>()) + 1);
                 }
@@ -443,8 +444,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// How many bytes stand before a quote, a backslash or a control character, and whether they are known to be ASCII. Eight at a time,
-/// as texts are most of an answer.
+/// How many bytes stand before a quote, a backslash or a control character, and whether they are known to be ASCII. Eight at a
+/// time, as texts are most of an answer.
 fn plain_length(bytes: &[u8]) -> (usize, bool) {
     const ONES: u64 = u64::MAX / 255;
     // The top bit of each byte that is 0. A borrow can only mark a byte too many behind one that is marked by right.

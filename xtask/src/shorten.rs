@@ -1,8 +1,8 @@
 //! Makes a component smaller by what is inside it only: no function is touched.
 //!
-//! Its modules and instances are linked by names, such as `[method]outgoing-request.set-path-with-query`, each of which stands in it
-//! two or three times, and which nobody sees from outside. Here each becomes a letter or two, in all places alike: 6 kB of the plugin.
-//! Names of the component's own imports and exports stay, and so do those of types.
+//! Its modules and instances are linked by names, such as `[method]outgoing-request.set-path-with-query`, each of which stands in
+//! it two or three times, and which nobody sees from outside. Here each becomes a letter or two, in all places alike: 6 kB of the
+//! plugin. Names of the component's own imports and exports stay, and so do those of types.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
