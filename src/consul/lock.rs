@@ -41,7 +41,9 @@ pub fn request(connection: &Connection, verb: Verb, key: &Key, id: &SessionId, c
         digits(flags.copied().unwrap_or(0)),
         ",\"Session\":\"",
         id.as_str(),
-        "\"}}]"
+        "\"",
+        connection.scope,
+        "}}]"
     ];
     Request { body: operation.into_bytes(), ..connection.request(Method::Put, "txn", "") }
 }

@@ -32,6 +32,8 @@ pub struct Connection {
     token: Option<Token>,
     /// `dc=…&ns=…&partition=…`, as far as given.
     query: Text,
+    /// `,"Namespace":…,"Partition":…`, as far as given: as it stands in an operation of a transaction.
+    scope: Text,
     /// Nanoseconds.
     timeout: i64,
 }
@@ -48,10 +50,17 @@ impl Connection {
             (Scheme::Https, true) => Protocol::Https,
             (Scheme::Https, false) => Protocol::HttpsInsecure,
         };
-        let mut query = String::new();
-        for (key, value) in [("dc", &options.datacenter), ("ns", &options.namespace), ("partition", &options.partition)] {
-            if let Some(value) = value {
-                add(&mut query, key, Some(value));
+        let (mut query, mut scope) = (String::new(), String::new());
+        for (key, field, value) in [
+            ("dc", "", &options.datacenter),
+            ("ns", ",\"Namespace\":", &options.namespace),
+            ("partition", ",\"Partition\":", &options.partition),
+        ] {
+            let Some(value) = value else { continue };
+            add(&mut query, key, Some(value));
+            if !field.is_empty() {
+                scope.push_str(field);
+                scope.push_str(&Json::from(value).to_text());
             }
         }
         Ok(Connection {
@@ -59,6 +68,7 @@ impl Connection {
             authority: text![host.as_str(), ":", decimal(port.into())].into(),
             token: options.token.clone(),
             query: query.into(),
+            scope: scope.into(),
             timeout: need(options.timeout, "timeout")?,
         })
     }
@@ -228,6 +238,10 @@ impl Client<'_> {
 
     /// `PUT /v1/txn`: acquires the key for the session, or releases it, which is [`Held`](Acquisition::Held) if the session does not hold it.
     pub fn lock(&mut self, verb: Verb, key: &Key, id: &SessionId, contents: Option<&Contents>) -> Result<Acquisition, Error> {
+        if !self.connection.scope.is_empty() {
+            // Community Edition reads no such field of an operation, and would lock another key. This it refuses.
+            self.holder(key, &Query::default())?;
+        }
         let request = lock::request(self.connection, verb, key, id, contents);
         self.call(&request, |response| lock::response(response, id, contents))
             .map_err(|error| error.of_a_change("the change of the lock"))

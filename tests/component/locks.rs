@@ -24,6 +24,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("what is no key or no id is refused", refuses),
     ("a key holds any bytes and flags", contents),
     ("a key has any name", odd_names),
+    ("a lock in a namespace is refused", enterprise),
     ("a blocking query of a key is woken by its release", woken),
 ];
 
@@ -272,6 +273,22 @@ fn odd_names(agent: &Agent) -> Result<()> {
         ensure!(lock.stored()? == acquired, "{key:?}");
         ensure!(lock.release(&id)?, "{key:?}");
     }
+    Ok(())
+}
+
+fn enterprise(agent: &Agent) -> Result<()> {
+    let id = agent.session(0.0, Behavior::Release)?;
+    for to in [
+        Connection { namespace: Some("team".into()), ..agent.to.clone() },
+        Connection { partition: Some("team".into()), ..agent.to.clone() },
+    ] {
+        let elsewhere = Agent { api: agent.api.clone(), to };
+        let lock = elsewhere.lock("enterprise");
+        lock.acquire_with(&id, None)?.error("unsupported")?;
+        lock.release_with(&id, None)?.error("unsupported")?;
+        lock.holding(None, &elsewhere.to)?.error("unsupported")?;
+    }
+    ensure!(agent.lock("enterprise").read()?.lock.is_none());
     Ok(())
 }
 

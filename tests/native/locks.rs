@@ -72,6 +72,22 @@ fn an_acquisition_is_a_transaction_that_answers_with_its_indexes() {
     }
 }
 
+/// Community Edition passes over what stands in an operation; a read with the same in its query it refuses.
+#[test]
+fn a_namespace_is_asked_for_before_it_is_locked_in() {
+    let options = json!({"namespace": "a b", "partition": "p"});
+    let read = || get("/v1/kv/key?ns=a%20b&partition=p");
+    let lock = |client: &mut Client| client.lock(Verb::Lock, &key("key"), &session_id(1), None);
+    let refused = read().says(400, r#"Invalid query parameter: "ns" - Namespaces are a Consul Enterprise feature"#);
+    assert_eq!(call(options.clone(), Script::new([refused]), lock).unwrap_err().case, Case::Unsupported);
+    let body = format!(
+        r#"[{{"KV":{{"Verb":"lock","Key":"key","Value":"","Flags":0,"Session":"{}","Namespace":"a b","Partition":"p"}}}}]"#,
+        id(1)
+    );
+    let locked = put("/v1/txn?ns=a%20b&partition=p").body(&body).gives(result(Some(&id(1))));
+    assert!(matches!(call(options, Script::new([read().says(404, ""), locked]), lock), Ok(Acquisition::Acquired(_))));
+}
+
 #[test]
 fn why_there_is_no_lock() {
     for (verb, word) in [(Verb::Lock, "lock"), (Verb::Unlock, "unlock")] {
