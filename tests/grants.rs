@@ -342,7 +342,7 @@ fn bad_config() -> Result<()> {
     for (content, message) in [
         (
             "allow = [\"a:1\"]\nalow = []\n",
-            "line 2: unknown field `alow`, expected one of `allow`, `deny`, `insecure`, `tls`, `token`, `unix_sockets`, `limits`"
+            "line 2: unknown field `alow`, expected one of `allow`, `deny`, `insecure`, `locks`, `tls`, `token`, `unix_sockets`, `limits`"
                 .to_owned(),
         ),
         (

@@ -557,17 +557,25 @@ fn capture(screen: &str, agent: &Consul, folder: &TempDir, bin: &std::path::Path
     let port = agent.http().port();
     let (ours, theirs) = (format!("localhost:{port}"), "localhost:8500");
     let mut shown = String::new();
+    // What `$?` is for the next command.
+    let mut status = 0;
     for typed in screen.lines().filter_map(|line| line.strip_prefix("$ ")) {
         // In the shell's place, so that a signal reaches it.
-        let line =
-            if is_watch(typed) { format!("exec {typed}") } else { typed.replace("port: 8500", &format!("port: {port}")) };
+        let line = match is_watch(typed) {
+            true => format!("exec {typed}"),
+            false => format!("(exit {status}); {}", typed.replace("port: 8500", &format!("port: {port}"))),
+        };
         let mut shell = program::host("sh", &["-c", &line], &[("CONSUL_HTTP_ADDR", &ours)])?;
         let path = std::env::var_os("PATH").unwrap_or_default();
         let paths = [bin.to_owned()].into_iter().chain(std::env::split_paths(&path));
         shell.env("PATH", std::env::join_paths(paths)?).env("NO_COLOR", "1").env("TERM", "xterm").current_dir(folder.path());
         let text = match is_watch(typed) {
             true => watched(&mut shell, agent)?,
-            false => Terminal::run_to_end(&mut shell, COLUMNS)?.0.text(),
+            false => {
+                let (terminal, ended) = Terminal::run_to_end(&mut shell, COLUMNS)?;
+                status = ended.code().with_context(|| format!("{typed}: {ended}"))?;
+                terminal.text()
+            }
         };
         shown += &format!("$ {typed}\n{}", text.replace(&ours, theirs));
     }

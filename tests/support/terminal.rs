@@ -7,7 +7,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
@@ -34,8 +34,8 @@ impl Terminal {
         Ok((terminal, child))
     }
 
-    /// Runs a program to its end on a terminal that has room for all that it prints, errors too; whether it succeeded.
-    pub fn run_to_end(command: &mut Command, columns: u16) -> Result<(Terminal, bool)> {
+    /// Runs a program to its end on a terminal that has room for all that it prints, errors too; and how it ended.
+    pub fn run_to_end(command: &mut Command, columns: u16) -> Result<(Terminal, ExitStatus)> {
         let (mut terminal, slave) = Terminal::open(columns, 200)?;
         let mut child =
             command.stdin(Stdio::null()).stdout(slave.try_clone()?).stderr(slave).spawn().context("cannot start it")?;
@@ -46,7 +46,7 @@ impl Terminal {
         if let Some(reader) = terminal.reader.take() {
             reader.join().map_err(|_| anyhow!("what the terminal shows could not be read"))?;
         }
-        Ok((terminal, status.success()))
+        Ok((terminal, status))
     }
 
     /// Starts a program at a terminal with so many columns: it reads what is typed there, writes there, and signals are sent to
