@@ -13,11 +13,12 @@ mod work;
 
 use anyhow::{Context, Result, bail};
 use consul_session_tests::consul::Consul;
-use peers::{Ansible, Fresh, Go, InProcess, Kept, Module, Native, Peer, Process, Stock, host, once};
+use peers::{Ansible, Fresh, Go, InProcess, Kept, Module, Native, Peer, Process, Round, Stock, host, once};
 use place::Place;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
+use work::WORKS;
 
 #[global_allocator]
 static ALLOCATOR: footprint::Counting = footprint::Counting;
@@ -43,8 +44,33 @@ fn main() -> Result<()> {
         Some((word, [])) if word == "--quick" => run(QUICK),
         Some((word, sizes)) if word == canned::SERVE => canned::serve(sizes),
         Some((word, rest)) if word == peers::ONCE => once(rest),
+        Some((word, rest)) if word == ONLY => only(rest),
         Some((word, _)) => bail!("unknown word `{word}`; known is --quick"),
     }
+}
+
+/// The word that makes the program do one thing over and over, for a profiler to look at.
+const ONLY: &str = "only";
+
+fn only(words: &[String]) -> Result<()> {
+    let [peer, work, calls] = words else { bail!("{ONLY} PEER WORK CALLS, as the tables call them") };
+    let runtime = Arc::new(Runtime::new()?);
+    let mut peer = in_process(&runtime)?.into_iter().find(|one| one.name() == *peer).context("no such peer")?;
+    let (work, _) = WORKS.into_iter().find(|(one, _)| one.to_string() == *work).context("no such work")?;
+    let Round { mut times, cpu } = peer.run(work, &Place::canned()?, calls.parse()?)?;
+    times.sort();
+    println!("p50 {:?}, processor {cpu:?}", measure::quantile(&times, 0.5));
+    Ok(())
+}
+
+/// The peers of this process; the others are compared with the first.
+fn in_process(runtime: &Arc<Runtime>) -> Result<Vec<Box<dyn Peer>>> {
+    Ok(vec![
+        Box::new(InProcess::new(runtime, Native::new())),
+        Box::new(InProcess::new(runtime, Kept(host()?))),
+        Box::new(InProcess::new(runtime, Fresh(host()?))),
+        Box::new(InProcess::new(runtime, Stock::new()?)),
+    ])
 }
 
 fn run(extent: Extent) -> Result<()> {
@@ -53,13 +79,7 @@ fn run(extent: Extent) -> Result<()> {
     let path = |variable| std::env::var_os(variable).map(PathBuf::from);
     let go = path("BENCH_GO");
     let (processes, mut left_out) = Process::all(go.clone())?;
-    let mut peers: Vec<Box<dyn Peer>> = vec![
-        // What the others are compared with.
-        Box::new(InProcess::new(&runtime, Native::new())),
-        Box::new(InProcess::new(&runtime, Kept(host()?))),
-        Box::new(InProcess::new(&runtime, Fresh(host()?))),
-        Box::new(InProcess::new(&runtime, Stock::new()?)),
-    ];
+    let mut peers = in_process(&runtime)?;
     match &go {
         Some(program) => peers.push(Box::new(Go::start(program).with_context(|| program.display().to_string())?)),
         None => left_out.push("Consul's Go client: no Go to build it with".into()),
