@@ -1,5 +1,6 @@
-//! Builds the components and what the tests need: `cargo xtask build`, `cargo xtask test`.
+//! Builds the components and what the tests need: `cargo xtask build`, `cargo xtask test`, `cargo xtask bench`.
 
+mod bench;
 mod build;
 mod compose;
 mod shorten;
@@ -11,6 +12,7 @@ use std::process::Command;
 
 const USAGE: &str = "\
 cargo xtask build             makes dist/consul-session-plugin.wasm and dist/consul-session.wasm
+cargo xtask bench [--quick]   builds it and measures it beside everything else; --quick: in a minute, without Consul and Ansible
 cargo xtask demo              builds it and shows the examples of consul_session's page on an embedded dev agent
 cargo xtask compose           builds it and plugs it into the example of a guest: dist/leader-election.wasm
 cargo xtask distributed       builds wRPC and a NATS server, and tests the plugin served over NATS (a quarter of an hour)
@@ -22,6 +24,8 @@ fn main() -> Result<()> {
         ["build"] => build::run().map(|_| ()),
         // For the test that two builds give the same bytes.
         ["build", folder] => build::run_to(Path::new(folder)).map(|_| ()),
+        ["bench"] => bench::run(false),
+        ["bench", "--quick"] => bench::run(true),
         ["compose"] => compose::run(&build::run()?),
         ["demo"] => demo(),
         ["distributed"] => test::distributed(),

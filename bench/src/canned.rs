@@ -1,0 +1,175 @@
+//! A server that answers at once, with what was put together before: what is left is the callers' own time.
+//!
+//! It runs in a process of its own, so that neither its time nor its memory is counted as a caller's.
+
+use anyhow::{Context, Result};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// The word that makes the program such a server.
+pub const SERVE: &str = "serve";
+/// The node that all sessions are of.
+pub const NODE: &str = "agent-node";
+
+/// The process.
+pub struct Server {
+    process: Child,
+    lists: Vec<(usize, SocketAddr)>,
+}
+
+impl Server {
+    /// Starts this program once more as a server that has lists of these many sessions.
+    pub fn start(sizes: &[usize]) -> Result<Server> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(SERVE).args(sizes.iter().map(usize::to_string)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn()?;
+        let lines = BufReader::new(process.stdout.take().context("no output")?).lines();
+        let mut lists = Vec::new();
+        for (size, line) in sizes.iter().zip(lines) {
+            lists.push((*size, line?.parse()?));
+        }
+        Ok(Server { process, lists })
+    }
+
+    /// Where the list has this many sessions.
+    pub fn address(&self, size: usize) -> Option<SocketAddr> {
+        self.lists.iter().find(|(listed, _)| *listed == size).map(|(_, address)| *address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails only for a process that is gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What the server process does: says where it listens for each size, then serves until its input ends.
+pub fn serve(sizes: &[String]) -> Result<()> {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut listening = Vec::new();
+        for size in sizes {
+            let answers = Arc::new(Answers::new(size.parse()?));
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            println!("{}", listener.local_addr()?);
+            listening.push(tokio::spawn(accept(listener, answers)));
+        }
+        for one in listening {
+            one.await??;
+        }
+        Ok(())
+    })
+}
+
+async fn accept(listener: TcpListener, answers: Arc<Answers>) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let answers = Arc::clone(&answers);
+        tokio::spawn(async move {
+            let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answers.answer(&request))));
+            // A caller that goes away is no error of the server's.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// Everything that is ever answered.
+struct Answers {
+    info: Bytes,
+    list: Bytes,
+    created: Bytes,
+    destroyed: Bytes,
+    agent: Bytes,
+}
+
+impl Answers {
+    fn new(sessions: usize) -> Answers {
+        let all: Vec<Value> = (0..sessions).map(session).collect();
+        let bytes = |value: Value| Bytes::from(value.to_string());
+        Answers {
+            info: bytes(json!([session(0)])),
+            list: bytes(Value::Array(all)),
+            created: bytes(json!({"ID": id(0)})),
+            destroyed: bytes(json!(true)),
+            agent: bytes(agent()),
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let known = [
+            ("/v1/session/info/", &self.info),
+            ("/v1/session/list", &self.list),
+            ("/v1/session/create", &self.created),
+            ("/v1/session/destroy/", &self.destroyed),
+            ("/v1/agent/self", &self.agent),
+        ];
+        let found = known.iter().find(|(path, _)| request.uri().path().starts_with(path));
+        let mut response = Response::new(Full::new(found.map(|(_, body)| Bytes::clone(body)).unwrap_or_default()));
+        if found.is_none() {
+            *response.status_mut() = hyper::StatusCode::NOT_FOUND;
+        }
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Those of an agent.
+        for (name, value) in [
+            ("vary", "Accept-Encoding"),
+            ("x-consul-default-acl-policy", "allow"),
+            ("x-consul-effective-consistency", "leader"),
+            ("x-consul-index", "12"),
+            ("x-consul-knownleader", "true"),
+            ("x-consul-lastcontact", "0"),
+            ("x-consul-query-backend", "blocking-query"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// The id of the n-th session. In no order, as an agent's.
+pub fn id(n: usize) -> String {
+    let mixed = (n as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!("{:08x}-{:04x}-4{:03x}-8{:03x}-{n:012x}", mixed >> 32, mixed >> 16 & 0xffff, mixed >> 4 & 0xfff, mixed & 0xfff)
+}
+
+/// The name of the n-th session.
+pub fn name(n: usize) -> String {
+    format!("session-{n}")
+}
+
+fn session(n: usize) -> Value {
+    json!({
+        "ID": id(n), "Name": name(n), "Node": NODE, "LockDelay": 15_000_000_000_u64, "Behavior": "release", "TTL": "",
+        "NodeChecks": ["serfHealth"], "ServiceChecks": null, "CreateIndex": 100 + n, "ModifyIndex": 100 + n,
+    })
+}
+
+/// As large as a real agent's, 17 kB, most of it settings that nobody asks for.
+fn agent() -> Value {
+    let setting =
+        |n: usize| (format!("SettingOfTheAgent{n}"), json!({"Value": format!("{n}s"), "List": [n, n + 1], "On": true}));
+    json!({
+        "Config": {"Datacenter": "dc1", "PrimaryDatacenter": "dc1", "NodeName": NODE, "Server": true, "Version": "1.20.6"},
+        "DebugConfig": (0..250).map(setting).collect::<serde_json::Map<_, _>>(),
+        "Stats": {}, "Meta": {},
+    })
+}

@@ -1,0 +1,106 @@
+//! A task of Ansible: with community.general's module, and with this project's program as the module.
+
+use super::{Peer, Round};
+use crate::place::{MADE, Place};
+use crate::work::Work;
+use anyhow::{Context, Result, ensure};
+use consul_session_tests::tools::{ansible_playbook, command, root};
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tempfile::{TempDir, tempdir};
+
+/// How many tasks are measured in one play.
+const TASKS: u32 = 10;
+
+/// The module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Module {
+    /// Makes a session each time.
+    Community,
+    /// Makes one the first time.
+    Own,
+}
+
+/// A module in a project of its own.
+pub struct Ansible {
+    module: Module,
+    playbook: PathBuf,
+    /// Where community.general is, unpacked.
+    collections: PathBuf,
+    folder: TempDir,
+}
+
+impl Ansible {
+    /// Errors: what is not installed.
+    pub fn new(module: Module, collections: PathBuf) -> Result<Ansible> {
+        let folder = tempdir()?;
+        let name = match module {
+            Module::Community => {
+                let folder = collections.join("ansible_collections/community/general");
+                ensure!(folder.is_dir(), "no community.general at {}: `cargo xtask bench` installs it", folder.display());
+                "community.general.consul_session"
+            }
+            Module::Own => {
+                let program = std::env::current_exe()?.with_file_name("consul-session-host");
+                fs::create_dir(folder.path().join("library"))?;
+                fs::copy(program, folder.path().join("library/consul_session"))?;
+                "consul_session"
+            }
+        };
+        fs::write(
+            folder.path().join("play.yml"),
+            format!(
+                "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - {name}:\n        name: {MADE}\n        \
+                 host: 127.0.0.1\n        port: \"{{{{ agent_port }}}}\"\n      loop: \"{{{{ range(tasks | int) }}}}\"\n"
+            ),
+        )?;
+        Ok(Ansible { module, playbook: ansible_playbook()?, collections, folder })
+    }
+
+    /// How long a play takes that does the task so many times.
+    fn play(&self, place: &Place, tasks: u32) -> Result<Duration> {
+        let folder = self.folder.path();
+        let mut ansible = command(&self.playbook);
+        ansible.args(["-i", "localhost,", "-c", "local", "play.yml"]).current_dir(folder);
+        ansible.args(["-e", &format!("agent_port={}", place.address(Work::Task).port()), "-e", &format!("tasks={tasks}")]);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANSIBLE_")) {
+            ansible.env_remove(name);
+        }
+        ansible.envs([("LC_ALL", "C.UTF-8"), ("ANSIBLE_NOCOLOR", "1"), ("ANSIBLE_LOCALHOST_WARNING", "0")]);
+        ansible.env("ANSIBLE_HOME", folder.join("home")).env("ANSIBLE_COLLECTIONS_PATH", &self.collections);
+        // The same Python for the modules.
+        let python = self.playbook.with_file_name("python3");
+        ansible.env("ANSIBLE_PYTHON_INTERPRETER", python);
+        ansible.env("CONSUL_SESSION_CACHE", root().join("target/tmp/bench-cache"));
+        let start = Instant::now();
+        let output = ansible.output().with_context(|| format!("{ansible:?}"))?;
+        let time = start.elapsed();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let done = format!("ok={}", u32::from(tasks > 0));
+        ensure!(output.status.success() && said.contains(&done), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        Ok(time)
+    }
+}
+
+impl Peer for Ansible {
+    fn name(&self) -> String {
+        match self.module {
+            Module::Community => "community.general under Ansible".into(),
+            Module::Own => "consul-session-host under Ansible".into(),
+        }
+    }
+
+    fn does(&self, work: Work) -> bool {
+        work == Work::Task
+    }
+
+    /// What a play of some tasks takes longer than one of a single task.
+    fn run(&mut self, _work: Work, place: &Place, calls: usize) -> Result<Round> {
+        let task = || -> Result<Duration> {
+            let one = self.play(place, 1)?;
+            Ok(self.play(place, 1 + TASKS)?.saturating_sub(one) / TASKS)
+        };
+        Ok(Round { times: (0..calls).map(|_| task()).collect::<Result<_>>()?, cpu: None })
+    }
+}

