@@ -7,15 +7,18 @@ use crate::bindings::{
 use crate::cache;
 use crate::error::CallError;
 use crate::http::{BODY_CHUNK, Exchange, Http, Network, Observer, Outgoing, RequestLimits, Tls, Token};
-use crate::limits::{Computing, Exceeded, Growth, InvalidLimit, Limits, count_epochs};
+use crate::limits::{Computing, Exceeded, Growth, InvalidLimit, Limits, MEMORIES, count_epochs};
 use crate::policy::{Authority, Rule};
 use bytesize::ByteSize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once, Weak};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Component, Linker, ResourceTable, ResourceTableError};
 use wasmtime::error::Context as _;
-use wasmtime::{CallHook, Config, Engine, Result, Store, UpdateDeadline};
+use wasmtime::{
+    CallHook, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store, UpdateDeadline,
+};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtx, WasiClocksCtxView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wasmtime_wasi_io::IoView;
@@ -110,19 +113,25 @@ impl Builder {
         let plugin = plugin.as_ref();
         // First: a file of TLS that cannot be used is no fault of the plugin.
         let http = Http::new(std::mem::take(&mut self.network))?;
-        let host = std::fs::read(plugin).map_err(Into::into).and_then(|wasm| self.build_on(Config::new(), http, &wasm));
+        let host = std::fs::read(plugin).map_err(Into::into).and_then(|wasm| self.build_pooled(http, &wasm));
         host.with_context(|| format!("cannot load the plugin {}", plugin.display()))
     }
 
     /// As [`Builder::build`], from the content of the file.
     pub fn build_from_bytes(mut self, wasm: &[u8]) -> Result<Host> {
         let http = Http::new(std::mem::take(&mut self.network))?;
-        self.build_on(Config::new(), http, wasm)
+        self.build_pooled(http, wasm)
     }
 
-    fn build_on(self, mut config: Config, http: Http, wasm: &[u8]) -> Result<Host> {
-        config.epoch_interruption(true);
-        let engine = Engine::new(&config)?;
+    fn build_pooled(self, http: Http, wasm: &[u8]) -> Result<Host> {
+        let mut pooled = Config::new();
+        pooled.allocation_strategy(pool(&self.limits));
+        // Where so many addresses are not to be had, each instance asks for its own.
+        let engine = engine(pooled).or_else(|_| engine(Config::new()))?;
+        self.build_on(engine, http, wasm)
+    }
+
+    fn build_on(self, engine: Engine, http: Http, wasm: &[u8]) -> Result<Host> {
         let component = match &self.cache {
             Some(folder) => cache::load(&engine, wasm, folder)?,
             None => Component::from_binary(&engine, wasm)?,
@@ -130,8 +139,36 @@ impl Builder {
         let plugin = PluginPre::new(linker(&engine)?.instantiate_pre(&component)?)?;
         count_epochs(&engine)?;
         let turns = Arc::new(Semaphore::new(self.limits.instances.min(Semaphore::MAX_PERMITS)));
-        Ok(Host { plugin, http, limits: self.limits, turns })
+        Ok(Host { plugin, http, limits: self.limits, turns, timer: Arc::new(Once::new()) })
     }
+}
+
+fn engine(mut config: Config) -> Result<Engine> {
+    config.epoch_interruption(true);
+    Engine::new(&config)
+}
+
+/// A pool for what instances are made of, so that to make one hardly takes a system call. What a component may have is for the
+/// [`Limits`] to say: it is refused by them before the pool is at its end.
+fn pool(limits: &Limits) -> InstanceAllocationStrategy {
+    /// Each memory takes 4 GiB of the 128 TiB of addresses.
+    const MOST: usize = 1_000;
+    /// Modules in a component, which are refused by nobody else; the plugin has three.
+    const MODULES: u32 = 10;
+    let Some(instances) = u32::try_from(limits.instances).ok().filter(|_| limits.instances <= MOST) else {
+        return InstanceAllocationStrategy::OnDemand;
+    };
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances).total_stacks(instances);
+    pool.total_core_instances(instances * MODULES)
+        .total_tables(instances * MODULES)
+        .total_memories(instances * MEMORIES as u32);
+    pool.max_tables_per_module(100).max_memories_per_module(100);
+    pool.table_elements(limits.table.max(Limits::default().table));
+    // What an instance used is wiped and stays for the next, which so need not ask for its pages again: 8 MiB at most.
+    pool.linear_memory_keep_resident(512 << 10).table_keep_resident(16 << 10).max_unused_warm_slots(16);
+    pool.pagemap_scan(Enabled::Auto);
+    pool.into()
 }
 
 /// The loaded plugin. Cheap to clone; clones share the compiled code, the pool of connections and the limits.
@@ -147,6 +184,15 @@ pub struct Host {
     http: Http,
     limits: Limits,
     turns: Arc<Semaphore>,
+    timer: Arc<Once>,
+}
+
+/// Keeps a timer that is nearer than those of calls, until the host is gone. Tokio wakes a thread for each timer that is nearer than
+/// all others, which each call's would else be, and more than once.
+async fn near_timer(host: Weak<Semaphore>) {
+    while host.strong_count() > 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 impl Host {
@@ -160,6 +206,7 @@ impl Host {
     /// Errors: the component cannot be started.
     pub async fn instance(&self) -> Result<Instance, CallError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
+        self.timer.call_once(|| drop(tokio::spawn(near_timer(Arc::downgrade(&self.turns)))));
         let Limits { response, in_flight, requests, handles, .. } = self.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(handles);
@@ -471,7 +518,7 @@ mod tests {
         let rule = |server: &Scripted| server.address().to_string().parse::<Rule>().unwrap();
         let builder = Host::builder().allow(rule(&of_rule)).allow(rule(&other)).token(rule(&of_rule), TOKEN.parse().unwrap());
         let (http, wasm) = (Http::new(builder.network.clone()).unwrap(), std::fs::read(plugin().unwrap()).unwrap());
-        let host = builder.build_on(config, http, &wasm).unwrap();
+        let host = builder.build_on(engine(config).unwrap(), http, &wasm).unwrap();
 
         assert!(!calls(&host, &memories, &connection(of_rule.address())).await);
         let requests = of_rule.requests();

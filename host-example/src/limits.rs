@@ -192,7 +192,7 @@ impl Growth {
 }
 
 /// How many memories one instance may have. Each is given 4 GiB of the process's addresses, however small it is.
-const MEMORIES: usize = 10;
+pub const MEMORIES: usize = 10;
 
 /// An error ends the component at once and says why; a mere refusal would leave that to its allocator.
 impl ResourceLimiter for Growth {

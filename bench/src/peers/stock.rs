@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{CallHook, Engine, Store};
+use wasmtime::{CallHook, Config, Engine, ProfilingStrategy, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView, default_hooks};
 
@@ -51,7 +51,12 @@ impl Stock {
     /// Compiles the plugin.
     pub fn new() -> Result<Stock> {
         let load = || -> wasmtime::Result<_> {
-            let engine = Engine::default();
+            let mut config = Config::new();
+            // Left in /tmp, so only where it is asked for: perf finds the names of the guest's functions there.
+            if std::env::var_os("BENCH_PERF_MAP").is_some() {
+                config.profiler(ProfilingStrategy::PerfMap);
+            }
+            let engine = Engine::new(&config)?;
             let path = consul_session_tests::plugin().map_err(|error| wasmtime::format_err!("{error:#}"))?;
             let mut linker = Linker::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
