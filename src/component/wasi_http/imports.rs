@@ -1,7 +1,7 @@
 //! What the transport imports of `wasi:http`, `wasi:io` and `wasi:clocks`.
 //!
 //! By hand: what `wit-bindgen` makes takes each answer apart in each function anew, the thirty-nine cases of an `error-code`
-//! too, which is 6 kB of the plugin. Here the host writes a type that lies in memory as the interface has it. `wit-component`
+//! too, which is 5 kB of the plugin. Here the host writes a type that lies in memory as the interface has it. `wit-component`
 //! checks the functions against `wit/`, and `tests/native/wit.rs` the types of their answers.
 
 use super::error_code::ErrorCode;
