@@ -51,6 +51,16 @@ pub enum Answer<T, E> {
     Err(E),
 }
 
+impl<T, E> Answer<T, E> {
+    /// As of `Result`.
+    pub fn ok(self) -> Option<T> {
+        match self {
+            Answer::Ok(value) => Some(value),
+            Answer::Err(_) => None,
+        }
+    }
+}
+
 /// `list<T>`: where it starts, and how many it has. Never changed, and there until the call is over.
 #[repr(C)]
 pub struct List<T> {

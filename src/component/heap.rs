@@ -95,13 +95,37 @@ pub unsafe fn passing<E>(work: impl FnOnce() -> Result<(), E>) -> Result<(), E> 
 }
 
 /// Adds to what a host has written what it wrote next: where it stands behind it already, by counting it in.
-pub fn append(bytes: &mut Vec<u8>, piece: Vec<u8>) {
-    let (start, length) = (bytes.as_mut_ptr(), bytes.len());
+///
+/// # Safety
+///
+/// The piece is a whole one of the heap, and nobody else's.
+pub unsafe fn append(bytes: &mut Vec<u8>, piece: &[u8]) {
+    let length = bytes.len();
+    let start = if length == 0 { piece.as_ptr().cast_mut() } else { bytes.as_mut_ptr() };
     if length == bytes.capacity() && start.wrapping_add(length).cast_const() == piece.as_ptr() {
-        let length = length + piece.leak().len();
-        // Safety: two pieces of the heap without a gap, which are nobody else's.
+        let length = length + piece.len();
+        // Safety: one piece, or two without a gap, and nobody else's.
         mem::forget(mem::replace(bytes, unsafe { Vec::from_raw_parts(start, length, length) }));
     } else {
-        bytes.extend_from_slice(&piece);
+        bytes.extend_from_slice(piece);
     }
+}
+
+/// Where a host writes the texts and lists that it hands over.
+///
+/// # Safety
+///
+/// The host's: what it asks for again is what it got.
+#[cfg(not(feature = "command"))]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cabi_realloc(start: *mut u8, old_size: usize, align: usize, size: usize) -> *mut u8 {
+    // Safety: the canonical ABI aligns by powers of two, and gives no start where there is no piece yet.
+    let place = unsafe {
+        let layout = |size| Layout::from_size_align_unchecked(size, align);
+        if start.is_null() { HEAP.alloc(layout(size)) } else { HEAP.realloc(start, layout(old_size), size) }
+    };
+    if place.is_null() {
+        core::arch::wasm32::unreachable();
+    }
+    place
 }

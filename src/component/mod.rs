@@ -12,19 +12,7 @@ mod plugin;
 mod types;
 mod wasi_http;
 
-/// What `wit-bindgen` makes of the component's world.
-#[cfg(not(feature = "command"))]
-mod bindings {
-    wit_bindgen::generate!({
-        world: "plugin",
-        path: "wit",
-        generate_all,
-        pub_export_macro: true,
-        // A cdylib for wasm32-unknown-unknown has no constructors to run before each export.
-        disable_run_ctors_once_workaround: true,
-    });
-}
-
+/// What `wit-bindgen` makes of the command's world. The plugin does without: its exports and `wasi:http` are by hand.
 #[cfg(feature = "command")]
 mod bindings {
     wit_bindgen::generate!({

@@ -12,18 +12,17 @@
 //! 6. Nothing here can panic, whatever the network does.
 
 use alloc::borrow::ToOwned;
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 mod error_code;
+mod imports;
 
 use self::error_code::ErrorCode;
-use super::bindings::wasi::clocks::monotonic_clock;
-use super::bindings::wasi::http::types::{
-    Fields, FutureIncomingResponse, IncomingResponse, Method as HttpMethod, OutgoingBody, OutgoingRequest, Scheme,
+use self::imports::{
+    Fields, FutureIncomingResponse, IncomingResponse, METHOD_GET, METHOD_POST, METHOD_PUT, OutgoingBody, OutgoingRequest,
+    Pollable, SCHEME_HTTP, SCHEME_HTTPS, SCHEME_OTHER, StreamError,
 };
-use super::bindings::wasi::io::poll::{Pollable, poll};
-use super::bindings::wasi::io::streams::StreamError;
+use super::abi::Answer;
 use super::heap;
 use crate::decimal;
 use crate::duration;
@@ -45,14 +44,14 @@ pub struct WasiHttp {
 impl WasiHttp {
     /// The clock runs from now, for `timeout` nanoseconds.
     pub fn new(timeout: i64) -> WasiHttp {
-        WasiHttp { timeout, deadline: monotonic_clock::subscribe_duration(u64::try_from(timeout).unwrap_or(0)) }
+        WasiHttp { timeout, deadline: Pollable::after(u64::try_from(timeout).unwrap_or(0)) }
     }
 
     /// Waits for `ready`, or for the end of the time.
     fn wait(&self, ready: &Pollable, authority: &str) -> Result<(), Error> {
         let wait = || {
             // Both may be ready; what has come in time counts.
-            if poll(&[ready, &self.deadline]).contains(&0) {
+            if imports::poll(&[ready, &self.deadline]).contains(&0) {
                 return Ok(());
             }
             Err(Case::Timeout.because(text![
@@ -72,43 +71,42 @@ impl WasiHttp {
         if bytes.is_empty() {
             return Ok(true);
         }
-        let Ok(stream) = body.write() else { return Ok(false) };
+        let Some(stream) = body.write() else { return Ok(false) };
         let ready = stream.subscribe();
         while !bytes.is_empty() {
-            let Ok(permit) = stream.check_write() else { return Ok(false) };
+            let Answer::Ok(permit) = stream.check_write() else { return Ok(false) };
             if permit == 0 {
                 self.wait(&ready, authority)?;
                 continue;
             }
             let size = usize::try_from(permit.min(WRITE_LIMIT)).unwrap_or(0).min(bytes.len());
             let Some((piece, rest)) = bytes.split_at_checked(size) else { return Ok(false) };
-            if stream.write(piece).is_err() {
+            if !stream.write(piece) {
                 return Ok(false);
             }
             bytes = rest;
         }
-        Ok(stream.flush().is_ok())
+        Ok(stream.flush())
     }
 
     fn response(&self, future: &FutureIncomingResponse, authority: &str) -> Result<IncomingResponse, Error> {
         self.wait(&future.subscribe(), authority)?;
-        match error_code::get(future) {
-            Some(Ok(response)) => Ok(response),
-            Some(Err(code)) => Err(from_code(&code, authority)),
-            None => Err(Case::Other.because(text!["the host lost the answer from ", authority])),
+        match future.get() {
+            Some(Answer::Ok(response)) => Ok(response),
+            Some(Answer::Err(code)) => Err(from_code(&code, authority)),
+            None => Err(lost(authority)),
         }
     }
 
     fn body(&self, response: &IncomingResponse, authority: &str) -> Result<Vec<u8>, Error> {
-        let gone = || Case::Other.because(text!["the host lost the answer from ", authority]);
-        let body = response.consume().map_err(|()| gone())?;
-        let stream = body.stream().map_err(|()| gone())?;
+        let body = response.consume().ok_or_else(|| lost(authority))?;
+        let stream = body.stream().ok_or_else(|| lost(authority))?;
         let ready = stream.subscribe();
         let mut bytes = Vec::new();
         loop {
             match stream.read(READ_SIZE) {
-                Ok(piece) if piece.is_empty() => self.wait(&ready, authority)?,
-                Ok(piece) if bytes.len() + piece.len() > RESPONSE_LIMIT => {
+                Answer::Ok(piece) if piece.is_empty() => self.wait(&ready, authority)?,
+                Answer::Ok(piece) if bytes.len() + piece.len() > RESPONSE_LIMIT => {
                     return Err(Case::ResponseTooLarge.because(text![
                         "the answer from ",
                         authority,
@@ -117,11 +115,11 @@ impl WasiHttp {
                         " MiB: check `host` and `port`, or read the sessions of one node"
                     ]));
                 }
-                Ok(piece) if bytes.is_empty() => bytes = piece,
-                Ok(piece) => heap::append(&mut bytes, piece),
-                Err(StreamError::Closed) => return Ok(bytes),
+                // Safety: the host has just written it, and here alone it is used.
+                Answer::Ok(piece) => unsafe { heap::append(&mut bytes, &piece) },
+                Answer::Err(StreamError::Closed) => return Ok(bytes),
                 // Its code says no more: hosts have one for everything that breaks off.
-                Err(StreamError::LastOperationFailed(_)) => {
+                Answer::Err(StreamError::LastOperationFailed(_)) => {
                     return Err(Case::InvalidResponse.because(text![
                         "the answer from ",
                         authority,
@@ -146,49 +144,62 @@ impl Transport for WasiHttp {
                 ": have it trust the CA of the agent's certificate instead"
             ])
         };
-        let refused = |what: &str| Error::invalid("host", text!["the host refuses this ", what, ": ", authority]);
 
-        let length = decimal(request.body.len()).into_bytes();
-        let mut headers = vec![("content-length".to_owned(), length)];
+        let length = decimal(request.body.len());
+        let mut headers = vec![("content-length", length.as_str())];
         if let Some(token) = &request.token {
-            headers.push(("x-consul-token".to_owned(), token.secret().as_bytes().to_vec()));
+            headers.push(("x-consul-token", token.secret()));
         }
-        let headers = Fields::from_list(&headers).map_err(|_| Case::Other.because("the host refuses the request's headers"))?;
+        let headers =
+            Fields::from_list(&headers).ok_or_else(|| Case::Other.because("the host refuses the request's headers"))?;
         let outgoing = OutgoingRequest::new(headers);
-        let (method, scheme) = (
-            match request.method {
-                Method::Get => HttpMethod::Get,
-                Method::Put => HttpMethod::Put,
-                Method::Post => HttpMethod::Post,
-            },
-            match request.protocol {
-                Protocol::Http => Scheme::Http,
-                Protocol::Https => Scheme::Https,
-                Protocol::HttpsInsecure => Scheme::Other("https+insecure".into()),
-            },
-        );
-        outgoing.set_method(&method).map_err(|()| refused("method"))?;
-        outgoing.set_scheme(Some(&scheme)).map_err(|()| if insecure { unsupported() } else { refused("scheme") })?;
-        outgoing.set_authority(Some(authority)).map_err(|()| refused("authority"))?;
-        outgoing.set_path_with_query(Some(&request.path_and_query)).map_err(|()| refused("path"))?;
+        let method = match request.method {
+            Method::Get => METHOD_GET,
+            Method::Put => METHOD_PUT,
+            Method::Post => METHOD_POST,
+        };
+        let (scheme, other) = match request.protocol {
+            Protocol::Http => (SCHEME_HTTP, ""),
+            Protocol::Https => (SCHEME_HTTPS, ""),
+            Protocol::HttpsInsecure => (SCHEME_OTHER, "https+insecure"),
+        };
+        for (accepted, what) in [
+            (outgoing.set_method(method), "method"),
+            (outgoing.set_scheme(scheme, other), "scheme"),
+            (outgoing.set_authority(authority), "authority"),
+            (outgoing.set_path_with_query(&request.path_and_query), "path"),
+        ] {
+            if !accepted {
+                return Err(match what {
+                    "scheme" if insecure => unsupported(),
+                    _ => Error::invalid("host", text!["the host refuses this ", what, ": ", authority]),
+                });
+            }
+        }
 
-        let body = outgoing.body().map_err(|()| Case::Other.because("the host gives the request no body"))?;
-        let future = error_code::handle(outgoing).map_err(|code| match code {
-            ErrorCode::HttpProtocolError if insecure => unsupported(),
-            code => from_code(&code, authority),
-        })?;
+        let body = outgoing.body().ok_or_else(|| Case::Other.because("the host gives the request no body"))?;
+        let future = match imports::handle(outgoing) {
+            Answer::Ok(future) => future,
+            Answer::Err(ErrorCode::HttpProtocolError) if insecure => return Err(unsupported()),
+            Answer::Err(code) => return Err(from_code(&code, authority)),
+        };
         if self.write(&body, &request.body, authority)? {
-            error_code::finish(body);
+            body.finish();
         }
         let response = self.response(&future, authority)?;
         let fields = response.headers();
         let mut headers = Vec::new();
         for name in HEADERS {
-            let value = fields.get(name).into_iter().next();
-            headers.extend(value.and_then(|value| String::from_utf8(value).ok()).map(|value| (name, value)));
+            let values = fields.get(name);
+            let value = values.first().and_then(|value| core::str::from_utf8(value).ok());
+            headers.extend(value.map(|value| (name, value.to_owned())));
         }
         Ok(Response { status: response.status(), headers, body: self.body(&response, authority)? })
     }
+}
+
+fn lost(authority: &str) -> Error {
+    Case::Other.because(text!["the host lost the answer from ", authority])
 }
 
 fn from_code(code: &ErrorCode, authority: &str) -> Error {

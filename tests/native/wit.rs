@@ -3,7 +3,8 @@
 use consul_session::error::Case;
 use consul_session::options::{self, Behavior, OnMismatch, Scheme, State};
 use std::path::Path;
-use wit_parser::{Docs, Interface, PackageId, Resolve, Stability, Type, TypeDef, TypeDefKind};
+use wit_parser::abi::AbiVariant;
+use wit_parser::{Docs, Handle, Interface, PackageId, Resolve, Stability, Type, TypeDef, TypeDefKind};
 
 fn package() -> (Resolve, PackageId) {
     let mut resolve = Resolve::default();
@@ -166,6 +167,60 @@ fn the_error_codes_are_those_of_wasi_http() {
     }
 }
 
+/// What a function takes `wit-component` compares when the component is built; what the host writes for an answer, nothing does.
+#[test]
+fn the_imports_answer_as_their_interfaces_say() {
+    let source = include_str!("../../src/component/wasi_http/imports.rs");
+    let (resolve, _) = package();
+    let interface = |name: &str| resolve.interfaces.iter().find(|(_, it)| it.name.as_deref() == Some(name)).unwrap().1;
+    let mut missing = Vec::new();
+
+    let mut functions = 0;
+    for block in source.split("#[link(wasm_import_module = \"wasi:").skip(1).filter(|block| !block.starts_with("$")) {
+        let (_, name) = block.split('@').next().unwrap().split_once('/').unwrap();
+        for declaration in block.split("#[link_name = \"").skip(1) {
+            functions += 1;
+            let (function, declaration) = declaration.split_once("\"]").unwrap();
+            let function = &interface(name).functions[function];
+            let of = function.result.as_ref().unwrap();
+            let answer = match &resolve.types.iter().find(|(id, _)| *of == Type::Id(*id)).map(|(_, it)| &it.kind) {
+                _ if resolve.wasm_signature(AbiVariant::GuestImport, function).retptr => {
+                    format!("answer: *mut {}", rust(&resolve, of))
+                }
+                Some(TypeDefKind::Handle(_)) => format!("-> {};", rust(&resolve, of)),
+                _ => "-> u32;".into(),
+            };
+            let declaration = &declaration[..=declaration.find(';').unwrap()];
+            let ends = [format!("{answer});"), format!("{answer},\n    );")];
+            if !declaration.ends_with(&answer) && !ends.iter().any(|end| declaration.ends_with(end)) {
+                missing.push(format!("{}: {answer}", function.name));
+            }
+        }
+    }
+
+    for (name, item_name) in
+        [("types", "field-value"), ("types", "headers"), ("types", "header-error"), ("streams", "stream-error")]
+    {
+        let item = item(&resolve, &resolve.types[interface(name).types[item_name]]).unwrap();
+        // Rust has no `C` for an enum without payloads.
+        let item = if item_name == "header-error" { item.replace("(C, u8)", "(u8)") } else { item };
+        if !source.contains(&item) {
+            missing.push(item);
+        }
+    }
+
+    let mut cases = 0;
+    for variant in ["method", "scheme"] {
+        for (place, case) in names(kind(&resolve, interface("types"), variant)).into_iter().enumerate() {
+            let name = format!("pub const {}_{}: u32 = ", variant.to_uppercase(), case.to_uppercase());
+            cases += usize::from(source.contains(&format!("{name}{place};\n")));
+        }
+    }
+    assert_eq!(missing, [""; 0]);
+    assert!(functions > 20, "only {functions} functions were looked at");
+    assert_eq!(cases, source.matches("pub const ").count());
+}
+
 /// A type of WIT in Rust; `None` for an enum that has the words of an option.
 fn item(resolve: &Resolve, definition: &TypeDef) -> Option<String> {
     let name = definition.name.as_deref().unwrap();
@@ -185,6 +240,7 @@ fn item(resolve: &Resolve, definition: &TypeDef) -> Option<String> {
             format!("\n#[repr(u8)]\npub enum {} {{\n{cases}}}\n", camel(name))
         }
         TypeDefKind::Type(of) => format!("\npub type {} = {};\n", camel(name), rust(resolve, of)),
+        TypeDefKind::List(of) => format!("\npub type {} = List<{}>;\n", camel(name), rust(resolve, of)),
         other => panic!("{name}: {other:?}"),
     })
 }
@@ -209,6 +265,11 @@ fn rust(resolve: &Resolve, of: &Type) -> String {
             (Some(name), _) => camel(name),
             (None, TypeDefKind::Option(of)) => format!("Maybe<{}>", rust(resolve, of)),
             (None, TypeDefKind::List(of)) => format!("List<{}>", rust(resolve, of)),
+            (None, TypeDefKind::Handle(Handle::Own(of))) => rust(resolve, &Type::Id(*of)),
+            (None, TypeDefKind::Result(of)) => {
+                let part = |of: &Option<Type>| of.as_ref().map_or("()".into(), |of| rust(resolve, of));
+                format!("Answer<{}, {}>", part(&of.ok), part(&of.err))
+            }
             (None, other) => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),

@@ -103,9 +103,11 @@ fn core_module(package: &str, features: &str) -> Result<Vec<u8>> {
     if let Some(rustup) = home("RUSTUP_HOME", ".rustup") {
         flags.push(format!("--remap-path-prefix={}=rustup", rustup.display()));
     }
+    // Not `cargo build`: for a crate that is an rlib too, cargo leaves out the profile's LTO, and says nothing.
     let status = Command::new("cargo")
         .current_dir(root())
-        .args(["build", "--locked", "--package", package, "--lib", "--no-default-features", "--features", features])
+        .args(["rustc", "--locked", "--package", package, "--lib", "--no-default-features", "--features", features])
+        .args(["--crate-type", "cdylib"])
         .args(["--profile", PROFILE, "--target", TARGET])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .status()

@@ -1,11 +1,6 @@
-//! The functions of `wasi:http` that answer with an `error-code`, and its type.
-//!
-//! By hand: `wit-bindgen` takes the thirty-nine cases apart in each of them anew, which is 4 kB. `tests/native/wit.rs` compares
-//! the type with `wit/`.
+//! `error-code` of `wasi:http`. `tests/native/wit.rs` compares it with `wit/`.
 
-use super::{FutureIncomingResponse, IncomingResponse, OutgoingBody, OutgoingRequest};
-use crate::component::abi::{Answer, Maybe, Text};
-use core::mem::MaybeUninit;
+use crate::component::abi::{Maybe, Text};
 
 /// Makes the type, with the cases' names in WIT.
 macro_rules! error_codes {
@@ -98,59 +93,4 @@ impl ErrorCode {
         };
         text.as_ref().map(|text| &**text)
     }
-}
-
-#[link(wasm_import_module = "wasi:http/outgoing-handler@0.2.0")]
-unsafe extern "C" {
-    #[link_name = "handle"]
-    fn import_handle(request: u32, options_given: u32, options: u32, answer: *mut Answer<u32, ErrorCode>);
-}
-
-#[link(wasm_import_module = "wasi:http/types@0.2.0")]
-unsafe extern "C" {
-    #[link_name = "[method]future-incoming-response.get"]
-    fn import_get(future: u32, answer: *mut Maybe<Answer<Answer<u32, ErrorCode>, ()>>);
-    #[link_name = "[static]outgoing-body.finish"]
-    fn import_finish(body: u32, trailers_given: u32, trailers: u32, answer: *mut Answer<(), ErrorCode>);
-}
-
-/// What a host writes where it is told to.
-///
-/// # Safety
-///
-/// The call writes a whole value.
-unsafe fn written<T>(call: impl FnOnce(*mut T)) -> T {
-    let mut value = MaybeUninit::uninit();
-    call(value.as_mut_ptr());
-    // Safety: the caller's.
-    unsafe { value.assume_init() }
-}
-
-/// `outgoing-handler.handle`, without options.
-pub fn handle(request: OutgoingRequest) -> Result<FutureIncomingResponse, ErrorCode> {
-    // Safety: the host gets the request's only handle, and gives that of the future.
-    unsafe {
-        match written(|answer| import_handle(request.take_handle(), 0, 0, answer)) {
-            Answer::Ok(future) => Ok(FutureIncomingResponse::from_handle(future)),
-            Answer::Err(code) => Err(code),
-        }
-    }
-}
-
-/// `future-incoming-response.get`; `None` also for an answer that was fetched before.
-pub fn get(future: &FutureIncomingResponse) -> Option<Result<IncomingResponse, ErrorCode>> {
-    // Safety: the handle is the future's, and the host gives that of the response.
-    unsafe {
-        match written(|answer| import_get(future.handle(), answer)) {
-            Maybe::Some(Answer::Ok(Answer::Ok(response))) => Some(Ok(IncomingResponse::from_handle(response))),
-            Maybe::Some(Answer::Ok(Answer::Err(code))) => Some(Err(code)),
-            Maybe::Some(Answer::Err(())) | Maybe::None => None,
-        }
-    }
-}
-
-/// `outgoing-body.finish`, without trailers. Should the host find fault with the body, the response tells.
-pub fn finish(body: OutgoingBody) {
-    // Safety: the host gets the body's only handle.
-    let _: Answer<(), ErrorCode> = unsafe { written(|answer| import_finish(body.take_handle(), 0, 0, answer)) };
 }
