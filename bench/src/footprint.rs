@@ -1,9 +1,11 @@
 //! What there is beside times: bytes, memory, allocations, passages.
 
+use crate::canned::{SHORT, Server};
 use crate::peers::{Fresh, InProcess, Kept, Kind, Native, Peer, Stock, connection, host};
 use crate::place::Place;
 use crate::work::{Work, sizes};
 use anyhow::{Context, Result, ensure};
+use consul_session_host::Case;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::sync::Arc;
@@ -179,4 +181,34 @@ async fn peak(place: &Place) -> Result<Vec<Figure>> {
         figure("peak guest memory of the largest list", mib(memory), "MiB"),
         figure(PEAK, memory / body, "×"),
     ])
+}
+
+/// Lists up to a million of the shortest sessions, and one that is too large: with each the time of the call and the guest's memory.
+pub async fn growth() -> Result<Vec<Figure>> {
+    const TOO_LARGE: usize = 1_100_000;
+    let sizes = [SHORT, 2 * SHORT, 4 * SHORT, TOO_LARGE];
+    let server = Server::start(&sizes)?;
+    let mut figures = Vec::new();
+    for size in sizes {
+        let connection = connection(server.address(size).context("no such list")?);
+        let mut fastest = Duration::MAX;
+        let mut memory = 0.0;
+        for _ in 0..3 {
+            let mut instance = host()?.instance().await?;
+            let start = Instant::now();
+            let answer = instance.list_sessions(None, Some(&connection)).await;
+            fastest = fastest.min(start.elapsed());
+            memory = instance.memory().as_u64() as f64 / f64::from(1 << 20);
+            match answer {
+                Ok(listing) => {
+                    ensure!(size < TOO_LARGE && listing.sessions.len() == size, "{} sessions", listing.sessions.len())
+                }
+                Err(error) => ensure!(size == TOO_LARGE && error.case() == Some(&Case::ResponseTooLarge), "{size}: {error:?}"),
+            }
+        }
+        let what = format!("list of {size} short sessions{}", if size == TOO_LARGE { ", refused as too large" } else { "" });
+        figures.push(figure(format!("{what}: fastest of 3"), fastest.as_secs_f64() * 1e3, "ms"));
+        figures.push(figure(format!("{what}: guest memory"), memory, "MiB"));
+    }
+    Ok(figures)
 }

@@ -101,7 +101,10 @@ fn run(extent: Extent) -> Result<()> {
         }
     }
     eprintln!("   beside the times");
-    let figures = footprint::figures(&runtime, &places[0], extent.instances)?;
+    let mut figures = footprint::figures(&runtime, &places[0], extent.instances)?;
+    if extent.all {
+        figures.extend(runtime.block_on(footprint::growth())?);
+    }
     let mut rows = Vec::new();
     for place in &mut places {
         rows.extend(measure::measure(place, &mut peers, extent.rounds)?);

@@ -108,7 +108,7 @@ const ATTACK: &[Attack] = &[
         "the component failed: wasm trap: wasm `unreachable` instruction executed"),
     attack!("one that claims an answer that it does not have is stopped": "claim"("") => "Trapped(",
         "the component failed: string pointer/length out of bounds of memory"),
-    attack!("one that answers with 200 MiB is stopped": "answer"(TWO_HUNDRED) memory="256MiB" => "Trapped(",
+    attack!("one that answers with 200 MiB is stopped": "answer"(TWO_HUNDRED) memory="256MiB" response="32MiB" => "Trapped(",
         "the component failed: too much data is being copied between the host and the guest: fuel allocated for hostcalls has been \
          exhausted"),
 ];
