@@ -35,7 +35,7 @@ struct Extent {
 }
 
 const FULL: Extent = Extent { rounds: 15, instances: 500, all: true, file: "bench.json" };
-const QUICK: Extent = Extent { rounds: 5, instances: 50, all: false, file: "bench-quick.json" };
+const QUICK: Extent = Extent { rounds: measure::FEWEST, instances: 50, all: false, file: "bench-quick.json" };
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
