@@ -1,7 +1,7 @@
 //! The tables, the targets, and the same as JSON.
 
 use crate::footprint::{Figure, IDLE, PEAK, PLUGIN, READY};
-use crate::measure::Row;
+use crate::measure::{FEWEST, Row};
 use crate::peers::{Fresh, Kept, Kind, Native};
 use crate::work::Work;
 use anyhow::Result;
@@ -22,7 +22,10 @@ pub fn report(rows: &[Row], figures: &[Figure], left_out: &[String], rounds: usi
     let versions = versions();
     let cores = std::thread::available_parallelism()?.get();
     let profile = if cfg!(debug_assertions) { "dev: host code is not optimised, so that times say nothing" } else { "release" };
-    println!("{rounds} rounds, in turns. Cores: {cores}. Profile: {profile}. {}.\n", list(&versions));
+    println!(
+        "{rounds} rounds ({FEWEST} of what takes long), in turns. Cores: {cores}. Profile: {profile}. {}.\n",
+        list(&versions)
+    );
     for place in [CANNED, AGENT] {
         let mut shown = table(&["work", "who", "p50", "p99", "× the first", "processor", "calls"]);
         let mut first: Option<&Row> = None;

@@ -70,6 +70,8 @@ impl<K: Kind> Peer for InProcess<K> {
     fn run(&mut self, work: Work, place: &Place, calls: usize) -> Result<Round> {
         let address = place.address(work);
         let at_once = if let Work::Create(at_once) = work { at_once } else { 1 };
+        // A kept instance has its turn until it is dropped.
+        self.callers.retain(|(at, _)| *at == address);
         let mut callers = Vec::new();
         for _ in 0..at_once {
             callers.push(self.caller(address)?);
