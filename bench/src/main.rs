@@ -65,12 +65,10 @@ fn only(words: &[String]) -> Result<()> {
 
 /// The peers of this process; the others are compared with the first.
 fn in_process(runtime: &Arc<Runtime>) -> Result<Vec<Box<dyn Peer>>> {
-    // One for both: Consul takes 200 connections from one address.
-    let host = host()?;
     Ok(vec![
         Box::new(InProcess::new(runtime, Native::new())),
-        Box::new(InProcess::new(runtime, Kept(host.clone()))),
-        Box::new(InProcess::new(runtime, Fresh(host))),
+        Box::new(InProcess::new(runtime, Kept(host()?))),
+        Box::new(InProcess::new(runtime, Fresh(host()?))),
         Box::new(InProcess::new(runtime, Stock::new()?)),
     ])
 }

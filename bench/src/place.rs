@@ -3,7 +3,7 @@
 use crate::canned::{self, Server};
 use crate::work::{Work, sizes};
 use anyhow::{Context, Result, ensure};
-use consul_session_tests::consul::{Consul, Kind};
+use consul_session_tests::consul::{Consul, Settings};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -43,7 +43,8 @@ impl Place {
             name: "real agent",
             id: String::new(),
             session: canned::name(0),
-            server: Kinds::Agent(Box::new(Consul::start(Kind::Plain)?), 0),
+            // All peers together have more than 200 connections.
+            server: Kinds::Agent(Box::new(Consul::start_with(Settings { many_connections: true, ..Settings::default() })?), 0),
         };
         place.prepare(Work::Info)?;
         let sessions = place.sessions()?;

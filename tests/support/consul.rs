@@ -61,6 +61,8 @@ pub struct Settings {
     pub verify_incoming: bool,
     /// HTTP on a Unix socket too.
     pub unix_socket: bool,
+    /// As many connections from one address as are wanted, in place of Consul's 200.
+    pub many_connections: bool,
 }
 
 impl From<Kind> for Settings {
@@ -305,6 +307,9 @@ fn command(
             file(CA),
             settings.verify_incoming
         ));
+    }
+    if settings.many_connections {
+        config.push_str("limits { http_max_conns_per_client = 10000 }\n");
     }
     if settings.unix_socket {
         config.push_str(&format!("addresses {{ http = \"127.0.0.1 unix://{}\" }}\n", file(SOCKET)));

@@ -11,9 +11,9 @@ pub struct Fresh(pub Host);
 /// One instance for all calls of a caller.
 pub struct Kept(pub Host);
 
-/// A host that may connect to this machine. It has turns for the kept instances and for the fresh ones; all else is as by default.
+/// A host that may connect to this machine, with all else as it is by default.
 pub fn host() -> Result<Host> {
-    let builder = Host::builder().allow("127.0.0.1:*".parse()?).limit("instances", "200")?;
+    let builder = Host::builder().allow("127.0.0.1:*".parse()?);
     builder.build(consul_session_tests::plugin()?).map_err(|error| anyhow!("{error:?}"))
 }
 
