@@ -17,9 +17,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
-    // A shell that is not at a terminal has what it runs in the background ignore SIGINT, and so would the programs started here.
-    // SAFETY: there is no other thread yet, and no handler.
-    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    // A shell that is not at a terminal has what it runs in the background ignore SIGINT, and `nohup` SIGHUP: and so would the
+    // programs that are started here.
+    for signal in [libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: there is no other thread yet, and no handler.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     let without_consul: [(&str, Test); 4] = [
         ("dev agent: the command's status, signal and environment", || endings_at(start_dev_agent(unused_address()?)?.addr())),
         ("dev agent: a second one gets it at once, a third one gives up", || {
