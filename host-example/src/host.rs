@@ -222,7 +222,8 @@ impl Host {
         store.limiter(|state| &mut state.growth);
         // A handle counts once more while it is lent: so that it is always the table that is full.
         store.set_max_component_handles(handles.saturating_mul(2));
-        let answer = usize::try_from(response.as_u64()).unwrap_or(usize::MAX).saturating_mul(ANSWER);
+        let answer =
+            usize::try_from(response.as_u64()).unwrap_or(usize::MAX).saturating_mul(ANSWER_OF_BODY).saturating_add(ANSWER);
         store.call_hook(move |mut store, hook| {
             store.set_hostcall_fuel(if let CallHook::CallingHost = hook { ARGUMENTS } else { answer });
             Ok(())
@@ -239,9 +240,10 @@ impl Host {
 
 /// What a component can hand over in one call to the host, in bytes; some of it the host keeps, such as the method of a request.
 const ARGUMENTS: usize = 2 * BODY_CHUNK;
-/// How many times the largest body of a response a component can answer, in bytes as the host holds them: a million of the shortest
-/// sessions, 64 MiB as JSON, are 300 MiB.
-const ANSWER: usize = 6;
+/// What a component can answer, in bytes as the host holds them: so much whatever it reads, such as errors, …
+const ANSWER: usize = 1 << 20;
+/// … and so many times the largest body of a response: a million of the shortest sessions, 64 MiB as JSON, are 300 MiB.
+const ANSWER_OF_BODY: usize = 6;
 
 /// Lets the component run until it is through, within the limits.
 async fn run<T>(
