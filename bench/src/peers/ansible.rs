@@ -52,7 +52,7 @@ impl Ansible {
             folder.path().join("play.yml"),
             format!(
                 "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - {name}:\n        name: {MADE}\n        \
-                 host: 127.0.0.1\n        port: \"{{{{ agent_port }}}}\"\n      loop: \"{{{{ range(tasks | int) }}}}\"\n"
+                 host: 127.0.0.1\n        port: \"{{{{ agent_port }}}}\"\n      loop: \"{{{{ range(repeats | int) | list }}}}\"\n"
             ),
         )?;
         Ok(Ansible { module, playbook: ansible_playbook()?, collections, folder })
@@ -63,7 +63,7 @@ impl Ansible {
         let folder = self.folder.path();
         let mut ansible = command(&self.playbook);
         ansible.args(["-i", "localhost,", "-c", "local", "play.yml"]).current_dir(folder);
-        ansible.args(["-e", &format!("agent_port={}", place.address(Work::Task).port()), "-e", &format!("tasks={tasks}")]);
+        ansible.args(["-e", &format!("agent_port={}", place.address(Work::Task).port()), "-e", &format!("repeats={tasks}")]);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANSIBLE_")) {
             ansible.env_remove(name);
         }
