@@ -41,13 +41,15 @@ fn main() -> ExitCode {
     run_tests(without_consul, with_consul)
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session-host");
+
 /// The program with these words, and the agent in its environment.
 fn command(agent: &Consul, words: &[&str]) -> Result<Command> {
-    host(words, &[("CONSUL_HTTP_ADDR", &agent.http().to_string())])
+    program::host_at(PROGRAM, agent, words)
 }
 
 fn host(words: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
-    program::host(env!("CARGO_BIN_EXE_consul-session-host"), words, environment)
+    program::host(PROGRAM, words, environment)
 }
 
 fn at(agent: &Consul, words: &[&str]) -> Result<Ran> {

@@ -40,7 +40,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session-host");
 
 /// The program, to be typed at a plain agent.
 fn command(agent: &Consul, words: &[&str]) -> Result<Command> {
-    program::host(PROGRAM, words, &[("CONSUL_HTTP_ADDR", &agent.http().to_string())])
+    program::host_at(PROGRAM, agent, words)
 }
 
 fn at(agent: &Consul, words: &[&str]) -> Result<Ran> {

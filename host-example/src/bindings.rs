@@ -1,5 +1,7 @@
 //! The plugin's WIT as Rust: what `bindgen!` makes of `wit/`, under readable names.
 
+use consul_session::consul::create::effective;
+
 #[allow(missing_docs, reason = "the documentation of generated items is the WIT's")]
 mod generated {
     wasmtime::component::bindgen!({
@@ -64,9 +66,32 @@ impl From<&consul_session::Options> for Connection {
             datacenter: options.datacenter.clone(),
             namespace: options.namespace.clone(),
             partition: options.partition.clone(),
-            timeout: options.timeout.map(|nanoseconds| nanoseconds as f64 / 1e9),
+            timeout: options.timeout.map(seconds),
         }
     }
+}
+
+/// The new session that options speak of.
+impl From<&consul_session::Options> for CreateOptions {
+    fn from(options: &consul_session::Options) -> CreateOptions {
+        CreateOptions {
+            name: options.name.clone(),
+            node: options.node.clone(),
+            lock_delay: options.delay.map(seconds),
+            behavior: options.behavior.map(|behavior| match behavior {
+                consul_session::options::Behavior::Release => Behavior::Release,
+                consul_session::options::Behavior::Delete => Behavior::Delete,
+            }),
+            ttl: options.ttl.map(seconds),
+            node_checks: options.checks.as_deref().map(effective).or_else(|| options.node_checks.clone()),
+            service_checks: options.service_checks.clone(),
+        }
+    }
+}
+
+/// From nanoseconds, as the core has durations.
+fn seconds(nanoseconds: i64) -> f64 {
+    nanoseconds as f64 / 1e9
 }
 
 /// The same session as the core has it, which knows its JSON.

@@ -4,7 +4,6 @@
 
 use consul_session::cli::{Invocation, Program};
 use consul_session::error::Error;
-use consul_session::options::Options;
 use consul_session_host::{Authority, Builder, Host, Rule, Tls, Token};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -136,7 +135,7 @@ fn agent(invocation: &mut Invocation) -> Result<(Authority, Option<PathBuf>, boo
         invocation.options.retain(|(name, _)| *name != "host");
         socket = Some(path.into());
     }
-    let options = Options::from_json(&invocation.json())?.or_default()?;
+    let options = invocation.checked()?.or_default()?;
     let (host, port) = (options.host.as_ref().map_or("", |host| host.as_str()), options.port.unwrap_or_default());
     let authority = format!("{host}:{port}").parse::<Authority>();
     Ok((authority.map_err(|error| Error::invalid("host", format!("option `host`: {error}")))?, socket, named))

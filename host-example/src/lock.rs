@@ -8,13 +8,11 @@ mod child;
 use crate::watch::is_final;
 use child::{Child, Event, Signals};
 use consul_session::cli::{Command, Invocation, Output, printable};
-use consul_session::consul::create::effective;
 use consul_session::duration;
 use consul_session::error::{Case, Error};
 use consul_session::json::Json;
-use consul_session::options::Options;
 use consul_session_host::{
-    Acquisition, Behavior, CallError, Connection, Consistency, Contents, CreateOptions, Holding, Host, Lock, Query,
+    Acquisition, CallError, Connection, Consistency, Contents, CreateOptions, Holding, Host, Lock, Query,
 };
 use rustix::process::{Signal, getpid};
 use rustix::time::{ClockId, clock_gettime};
@@ -44,26 +42,8 @@ pub const COMMAND: Command = Command {
            it, but 1 for a 0 where the lock was lost; 1 if there was no lock",
 };
 
-/// The options that mean something here: those of the connection and those of a new session.
-const OPTIONS: [&str; 17] = [
-    "name",
-    "node",
-    "datacenter",
-    "checks",
-    "node_checks",
-    "service_checks",
-    "behavior",
-    "delay",
-    "ttl",
-    "token",
-    "host",
-    "port",
-    "scheme",
-    "validate_certs",
-    "timeout",
-    "namespace",
-    "partition",
-];
+/// The options of a new session, which mean something here beside those of the connection.
+const OPTIONS: [&str; 8] = ["name", "node", "checks", "node_checks", "service_checks", "behavior", "delay", "ttl"];
 
 /// What Go's `api.Lock` marks its keys with: so that `consul lock` and this exclude each other, and neither takes a key that
 /// holds something else.
@@ -211,13 +191,9 @@ struct Locker {
 
 impl Locker {
     fn new(host: Host, invocation: &Invocation, once: bool) -> Result<Locker, Error> {
-        if let Some((option, _)) = invocation.options.iter().find(|(option, _)| !OPTIONS.contains(option)) {
-            return Err(Error::invalid(
-                option,
-                format!("option `{option}` means nothing to `lock`, which makes a session of its own"),
-            ));
-        }
-        let options = Options::from_json(&invocation.json())?.or_default()?;
+        invocation
+            .only(&OPTIONS, |option| format!("option `{option}` means nothing to `lock`, which makes a session of its own"))?;
+        let options = invocation.checked()?.or_default()?;
         let ttl = match options.ttl.unwrap_or(TTL) {
             0 => {
                 return Err(Error::invalid(
@@ -231,18 +207,10 @@ impl Locker {
         let quarter = ttl.as_secs_f64() / 4.0;
         let renewal = Connection { timeout: connection.timeout.map(|timeout| timeout.min(quarter)), ..connection.clone() };
         let key = invocation.words.first().cloned().unwrap_or_default();
-        let seconds = |nanoseconds: i64| nanoseconds as f64 / 1e9;
         let new = CreateOptions {
-            name: Some(options.name.unwrap_or_else(|| format!("lock {key}"))),
-            node: options.node,
-            lock_delay: options.delay.map(seconds),
-            behavior: options.behavior.map(|behavior| match behavior {
-                consul_session::options::Behavior::Release => Behavior::Release,
-                consul_session::options::Behavior::Delete => Behavior::Delete,
-            }),
+            name: Some(options.name.clone().unwrap_or_else(|| format!("lock {key}"))),
             ttl: Some(ttl.as_secs_f64()),
-            node_checks: options.checks.as_deref().map(effective).or(options.node_checks),
-            service_checks: options.service_checks,
+            ..CreateOptions::from(&options)
         };
         let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let pid = Json::Whole(getpid().as_raw_nonzero().get().into());

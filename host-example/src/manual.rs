@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use consul_session::Error;
-use consul_session::cli::help::{EXAMPLES, EXIT, FORMAT, INPUT, PURPOSE, described, environment, usage};
+use consul_session::cli::help::{EXAMPLES, EXIT, FORMAT, INPUT, PURPOSE, described, environment, flags_of, usage};
 use consul_session::cli::{Command, Format, Invocation, Output};
 use consul_session::options::{Info, Kind, TABLE};
 use roff::{Roff, bold, roman};
@@ -276,9 +276,7 @@ fn page() -> std::io::Result<String> {
         page.control("TP", []);
         page.text([bold(command.words.iter().fold(command.name.to_owned(), |typed, word| typed + " " + word))]);
         page.text([roman(command.help)]);
-        let settings = command.settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), *help));
-        let flags = command.flags.iter().map(|(flag, help)| (format!("--{flag}"), *help));
-        for (flag, help) in flags.chain(settings) {
+        for (flag, help) in flags_of(command.flags, command.settings) {
             page.control("RS", []);
             page.control("TP", []);
             page.text([bold(flag)]);

@@ -11,7 +11,6 @@ use crate::{VERBOSE, terminal};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use consul_session::cli::{self, Command, Format, Invocation, Output};
 use consul_session::error::{Case, Error};
-use consul_session::options::Options;
 use consul_session_host::{CallError, Connection, Consistency, Exceeded, Host, Query};
 use screen::Screen;
 use state::{Event, Listing, Watch};
@@ -31,9 +30,8 @@ pub const COMMAND: Command = Command {
            standard output is no terminal, one event a line",
 };
 
-/// The options that mean something here: those of the connection, and the filters.
-const OPTIONS: [&str; 11] =
-    ["name", "node", "datacenter", "token", "host", "port", "scheme", "validate_certs", "timeout", "namespace", "partition"];
+/// The options that filter, which mean something here beside those of the connection.
+const FILTERS: [&str; 2] = ["name", "node"];
 
 /// The longest that Consul may leave a call unanswered, in seconds: short, since a machine that is gone is only missed when the
 /// answer is.
@@ -83,13 +81,12 @@ impl Source {
 /// Errors: what waiting does not mend, before the first answer. Afterwards a token or a certificate that was taken away is waited for
 /// as a dead agent is; only a limit that cuts off each blocking query is an error at any time.
 pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
-    if let Some((option, _)) = invocation.options.iter().find(|(option, _)| !OPTIONS.contains(option)) {
-        let message = format!("option `{option}` means nothing to `watch`, which reads all sessions: `name` and `node` filter");
-        return Err(Error::invalid(option, message));
-    }
+    invocation.only(&FILTERS, |option| {
+        format!("option `{option}` means nothing to `watch`, which reads all sessions: `name` and `node` filter")
+    })?;
     // An id alone does not say what became of it.
     invocation.accept(&[Format::Table, Format::Json], COMMAND.name)?;
-    let options = Options::from_json(&invocation.json())?.or_default()?;
+    let options = invocation.checked()?.or_default()?;
     let agent = format!("{}:{}", options.host.as_ref().map_or("", |host| host.as_str()), options.port.unwrap_or_default());
     let source = Source { host, connection: Connection::from(&options), node: options.node };
     let (sender, all_news) = mpsc::channel(16);

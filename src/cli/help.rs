@@ -1,5 +1,6 @@
 //! The help, made from the table of options.
 
+use super::look::NO_BREAK;
 use super::{Action, Command, Look, Output, Program, wrapped};
 use crate::options::{Info, Kind, TABLE};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -76,15 +77,16 @@ fn help(program: &Program, width: usize) -> String {
     text += "\nOptions:\n";
     text += &two_columns(TABLE.iter().map(|info| (info.name.to_owned(), described(info))), width);
     text += "\nFlags:\n";
-    let flags = program.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
-    let settings = program.settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), (*help).to_owned()));
     let common = [
         (format!("--format {formats}"), about_format),
         (INPUT.0.into(), INPUT.1),
         ("-h, --help".into(), "This help"),
         ("-V, --version".into(), "The version"),
     ];
-    text += &two_columns(flags.chain(settings).chain(common.map(|(flag, help)| (flag, help.to_owned()))), width);
+    text += &two_columns(
+        flags_of(program.flags, program.settings).chain(common).map(|(flag, help)| (flag, help.to_owned())),
+        width,
+    );
     if !program.commands.is_empty() {
         text += "\nCommands:\n";
         text += &two_columns(program.commands.iter().map(|command| (command.name.to_owned(), command.help.to_owned())), width);
@@ -96,6 +98,15 @@ fn help(program: &Program, width: usize) -> String {
         text += &format!("  {name} {example}\n");
     }
     text + &format!("\nExit status: {EXIT}\n")
+}
+
+/// The flags of a program or a command, as each is typed, and what it is for; those with a value last.
+pub fn flags_of(
+    flags: &'static [(&'static str, &'static str)],
+    settings: &'static [(&'static str, &'static str, &'static str)],
+) -> impl Iterator<Item = (String, &'static str)> {
+    let flags = flags.iter().map(|(flag, help)| (format!("--{flag}"), *help));
+    flags.chain(settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), *help)))
 }
 
 /// How a command is typed.
@@ -112,9 +123,8 @@ pub fn usage(program: &Program, command: &Command) -> String {
 /// The help of one command.
 fn of(program: &Program, command: &Command, width: usize) -> String {
     let help = two_columns([(command.name.to_owned(), command.help.to_owned())].into_iter(), width);
-    let flags = command.flags.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned()));
-    let settings = command.settings.iter().map(|(flag, value, help)| (format!("--{flag} {value}"), (*help).to_owned()));
-    format!("{}\n{help}{}\n", usage_lines(&[usage(program, command)], width), two_columns(flags.chain(settings), width))
+    let flags = flags_of(command.flags, command.settings).map(|(flag, help)| (flag, help.to_owned()));
+    format!("{}\n{help}{}\n", usage_lines(&[usage(program, command)], width), two_columns(flags, width))
         + &format!("Options and the other flags: {} help\n", program.name)
 }
 
@@ -147,7 +157,6 @@ pub fn described(info: &Info) -> String {
 
 /// How something is typed, each way beginning a line; what is in brackets stays together.
 fn usage_lines(usages: &[String], width: usize) -> String {
-    const NO_BREAK: &str = "\u{a0}";
     let mut text = String::new();
     for (at, usage) in usages.iter().enumerate() {
         let mut depth = 0;

@@ -16,6 +16,9 @@ pub const DIM: Style = Style::new().dimmed();
 /// The narrowest that is reckoned with: an id, and the blanks in front of it.
 const NARROWEST: usize = 40;
 
+/// Stands for a blank at which [`wrapped`] breaks no line.
+pub const NO_BREAK: &str = "\u{a0}";
+
 /// What a text is printed to. Default: a file or a pipe, where there are no colours and a line is as long as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
@@ -46,7 +49,6 @@ impl Look {
 
     /// The text in lines that fit, each but the first indented. What stands in backquotes, to be typed, is not broken at its blanks.
     pub fn fold(self, text: &str) -> String {
-        const NO_BREAK: &str = "\u{a0}";
         match self.width() {
             Some(width) if text.width() > width => {
                 let part = |(at, part): (usize, &str)| if at % 2 == 0 { part.to_owned() } else { part.replace(' ', NO_BREAK) };

@@ -10,7 +10,7 @@ mod words;
 
 use crate::error::Error;
 use crate::json::Json;
-use crate::options::Info;
+use crate::options::{Info, Options};
 
 pub use help::{about, options_markdown};
 pub use look::{DIM, GREEN, Look, Looks, RED, YELLOW, wrapped};
@@ -113,6 +113,10 @@ pub struct Invocation {
     pub options: Vec<(&'static str, Json<'static>)>,
 }
 
+/// The options that say where the agent is, and how it is reached.
+const CONNECTION: [&str; 9] =
+    ["datacenter", "token", "host", "port", "scheme", "validate_certs", "timeout", "namespace", "partition"];
+
 impl Invocation {
     /// The value of an option, as given.
     pub fn option(&self, name: &str) -> Option<&Json<'static>> {
@@ -136,6 +140,28 @@ impl Invocation {
         };
         let (given, accepted) = (named(&|format| format == self.format), named(&|format| formats.contains(&format)));
         Err(Error::invalid("format", format!("option `format`: `{command}` cannot print `{given}`; accepted: {accepted}")))
+    }
+
+    /// Fails if there is an option that a command has no use for: neither of these, nor of the connection. `why` is told its name.
+    ///
+    /// Errors: [`InvalidOption`](crate::error::Case::InvalidOption).
+    pub fn only(&self, used: &[&str], why: impl FnOnce(&str) -> String) -> Result<(), Error> {
+        match self.options.iter().find(|(option, _)| !used.contains(option) && !CONNECTION.contains(option)) {
+            Some((option, _)) => Err(Error::invalid(option, why(option))),
+            None => Ok(()),
+        }
+    }
+
+    /// The options, each checked, without defaults.
+    ///
+    /// Errors: [`InvalidOption`](crate::error::Case::InvalidOption).
+    pub fn checked(&self) -> Result<Options, Error> {
+        Options::from_json(&self.json())
+    }
+
+    /// Whether nothing is to be changed.
+    pub fn is_dry_run(&self) -> bool {
+        self.checked().is_ok_and(|options| options.dry_run == Some(true))
     }
 
     /// Sets an option that was not given.

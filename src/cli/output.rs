@@ -5,7 +5,6 @@ use super::{Format, Invocation};
 use crate::duration;
 use crate::error::{Case, Error};
 use crate::json::Json;
-use crate::options::Options;
 use crate::session::Session;
 use anstyle::Style;
 
@@ -22,8 +21,7 @@ pub struct Output {
 
 /// Prints an answer of `apply-json` to what was typed.
 pub fn success(answer: &str, invocation: &Invocation, looks: &Looks) -> Output {
-    let dry_run = Options::from_json(&invocation.json()).is_ok_and(|options| options.dry_run == Some(true));
-    print(answer, invocation.format, dry_run, looks)
+    print(answer, invocation.format, invocation.is_dry_run(), looks)
 }
 
 fn print(answer: &str, format: Format, dry_run: bool, looks: &Looks) -> Output {

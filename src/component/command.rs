@@ -6,7 +6,6 @@ use super::bindings::wasi::cli::{environment, stderr, stdin, stdout};
 use super::bindings::wasi::io::streams::{OutputStream, StreamError};
 use crate::cli::{self, Action, Invocation, Look, Looks, Output, Program};
 use crate::error::{Case, Error};
-use crate::options::Options;
 
 const PROGRAM: Program = Program { name: "consul-session", flags: &[], settings: &[], environment: &[], commands: &[] };
 
@@ -37,7 +36,7 @@ impl Guest for Command {
 fn run(invocation: &Invocation) -> Result<Output, Error> {
     match invocation.action {
         Action::Apply => {
-            let outcome = super::apply(Options::from_json(&invocation.json())?)?;
+            let outcome = super::apply(invocation.checked()?)?;
             Ok(cli::success(&outcome.to_json().to_string(), invocation, &Looks::default()))
         }
         // Its own commands: there are none.

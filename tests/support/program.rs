@@ -1,5 +1,6 @@
 //! The programs as a person types them.
 
+use crate::consul::Consul;
 use crate::tools::{self, command, root};
 use crate::{component as command_component, plugin};
 use anyhow::{Context, Result, ensure};
@@ -133,6 +134,11 @@ pub fn host(program: &str, words: &[&str], environment: &[(&str, &str)]) -> Resu
     host.env("CONSUL_SESSION_CACHE", root().join("target/tmp/compiled"));
     host.envs(environment.iter().copied());
     Ok(host)
+}
+
+/// The same, to be typed at this agent.
+pub fn host_at(program: &str, agent: &Consul, words: &[&str]) -> Result<Command> {
+    host(program, words, &[("CONSUL_HTTP_ADDR", &agent.http().to_string())])
 }
 
 /// `wasmtime run` on the command component.

@@ -2,7 +2,7 @@
 
 use super::apply::{CONSISTENT, connection};
 use super::pool::{Interrupt, Work, progress, run};
-use super::{at_once, counts_json, ended, is_dry_run, is_followed, listen, seconds, shown, told};
+use super::{at_once, counts_json, ended, is_followed, listen, seconds, shown, told};
 use crate::terminal;
 use consul_session::cli::{DIM, Format, Invocation, Output, RED, counted, error_line, or_dash, printable};
 use consul_session::error::{Case, Error};
@@ -13,9 +13,8 @@ use indicatif::ProgressBar;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-/// The options that say which sessions, where, and how. Any other would promise something that is not looked at.
-const OPTIONS: [&str; 11] =
-    ["node", "datacenter", "token", "host", "port", "scheme", "validate_certs", "timeout", "namespace", "partition", "dry_run"];
+/// The options that count here, beside those of the connection. Any other would promise something that is not looked at.
+const OPTIONS: [&str; 2] = ["node", "dry_run"];
 
 /// How many names are shown before the question.
 const SHOWN: usize = 5;
@@ -24,8 +23,8 @@ const SHOWN: usize = 5;
 pub async fn destroy(host: &Host, invocation: &Invocation) -> Result<Output, Error> {
     let at_once = at_once(invocation)?;
     let prefix = prefix(invocation)?;
-    let options = Options::from_json(&invocation.json())?;
-    let dry_run = is_dry_run(invocation);
+    let options = invocation.checked()?;
+    let dry_run = invocation.is_dry_run();
     let (_, connection) = connection(&options)?;
     let (found, filtered) = list(host, &options, &connection, prefix).await?;
     let format = invocation.format;
@@ -60,12 +59,9 @@ async fn list(host: &Host, options: &Options, to: &Connection, prefix: &str) -> 
 }
 
 fn prefix(invocation: &Invocation) -> Result<&str, Error> {
-    if let Some((option, _)) = invocation.options.iter().find(|(option, _)| !OPTIONS.contains(option)) {
-        return Err(Error::invalid(
-            option,
-            format!("`destroy` takes no option `{option}`: it goes by --name-prefix, and by `node` and `datacenter`"),
-        ));
-    }
+    invocation.only(&OPTIONS, |option| {
+        format!("`destroy` takes no option `{option}`: it goes by --name-prefix, and by `node` and `datacenter`")
+    })?;
     match invocation.setting("name-prefix").collect::<Vec<_>>()[..] {
         [""] => Err(Error::invalid(
             "name-prefix",

@@ -78,7 +78,7 @@ pub async fn apply(host: &Host, invocation: &Invocation) -> Result<Output, Error
         Ok(records) => records,
         Err(mistakes) => return Ok(refused(name, &mistakes, invocation.format)),
     };
-    let dry_run = is_dry_run(invocation);
+    let dry_run = invocation.is_dry_run();
     let start = Instant::now();
     let interrupt = listen()?;
     let progress = pool::progress(records.len(), "sessions", is_followed(invocation));
@@ -97,10 +97,6 @@ fn at_once(invocation: &Invocation) -> Result<usize, Error> {
             Error::invalid("concurrency", format!("--concurrency: `{text}` is out of range; accepted: 1 to {most}"))
         }),
     }
-}
-
-fn is_dry_run(invocation: &Invocation) -> bool {
-    Options::from_json(&invocation.json()).is_ok_and(|options| options.dry_run == Some(true))
 }
 
 /// Whether somebody follows it, and nothing else is told meanwhile.

@@ -137,14 +137,18 @@ fn foreground() -> Option<Pid> {
 fn status(ended: io::Result<ExitStatus>) -> u8 {
     match ended.map(|status| (status.code(), status.signal())) {
         Ok((Some(code), _)) => u8::try_from(code).unwrap_or(1),
-        Ok((None, Some(signal))) => u8::try_from(128 + signal).unwrap_or(1),
+        Ok((None, Some(signal))) => of_signal(signal),
         _ => 1,
     }
 }
 
 /// As a shell tells that this signal ended a command.
 pub fn status_of(signal: Signal) -> u8 {
-    u8::try_from(128 + signal.as_raw()).unwrap_or(1)
+    of_signal(signal.as_raw())
+}
+
+fn of_signal(number: i32) -> u8 {
+    u8::try_from(128 + number).unwrap_or(1)
 }
 
 /// The signals with which somebody wants it to end.
