@@ -1,6 +1,10 @@
 //! The plugin's WIT as Rust: what `bindgen!` makes of `wit/`, under readable names.
 
 use consul_session::consul::create::effective;
+use generated::exports::consul_session::plugin::{desired_state, locks, sessions};
+use std::sync::Arc;
+use wasmtime::component::{Instance, InstancePre};
+use wasmtime::{AsContextMut, Result};
 
 #[allow(missing_docs, reason = "the documentation of generated items is the WIT's")]
 mod generated {
@@ -21,13 +25,56 @@ mod generated {
     });
 }
 
-pub use generated::exports::consul_session::plugin::desired_state::{Diff, OnMismatch, Options, Outcome, State};
-pub use generated::exports::consul_session::plugin::locks::{Acquisition, Contents, Holding, Lock};
-pub use generated::exports::consul_session::plugin::sessions::{
+pub use desired_state::{Diff, OnMismatch, Options, Outcome, State};
+pub use locks::{Acquisition, Contents, Holding, Lock};
+pub use sessions::{
     Behavior, Connection, Consistency, CreateOptions, Error, Listing, Lookup, Query, Scheme, ServiceCheck, Session,
 };
-use generated::exports::consul_session::plugin::sessions::{InvalidOption, Refusal};
-pub use generated::{Plugin, PluginPre};
+use sessions::{InvalidOption, Refusal};
+
+/// What `bindgen!` makes for a whole world checks the types of all functions for each instance, which takes as long as to make the
+/// instance. Here an interface is checked when it is first called.
+macro_rules! interfaces {
+    ($($interface:ident),*) => {
+        /// Where a component has the plugin's interfaces.
+        pub struct Indices {
+            $($interface: $interface::GuestIndices,)*
+        }
+
+        impl Indices {
+            /// Errors: an interface or a function is missing.
+            pub fn new<T>(component: &InstancePre<T>) -> Result<Indices> {
+                Ok(Indices { $($interface: $interface::GuestIndices::new(component)?,)* })
+            }
+        }
+
+        /// The plugin's interfaces in an instance.
+        pub struct Exports {
+            instance: Instance,
+            indices: Arc<Indices>,
+            $($interface: Option<$interface::Guest>,)*
+        }
+
+        impl Exports {
+            /// Those of this instance of the component.
+            pub fn new(instance: Instance, indices: Arc<Indices>) -> Exports {
+                Exports { instance, indices, $($interface: None,)* }
+            }
+
+            $(
+                /// Errors: a function has other types than `wit/` has.
+                pub fn $interface(&mut self, store: impl AsContextMut) -> Result<&$interface::Guest> {
+                    match &mut self.$interface {
+                        Some(guest) => Ok(guest),
+                        empty => Ok(empty.insert(self.indices.$interface.load(store, &self.instance)?)),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+interfaces!(desired_state, locks, sessions);
 
 /// Implements `Default` for records whose fields are all optional: everything left out.
 macro_rules! default_all_none {

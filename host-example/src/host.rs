@@ -1,12 +1,12 @@
 //! Loads the plugin and calls it.
 
 use crate::bindings::{
-    self, Acquisition, Connection, Contents, CreateOptions, Holding, Listing, Lookup, Options, Outcome, Plugin, PluginPre,
+    self, Acquisition, Connection, Contents, CreateOptions, Exports, Holding, Indices, Listing, Lookup, Options, Outcome,
     Query, Session,
 };
 use crate::cache;
 use crate::error::CallError;
-use crate::http::{BODY_CHUNK, Exchange, Http, Network, Observer, Outgoing, RequestLimits, Tls, Token};
+use crate::http::{self, BODY_CHUNK, Exchange, Http, Network, Observer, Outgoing, RequestLimits, Tls, Token, View};
 use crate::limits::{Computing, Exceeded, Growth, InvalidLimit, Limits, MEMORIES, count_epochs};
 use crate::policy::{Authority, Rule};
 use bytesize::ByteSize;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::component::{Component, Linker, ResourceTable, ResourceTableError};
+use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, ResourceTableError};
 use wasmtime::error::Context as _;
 use wasmtime::{
     CallHook, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store, UpdateDeadline,
@@ -136,10 +136,11 @@ impl Builder {
             Some(folder) => cache::load(&engine, wasm, folder)?,
             None => Component::from_binary(&engine, wasm)?,
         };
-        let plugin = PluginPre::new(linker(&engine)?.instantiate_pre(&component)?)?;
+        let plugin = linker(&engine)?.instantiate_pre(&component)?;
+        let exports = Arc::new(Indices::new(&plugin)?);
         count_epochs(&engine)?;
         let turns = Arc::new(Semaphore::new(self.limits.instances.min(Semaphore::MAX_PERMITS)));
-        Ok(Host { plugin, http, limits: self.limits, turns, timer: Arc::new(Once::new()) })
+        Ok(Host { plugin, exports, http, limits: self.limits, turns, timer: Arc::new(Once::new()) })
     }
 }
 
@@ -180,7 +181,8 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
 /// The pooled connections live on the tokio runtime that opened them: use one `Host` on one runtime.
 #[derive(Clone)]
 pub struct Host {
-    plugin: PluginPre<State>,
+    plugin: InstancePre<State>,
+    exports: Arc<Indices>,
     http: Http,
     limits: Limits,
     turns: Arc<Semaphore>,
@@ -233,8 +235,9 @@ impl Host {
             false => Ok(UpdateDeadline::Yield(1)),
         });
         let start = async |store: &mut Store<State>| self.plugin.instantiate_async(store).await;
-        let plugin = run(&mut store, &self.limits, start).await?;
-        Ok(Instance { plugin, store, limits: self.limits, _turn: turn })
+        let instance = run(&mut store, &self.limits, start).await?;
+        let exports = Exports::new(instance, Arc::clone(&self.exports));
+        Ok(Instance { exports, store, limits: self.limits, _turn: turn })
     }
 }
 
@@ -253,7 +256,9 @@ async fn run<T>(
 ) -> Result<T, CallError> {
     store.data_mut().outgoing.begin();
     store.set_epoch_deadline(1);
-    let ended = tokio::time::timeout(limits.time, Computing::new(run(store), limits.compute)).await;
+    let requests = store.data().outgoing.requests();
+    let computing = Computing::new(run(store), limits.compute);
+    let ended = tokio::time::timeout(limits.time, requests.carry(computing)).await;
     if store.data().outgoing.flooded() {
         // Whatever came of it: it was the flood that was stopped.
         return Err(CallError::Stopped(Exceeded::Requests(limits.requests)));
@@ -273,7 +278,7 @@ async fn run<T>(
 /// An instance whose call ended with [`CallError::Stopped`] or [`CallError::Trapped`], or was dropped half-way, is of no more use:
 /// each further call ends with [`CallError::Trapped`].
 pub struct Instance {
-    plugin: Plugin,
+    exports: Exports,
     store: Store<State>,
     limits: Limits,
     _turn: OwnedSemaphorePermit,
@@ -288,10 +293,10 @@ impl Instance {
     /// One call, within the limits.
     async fn call<T>(
         &mut self,
-        call: impl AsyncFnOnce(&Plugin, &mut Store<State>) -> Result<std::result::Result<T, bindings::Error>>,
+        call: impl AsyncFnOnce(&mut Exports, &mut Store<State>) -> Result<std::result::Result<T, bindings::Error>>,
     ) -> Result<T, CallError> {
-        let plugin = &self.plugin;
-        let answer = run(&mut self.store, &self.limits, async |store| call(plugin, store).await).await?;
+        let exports = &mut self.exports;
+        let answer = run(&mut self.store, &self.limits, async |store| call(exports, store).await).await?;
         answer.map_err(|error| CallError::answered(self.store.data().outgoing.explain(error.into())))
     }
 }
@@ -301,7 +306,7 @@ macro_rules! functions {
     ($($(#[$doc:meta])+ $interface:ident.$call:ident: $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         impl Instance {
             $($(#[$doc])+ pub async fn $name(&mut self, $($argument: $type),*) -> Result<$answer, CallError> {
-                self.call(async |plugin, store| plugin.$interface().$call(store, $($argument),*).await).await
+                self.call(async |exports, store| exports.$interface(&mut *store)?.$call(store, $($argument),*).await).await
             })*
         }
 
@@ -315,43 +320,43 @@ macro_rules! functions {
 
 functions! {
     /// Makes sessions as the options say: `desired-state.apply`.
-    consul_session_plugin_desired_state.call_apply: apply(options: &Options) -> Outcome;
+    desired_state.call_apply: apply(options: &Options) -> Outcome;
 
     /// As `apply`, on JSON with the option page's names; answers with a JSON object: `desired-state.apply-json`.
-    consul_session_plugin_desired_state.call_apply_json: apply_json(options: &str) -> String;
+    desired_state.call_apply_json: apply_json(options: &str) -> String;
 
     /// Creates a session and answers with its id: `sessions.create`. Not idempotent.
-    consul_session_plugin_sessions.call_create:
+    sessions.call_create:
         create(options: &CreateOptions, connection: Option<&Connection>) -> String;
 
     /// Destroys a session: `sessions.destroy`. One that does not exist is no error.
-    consul_session_plugin_sessions.call_destroy: destroy(id: &str, connection: Option<&Connection>) -> ();
+    sessions.call_destroy: destroy(id: &str, connection: Option<&Connection>) -> ();
 
     /// Restarts the TTL of a session: `sessions.renew`.
-    consul_session_plugin_sessions.call_renew: renew(id: &str, connection: Option<&Connection>) -> Session;
+    sessions.call_renew: renew(id: &str, connection: Option<&Connection>) -> Session;
 
     /// Reads one session: `sessions.info`.
-    consul_session_plugin_sessions.call_info:
+    sessions.call_info:
         info(id: &str, query: Option<Query>, connection: Option<&Connection>) -> Lookup;
 
     /// Reads the sessions of a node: `sessions.node`.
-    consul_session_plugin_sessions.call_node:
+    sessions.call_node:
         node(node: &str, query: Option<Query>, connection: Option<&Connection>) -> Listing;
 
     /// Reads all sessions of the datacenter: `sessions.list-sessions`.
-    consul_session_plugin_sessions.call_list_sessions:
+    sessions.call_list_sessions:
         list_sessions(query: Option<Query>, connection: Option<&Connection>) -> Listing;
 
     /// Acquires a key for a session: `locks.acquire`. Does not wait.
-    consul_session_plugin_locks.call_acquire:
+    locks.call_acquire:
         acquire(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> Acquisition;
 
     /// Releases a key; whether the session held it: `locks.release`.
-    consul_session_plugin_locks.call_release:
+    locks.call_release:
         release(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> bool;
 
     /// Reads a key and who holds it: `locks.holder`.
-    consul_session_plugin_locks.call_holder:
+    locks.call_holder:
         holder(key: &str, query: Option<Query>, connection: Option<&Connection>) -> Holding;
 }
 
@@ -362,7 +367,7 @@ fn linker(engine: &Engine) -> Result<Linker<State>> {
     wasmtime_wasi::p2::bindings::clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(&mut linker, |state| {
         WasiClocksCtxView { ctx: &mut state.clocks, table: &mut state.table }
     })?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    http::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -384,6 +389,12 @@ impl IoView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { ctx: &mut self.http_ctx, table: &mut self.table, hooks: &mut self.outgoing }
+    }
+}
+
+impl View for State {
+    fn outgoing(&mut self) -> (&mut Outgoing, &mut ResourceTable) {
+        (&mut self.outgoing, &mut self.table)
     }
 }
 

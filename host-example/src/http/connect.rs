@@ -39,8 +39,12 @@ tokio::task_local! {
 }
 
 /// Opens connections for one client: with certificates verified, or not.
+///
+/// Behind one pointer, since hyper clones it for each request, whether or not there is a connection already.
 #[derive(Clone)]
-pub struct Connector {
+pub struct Connector(Arc<Inner>);
+
+struct Inner {
     network: Arc<Network>,
     tls: TlsConnector,
     /// What certificates are verified against, in place of the host's name.
@@ -49,9 +53,11 @@ pub struct Connector {
 
 impl Connector {
     pub fn new(network: Arc<Network>, tls: ClientConfig, server_name: Option<ServerName<'static>>) -> Connector {
-        Connector { network, tls: TlsConnector::from(Arc::new(tls)), server_name }
+        Connector(Arc::new(Inner { network, tls: TlsConnector::from(Arc::new(tls)), server_name }))
     }
+}
 
+impl Inner {
     async fn open(&self, uri: &Uri, watch: Watch, life: Life) -> Result<Stream, Failure> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let authority = Authority::of(uri).map_err(|_| Failure::Uri)?;
@@ -126,11 +132,11 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (watch, life) = Watch::new(self.network.tls.client_cert.is_some());
+        let (watch, life) = Watch::new(self.0.network.tls.client_cert.is_some());
         // Always in the task of a request; hyper may take the future elsewhere.
         let _ = OPENED.try_with(|opened| opened.replace(Some(watch.clone())));
-        let connector = self.clone();
-        Box::pin(async move { connector.open(&uri, watch, life).await })
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.open(&uri, watch, life).await })
     }
 }
 

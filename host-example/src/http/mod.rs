@@ -6,11 +6,13 @@ mod body;
 mod connect;
 mod exchange;
 mod explain;
+mod future;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 pub use exchange::{Exchange, Observer};
+pub use future::{Requests, View, add_to_linker};
 pub use tls::{Tls, TlsSetupError};
 
 use crate::policy::{Authority, Policy, Rule};
@@ -31,6 +33,7 @@ use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -69,6 +72,9 @@ const LOST_AFTER: Duration = Duration::from_secs(1);
 pub const BODY_CHUNK: usize = 64 << 10;
 
 type SendResult = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Code>> + Send>), Code>;
+
+/// The answer to a request: its head, with its body to be read.
+type Answer = Result<Response<WasiBody>, Code>;
 
 /// Where the host may connect, and how. Default: nowhere.
 #[derive(Clone, Debug, Default)]
@@ -154,6 +160,10 @@ pub struct RequestLimits {
 #[derive(Clone)]
 pub struct Http {
     network: Arc<Network>,
+    clients: Arc<Clients>,
+}
+
+struct Clients {
     verified: Client<Connector, WasiBody>,
     /// With a pool of its own, so that no verified request ever runs over a connection that was not.
     insecure: Client<Connector, WasiBody>,
@@ -169,12 +179,20 @@ impl Http {
             tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             client(Connector::new(Arc::clone(&network), tls, server_name.clone()))
         };
-        Ok(Http { verified: client(verified), insecure: client(insecure), network })
+        let clients = Arc::new(Clients { verified: client(verified), insecure: client(insecure) });
+        Ok(Http { network, clients })
     }
 
     /// The `wasi:http` of one instance.
     pub fn outgoing(&self, limits: RequestLimits) -> Outgoing {
-        Outgoing { http: self.clone(), limits, sent: 0, slot: Slot::default(), memory: Memory::default() }
+        Outgoing {
+            http: self.clone(),
+            limits,
+            sent: 0,
+            slot: Slot::default(),
+            memory: Memory::default(),
+            requests: Requests::default(),
+        }
     }
 }
 
@@ -222,6 +240,8 @@ pub struct Outgoing {
     slot: Slot,
     /// Of the last request: what an earlier one failed of is no reason of a later error.
     memory: Memory,
+    /// Those that have no answer yet.
+    requests: Requests,
 }
 
 impl Outgoing {
@@ -244,8 +264,45 @@ impl Outgoing {
         }
     }
 
-    /// The client for a request that may be sent, which gets its token if it is to have one.
-    fn admit(&self, request: &mut Request<WasiBody>, at: &Authority) -> Result<Client<Connector, WasiBody>, Failure> {
+    /// The requests that have no answer yet, to be carried on.
+    pub fn requests(&self) -> Requests {
+        self.requests.clone()
+    }
+
+    /// Dropping the future, as is done when the guest drops its handle of the response, or ends, makes hyper close the
+    /// connection, or reset the stream on HTTP/2: an unread answer can then be no other request's.
+    fn send(&mut self, mut request: Request<WasiBody>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+        self.sent = self.sent.saturating_add(1);
+        // A new one: an earlier request may still write to its own.
+        self.memory = Memory::default();
+        let at = Authority::of(request.uri()).ok();
+        let mut report = self.http.network.observer.begin(&request, at.as_ref(), &self.memory);
+        let Some(at) = at else {
+            report.failed(&Code::HttpRequestUriInvalid);
+            return Box::pin(async { Err(Code::HttpRequestUriInvalid) });
+        };
+        let insecure = match self.admit(&mut request, &at) {
+            Ok(insecure) => insecure,
+            Err(failure) => {
+                let code = self.memory.tell(&failure, &at);
+                report.failed(&code);
+                return Box::pin(async { Err(code) });
+            }
+        };
+        let clients = Arc::clone(&self.http.clients);
+        let (memory, slot, limit) = (self.memory.clone(), self.slot.clone(), self.limits.response_bytes);
+        Box::pin(async move {
+            let client = if insecure { &clients.insecure } else { &clients.verified };
+            let answer = send(client, request, &at, &memory).await.inspect_err(|code| report.failed(code))?;
+            let (parts, body) = answer.into_parts();
+            report.answered(parts.status.as_u16());
+            let body = Limited::new(body, limit, slot, report, at, memory)?.boxed_unsync();
+            Ok(Response::from_parts(parts, body))
+        })
+    }
+
+    /// Whether a request that may be sent is to be sent without verification. It gets its token if it is to have one.
+    fn admit(&self, request: &mut Request<WasiBody>, at: &Authority) -> Result<bool, Failure> {
         let RequestLimits { in_flight, per_call, .. } = self.limits;
         if self.flooded() {
             return Err(Failure::TooMany(per_call));
@@ -269,7 +326,7 @@ impl Outgoing {
         if let Some(Token(token)) = network.token(at).filter(|_| wants_token(request, network.locks)) {
             request.headers_mut().insert(TOKEN_HEADER, token.clone());
         }
-        Ok(if insecure { self.http.insecure.clone() } else { self.http.verified.clone() })
+        Ok(insecure)
     }
 }
 
@@ -315,41 +372,15 @@ impl WasiHttpHooks for Outgoing {
         *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS || scheme.as_str() == INSECURE
     }
 
-    /// Dropping the future, as wasmtime does when the guest drops its handle of the response, or ends, makes hyper close
-    /// the connection, or reset the stream on HTTP/2: an unread answer can then be no other request's.
-    ///
-    /// Timeouts in `_options` are not applied: the plugin sets none, since its own deadline covers the whole call.
+    /// Not called, since `handle` is the host's own; see [`add_to_linker`].
     fn send_request(
         &mut self,
-        mut request: Request<WasiBody>,
+        request: Request<WasiBody>,
         _options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Code>> + Send>,
     ) -> Box<dyn Future<Output = SendResult> + Send> {
-        self.sent = self.sent.saturating_add(1);
-        // A new one: an earlier request may still write to its own.
-        self.memory = Memory::default();
-        let at = Authority::of(request.uri()).ok();
-        let mut report = self.http.network.observer.begin(&request, at.as_ref(), &self.memory);
-        let Some(at) = at else {
-            report.failed(&Code::HttpRequestUriInvalid);
-            return Box::new(async { Err(Code::HttpRequestUriInvalid) });
-        };
-        let client = match self.admit(&mut request, &at) {
-            Ok(client) => client,
-            Err(failure) => {
-                let code = self.memory.tell(&failure, &at);
-                report.failed(&code);
-                return Box::new(async { Err(code) });
-            }
-        };
-        let (memory, slot, limit) = (self.memory.clone(), self.slot.clone(), self.limits.response_bytes);
-        Box::new(async move {
-            let answer = send(&client, request, &at, &memory).await.inspect_err(|code| report.failed(code))?;
-            let (parts, body) = answer.into_parts();
-            report.answered(parts.status.as_u16());
-            let body = Limited::new(body, limit, slot, report, at, memory)?.boxed_unsync();
-            Ok((Response::from_parts(parts, body), Box::new(async { Ok(()) }) as Box<_>))
-        })
+        let answer = self.send(request);
+        Box::new(async { Ok((answer.await?, Box::new(async { Ok(()) }) as Box<_>)) })
     }
 }
 

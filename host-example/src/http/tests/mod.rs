@@ -13,10 +13,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::p2::{Pollable as _, StreamError};
-use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{
-    ErrorCode, HostFields as _, HostFutureIncomingResponse, HostIncomingBody as _, HostIncomingResponse as _, HostOutgoingBody,
-    HostOutgoingRequest, Method as WasiMethod, Scheme as WasiScheme,
+    ErrorCode, HostFields as _, HostIncomingBody as _, HostIncomingResponse as _, HostOutgoingBody, HostOutgoingRequest,
+    Method as WasiMethod, OutgoingBody as Written, OutgoingRequest as Requested, Scheme as WasiScheme,
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
 
@@ -62,9 +61,22 @@ async fn ask(
     wasi.set_scheme(same(), Some(scheme)).unwrap().unwrap();
     wasi.set_authority(same(), Some(authority.into())).unwrap().unwrap();
     wasi.set_path_with_query(same(), Some(path.into())).unwrap().unwrap();
-    let outgoing = wasi.body(same()).unwrap().unwrap();
-    let future = wasi.handle(request, None).map_err(|error| error.downcast().unwrap())?;
-    let stream = wasi.write(Resource::new_borrow(outgoing.rep())).unwrap().unwrap();
+    let outgoing_body = wasi.body(same()).unwrap().unwrap();
+    let requests = outgoing.requests();
+    requests.carry(exchange(outgoing, &mut table, &mut ctx, request, outgoing_body, body)).await
+}
+
+async fn exchange(
+    outgoing: &mut Outgoing,
+    table: &mut ResourceTable,
+    ctx: &mut WasiHttpCtx,
+    request: Resource<Requested>,
+    outgoing_body: Resource<Written>,
+    body: &[u8],
+) -> Result<Answer, ErrorCode> {
+    let promised = future::handle(outgoing, table, request).map_err(|error| error.downcast().unwrap())?;
+    let mut wasi = WasiHttpCtxView { hooks: outgoing, table, ctx };
+    let stream = wasi.write(Resource::new_borrow(outgoing_body.rep())).unwrap().unwrap();
     if !body.is_empty() {
         let stream = wasi.table.get_mut(&stream).unwrap();
         // A host that denies the request does not take its body.
@@ -73,10 +85,11 @@ async fn ask(
         }
     }
     wasi.table.delete(stream).unwrap();
-    let _ = HostOutgoingBody::finish(&mut wasi, outgoing, None);
+    let _ = HostOutgoingBody::finish(&mut wasi, outgoing_body, None);
 
-    wasi.table.get_mut(&future).unwrap().ready().await;
-    let response = HostFutureIncomingResponse::get(&mut wasi, future).unwrap().unwrap().unwrap()?;
+    wasi.table.get_mut(&promised).unwrap().ready().await;
+    let view = WasiHttpCtxView { hooks: wasi.hooks, table: wasi.table, ctx: wasi.ctx };
+    let response = future::get(view, &promised).unwrap().unwrap().unwrap()?;
     let status = wasi.status(Resource::new_borrow(response.rep())).unwrap();
     let incoming = wasi.consume(response).unwrap().unwrap();
     let stream = wasi.stream(incoming).unwrap().unwrap();
