@@ -80,38 +80,46 @@ impl Session {
     }
 
     /// The oldest first.
-    pub fn sort(mut sessions: Vec<Session>) -> Vec<Session> {
+    pub fn sort(sessions: Vec<Session>) -> Vec<Session> {
         if sessions.is_sorted_by(|a, b| a.age() <= b.age()) {
             return sessions;
         }
-        // By merging places, as std's sorts weigh five times as much in the component; each session is moved once, in the end.
+        // Places are sorted, by hand, as std's sorts weigh five times as much in the component; each session is copied once, in the end.
         let mut order: Vec<(u64, usize)> = Vec::with_capacity(sessions.len());
         for (place, session) in sessions.iter().enumerate() {
             order.push((session.create_index, place));
         }
+        let mut other = order.clone();
+        // Consul answers in the order of ids: sorted by the index alone, which takes three rounds instead of seventeen, they are in
+        // the right order but where it does not.
+        if order.len() > 256 {
+            by_index(&mut order, &mut other);
+        }
         let id = |place: usize| sessions.get(place).map(|session| session.id.as_str());
-        let mut merged = order.clone();
-        let mut width = 1;
-        while width < order.len() {
-            for (from, to) in order.chunks(2 * width).zip(merged.chunks_mut(2 * width)) {
-                let (mut left, mut right) = from.split_at_checked(width).unwrap_or((from, &[]));
-                for place in to {
-                    match (left, right) {
-                        ([a, rest @ ..], [b, ..]) if a.0 < b.0 || a.0 == b.0 && id(a.1) <= id(b.1) => {
-                            (*place, left) = (*a, rest)
+        let older = |a: &(u64, usize), b: &(u64, usize)| a.0 < b.0 || a.0 == b.0 && id(a.1) <= id(b.1);
+        if !order.is_sorted_by(older) {
+            let mut width = 1;
+            while width < order.len() {
+                for (from, to) in order.chunks(2 * width).zip(other.chunks_mut(2 * width)) {
+                    let (mut left, mut right) = from.split_at_checked(width).unwrap_or((from, &[]));
+                    for place in to {
+                        match (left, right) {
+                            ([a, rest @ ..], [b, ..]) if older(a, b) => (*place, left) = (*a, rest),
+                            (_, [b, rest @ ..]) => (*place, right) = (*b, rest),
+                            ([a, rest @ ..], []) => (*place, left) = (*a, rest),
+                            ([], []) => {}
                         }
-                        (_, [b, rest @ ..]) => (*place, right) = (*b, rest),
-                        ([a, rest @ ..], []) => (*place, left) = (*a, rest),
-                        ([], []) => {}
                     }
                 }
+                mem::swap(&mut order, &mut other);
+                width *= 2;
             }
-            mem::swap(&mut order, &mut merged);
-            width *= 2;
         }
         let mut sorted = Vec::with_capacity(sessions.len());
         for (_, place) in order {
-            sorted.extend(sessions.get_mut(place).map(mem::take));
+            if let Some(session) = sessions.get(place) {
+                sorted.push(session.clone());
+            }
         }
         sorted
     }
@@ -120,6 +128,36 @@ impl Session {
     /// were made in one Raft entry.
     pub fn age(&self) -> (u64, &str) {
         (self.create_index, &self.id)
+    }
+}
+
+/// Sorts by the index, byte after byte, and otherwise leaves them in their order.
+fn by_index(order: &mut Vec<(u64, usize)>, other: &mut Vec<(u64, usize)>) {
+    let most = order.iter().map(|(index, _)| *index).max().unwrap_or(0);
+    let mut shift = 0;
+    while shift < 64 && most >> shift > 0 {
+        let byte = |index: u64| usize::from((index >> shift) as u8);
+        // How many have each byte, and then where the next with it goes.
+        let mut next = [0; 256];
+        for (index, _) in &*order {
+            if let Some(count) = next.get_mut(byte(*index)) {
+                *count += 1;
+            }
+        }
+        let mut start = 0;
+        for next in &mut next {
+            start += mem::replace(next, start);
+        }
+        for entry in &*order {
+            if let Some(next) = next.get_mut(byte(entry.0)) {
+                if let Some(place) = other.get_mut(*next) {
+                    *place = *entry;
+                }
+                *next += 1;
+            }
+        }
+        mem::swap(order, other);
+        shift += 8;
     }
 }
 
@@ -261,10 +299,17 @@ mod tests {
 
     #[test]
     fn the_oldest_is_first() {
-        for count in 0..200_u64 {
-            // Every remainder once, in another order, and each index twice.
-            let session =
-                |n: u64| Session { create_index: n * 89 % 211 / 2, id: (n * 89 % 211).to_string(), ..Session::default() };
+        // More than 256 are sorted by their index first. Every remainder comes once, in another order, and each index twice.
+        for (count, modulus, factor) in (0..200).map(|count| (count, 211, 1)).chain([
+            (256, 211, 1),
+            (257, 211, 1),
+            (20_000, 100_003, 1),
+            (20_000, 100_003, 1 << 40 | 1),
+        ]) {
+            let session = |n: u64| {
+                let n = n * 89 % modulus;
+                Session { create_index: n / 2 * factor, id: n.to_string(), ..Session::default() }
+            };
             let sessions: Vec<Session> = (0..count).map(session).collect();
             let mut expected = sessions.clone();
             expected.sort_by(|a, b| a.age().cmp(&b.age()));
