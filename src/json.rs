@@ -7,12 +7,14 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 mod parse;
+mod plain;
 
 use crate::session::Session;
 use crate::text::Text;
 use alloc::borrow::Cow;
 use core::fmt;
 pub use parse::SyntaxError;
+pub use plain::{Name, Plain};
 
 /// A JSON value. Texts are borrowed where they have no escapes.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +130,12 @@ impl<'a> Json<'a> {
 pub trait FromFields: Default {
     /// Takes a field. Of two with one name the later counts.
     fn set(&mut self, name: &str, value: Json);
+
+    /// Reads an object that is written as Consul writes it, as [`set`](FromFields::set) would: whatever is not is `None`, and goes
+    /// there.
+    fn read_plain(_: &mut Plain) -> Option<Self> {
+        None
+    }
 }
 
 impl<'a> From<&'a str> for Json<'a> {

@@ -80,7 +80,7 @@ pub use session::Session;
 
 /// As the slice's own `concat`, which is a kilobyte.
 fn concat(parts: &[&str]) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
     for part in parts {
         text.push_str(part);
     }

@@ -88,22 +88,19 @@ macro_rules! options {
             ///
             /// Errors: [`InvalidOption`](crate::error::Case::InvalidOption).
             pub fn set(&mut self, name: &str, value: &Json) -> Result<(), Error> {
-                let kind = info(name).ok_or_else(|| unknown(name))?.kind;
-                match name {
-                    $(stringify!($name) => read(&mut self.$name, name, kind, value),)*
-                    _ => Err(unknown(name)),
-                }
+                // Not `match`, which calls a function for each name, whatever its length.
+                $(if name.len() == stringify!($name).len() && name == stringify!($name) {
+                    return read(&mut self.$name, name, $kind, value);
+                })*
+                Err(unknown(name))
             }
 
             /// These options, and the page's defaults for the others.
             pub fn or_default(&self) -> Result<Options, Error> {
                 let mut all = self.clone();
-                let given = [$(self.$name.is_some()),*];
-                for (info, given) in TABLE.iter().zip(given) {
-                    if let (false, Some(default)) = (given, info.default) {
-                        all.set(info.name, &Json::from(default))?;
-                    }
-                }
+                $(if let (None, Some(default)) = (&all.$name, $default) {
+                    read(&mut all.$name, stringify!($name), $kind, &Json::from(default))?;
+                })*
                 Ok(all)
             }
         }

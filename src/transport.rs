@@ -54,6 +54,8 @@ pub struct Request {
     pub token: Option<Token>,
     /// The body, JSON or empty.
     pub body: Vec<u8>,
+    /// The headers that its answer is read for. Others stay with the host.
+    pub headers: &'static [&'static str],
 }
 
 /// A response, whole.
@@ -61,7 +63,7 @@ pub struct Request {
 pub struct Response {
     /// HTTP status.
     pub status: u16,
-    /// Those of [`HEADERS`] that are there.
+    /// Those of [`Request::headers`] that are there.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -73,14 +75,11 @@ pub const INDEX: &str = "x-consul-index";
 pub const FILTERED: &str = "x-consul-results-filtered-by-acls";
 /// `allow` or `deny`.
 pub const DEFAULT_POLICY: &str = "x-consul-default-acl-policy";
-/// The headers that a transport reads. Others are not needed and stay with the host.
-pub const HEADERS: [&str; 3] = [INDEX, FILTERED, DEFAULT_POLICY];
-
 /// The most bytes of a body that a transport reads.
 pub const RESPONSE_LIMIT: usize = 64 * 1024 * 1024;
 
 impl Response {
-    /// The value of one of [`HEADERS`].
+    /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
     }

@@ -19,8 +19,15 @@ macro_rules! take {
     };
 }
 
+/// Into options that have none of the fields yet.
 fn set(options: &mut Options, fields: &[(&str, &dyn Value)]) -> Result<(), Error> {
-    fields.iter().try_for_each(|(name, value)| options.set(name, &value.value()))
+    for (name, value) in fields {
+        match value.value() {
+            Json::Null => {}
+            value => options.set(name, &value)?,
+        }
+    }
+    Ok(())
 }
 
 /// A WIT value as [`Options::set`] takes it.

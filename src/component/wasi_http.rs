@@ -4,7 +4,7 @@
 //!
 //! 1. `Content-Length` always, 0 too. Without it hosts send chunks, and Consul answers 200 to a chunked create and ignores it.
 //! 2. `handle` before the body is written, which else has nowhere to go; the stream is dropped before `finish`; empty bodies
-//!    are finished too, else Node never ends the request.
+//!    are finished too, else Node never ends the request: even that of a GET, whose connection is not used again.
 //! 3. The deadline is kept here, as a timer beside each wait. No host's own timeouts hold, and wasmtime up to 50 leaks a table
 //!    entry for each `request-options`, so that none are given.
 //! 4. The scheme is always set: hosts take a missing one for HTTPS.
@@ -19,15 +19,15 @@ mod imports;
 
 use self::error_code::ErrorCode;
 use self::imports::{
-    Fields, FutureIncomingResponse, IncomingResponse, METHOD_GET, METHOD_POST, METHOD_PUT, OutgoingBody, OutgoingRequest,
-    Pollable, SCHEME_HTTP, SCHEME_HTTPS, SCHEME_OTHER, StreamError,
+    Fields, FutureIncomingResponse, IncomingResponse, METHOD_POST, METHOD_PUT, OutgoingBody, OutgoingRequest, Pollable,
+    SCHEME_HTTP, SCHEME_HTTPS, SCHEME_OTHER, StreamError,
 };
 use super::abi::Answer;
 use super::heap;
 use crate::decimal;
 use crate::duration;
 use crate::error::{Case, Error};
-use crate::transport::{HEADERS, Method, Protocol, RESPONSE_LIMIT, Request, Response, Transport, from_error_code};
+use crate::transport::{Method, Protocol, RESPONSE_LIMIT, Request, Response, Transport, from_error_code};
 
 /// The most that one write may take: more traps in hosts that follow the letter of `wasi:io`.
 const WRITE_LIMIT: u64 = 4096;
@@ -72,11 +72,11 @@ impl WasiHttp {
             return Ok(true);
         }
         let Some(stream) = body.write() else { return Ok(false) };
-        let ready = stream.subscribe();
+        let mut ready = None;
         while !bytes.is_empty() {
             let Answer::Ok(permit) = stream.check_write() else { return Ok(false) };
             if permit == 0 {
-                self.wait(&ready, authority)?;
+                self.wait(ready.get_or_insert_with(|| stream.subscribe()), authority)?;
                 continue;
             }
             let size = usize::try_from(permit.min(WRITE_LIMIT)).unwrap_or(0).min(bytes.len());
@@ -86,7 +86,8 @@ impl WasiHttp {
             }
             bytes = rest;
         }
-        Ok(stream.flush())
+        // Not flushed: to finish the body sends all of it.
+        Ok(true)
     }
 
     fn response(&self, future: &FutureIncomingResponse, authority: &str) -> Result<IncomingResponse, Error> {
@@ -101,11 +102,12 @@ impl WasiHttp {
     fn body(&self, response: &IncomingResponse, authority: &str) -> Result<Vec<u8>, Error> {
         let body = response.consume().ok_or_else(|| lost(authority))?;
         let stream = body.stream().ok_or_else(|| lost(authority))?;
-        let ready = stream.subscribe();
-        let mut bytes = Vec::new();
+        let (mut ready, mut bytes) = (None, Vec::new());
         loop {
             match stream.read(READ_SIZE) {
-                Answer::Ok(piece) if piece.is_empty() => self.wait(&ready, authority)?,
+                Answer::Ok(piece) if piece.is_empty() => {
+                    self.wait(ready.get_or_insert_with(|| stream.subscribe()), authority)?;
+                }
                 Answer::Ok(piece) if bytes.len() + piece.len() > RESPONSE_LIMIT => {
                     return Err(Case::ResponseTooLarge.because(text![
                         "the answer from ",
@@ -154,9 +156,10 @@ impl Transport for WasiHttp {
             Fields::from_list(&headers).ok_or_else(|| Case::Other.because("the host refuses the request's headers"))?;
         let outgoing = OutgoingRequest::new(headers);
         let method = match request.method {
-            Method::Get => METHOD_GET,
-            Method::Put => METHOD_PUT,
-            Method::Post => METHOD_POST,
+            // A request is one, until it is told otherwise.
+            Method::Get => None,
+            Method::Put => Some(METHOD_PUT),
+            Method::Post => Some(METHOD_POST),
         };
         let (scheme, other) = match request.protocol {
             Protocol::Http => (SCHEME_HTTP, ""),
@@ -164,7 +167,7 @@ impl Transport for WasiHttp {
             Protocol::HttpsInsecure => (SCHEME_OTHER, "https+insecure"),
         };
         for (accepted, what) in [
-            (outgoing.set_method(method), "method"),
+            (method.is_none_or(|method| outgoing.set_method(method)), "method"),
             (outgoing.set_scheme(scheme, other), "scheme"),
             (outgoing.set_authority(authority), "authority"),
             (outgoing.set_path_with_query(&request.path_and_query), "path"),
@@ -187,12 +190,14 @@ impl Transport for WasiHttp {
             body.finish();
         }
         let response = self.response(&future, authority)?;
-        let fields = response.headers();
         let mut headers = Vec::new();
-        for name in HEADERS {
-            let values = fields.get(name);
-            let value = values.first().and_then(|value| core::str::from_utf8(value).ok());
-            headers.extend(value.map(|value| (name, value.to_owned())));
+        if !request.headers.is_empty() {
+            let fields = response.headers();
+            for name in request.headers {
+                let values = fields.get(name);
+                let value = values.first().and_then(|value| core::str::from_utf8(value).ok());
+                headers.extend(value.map(|value| (*name, value.to_owned())));
+            }
         }
         Ok(Response { status: response.status(), headers, body: self.body(&response, authority)? })
     }

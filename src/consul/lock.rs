@@ -11,7 +11,7 @@ use crate::json::Json;
 use crate::lock::{Acquisition, Contents, Holding, Key, Lock, base64};
 use crate::options::SessionId;
 use crate::text::Maybe;
-use crate::transport::{Method, Request, Response};
+use crate::transport::{INDEX, Method, Request, Response};
 
 /// What a transaction does with the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,8 @@ pub fn response(response: &Response, id: &SessionId, contents: Option<&Contents>
 
 /// The request that reads.
 pub fn read(connection: &Connection, key: &Key, query: &Query) -> Request {
-    connection.request(Method::Get, &text!["kv/", encode(key.as_str())], &query.parameters())
+    let path = text!["kv/", encode(key.as_str())];
+    Request { headers: &[INDEX], ..connection.request(Method::Get, &path, &query.parameters()) }
 }
 
 /// The key, if it exists.

@@ -78,7 +78,7 @@ impl Connection {
         self.timeout
     }
 
-    /// A request without a body. `path` is what stands behind `/v1/`, already encoded.
+    /// A request without a body, and whose answer is one. `path` is what stands behind `/v1/`, already encoded.
     fn request(&self, method: Method, path: &str, query: &str) -> Request {
         let mut path_and_query = text!["/v1/", path];
         for (sign, part) in [('?', query), (if query.is_empty() { '?' } else { '&' }, &self.query)] {
@@ -94,6 +94,7 @@ impl Connection {
             path_and_query,
             token: self.token.clone(),
             body: Vec::new(),
+            headers: &[],
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::options::SessionId;
 use crate::session::Session;
 use crate::text::Text;
-use crate::transport::{DEFAULT_POLICY, FILTERED, Method, Request, Response};
+use crate::transport::{DEFAULT_POLICY, FILTERED, INDEX, Method, Request, Response};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -107,7 +107,9 @@ pub fn request(connection: &Connection, scope: &Scope, query: &Query) -> Request
         Scope::Node(node) => text!["session/node/", encode(node)],
         Scope::All => "session/list".into(),
     };
-    connection.request(Method::Get, &path, &query.parameters())
+    // The policy only says something where there is no token.
+    let headers: &[_] = if connection.token.is_some() { &[INDEX, FILTERED] } else { &[INDEX, FILTERED, DEFAULT_POLICY] };
+    Request { headers, ..connection.request(Method::Get, &path, &query.parameters()) }
 }
 
 /// The sessions, and whether there may be more.

@@ -3,7 +3,7 @@
 //! By hand, for this one type: what it takes and refuses, the values, and what it says of a fault and where are those of
 //! `serde_json`, which is three times as large. The tests compare the two.
 
-use super::{FromFields, Json};
+use super::{FromFields, Json, Plain};
 use crate::decimal;
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -48,11 +48,10 @@ pub fn parse_list<T: FromFields>(bytes: &[u8]) -> Result<Option<Vec<T>>, SyntaxE
     Parser::run(bytes, |parser| match parser.ahead() {
         Some(b'[') => {
             parser.list(&mut |parser| {
-                let mut item = T::default();
-                match parser.ahead() {
-                    Some(b'{') => parser.object(&mut |name, value| item.set(&name, value))?,
-                    _ => drop(parser.value()?),
-                }
+                let item = match parser.plain() {
+                    Some(item) => item,
+                    None => parser.item()?,
+                };
                 // Room for all at once, as far as it can be known, since to grow is to copy. In one step no more than the text
                 // takes.
                 if items.len() == items.capacity() {
@@ -276,6 +275,24 @@ impl<'a> Parser<'a> {
         self.at += 1;
         self.depth -= 1;
         Ok(())
+    }
+
+    /// An object that is written as Consul writes it.
+    fn plain<T: FromFields>(&mut self) -> Option<T> {
+        let mut plain = Plain::new(self.bytes, self.at);
+        let item = T::read_plain(&mut plain)?;
+        self.at = self.bytes.len() - plain.left();
+        Some(item)
+    }
+
+    /// An object, or any other value, which has no fields.
+    fn item<T: FromFields>(&mut self) -> Result<T, Fault> {
+        let mut item = T::default();
+        match self.ahead() {
+            Some(b'{') => self.object(&mut |name, value| item.set(&name, value))?,
+            _ => drop(self.value()?),
+        }
+        Ok(item)
     }
 
     /// A text, whose quote comes next. Borrowed unless it has escapes.

@@ -45,7 +45,6 @@ resources! {
 }
 
 /// Cases of `method`, by their place in it.
-pub const METHOD_GET: u32 = 0;
 pub const METHOD_POST: u32 = 2;
 pub const METHOD_PUT: u32 = 3;
 
@@ -106,8 +105,6 @@ unsafe extern "C" {
     fn import_check_write(stream: u32, answer: *mut Answer<u64, StreamError>);
     #[link_name = "[method]output-stream.write"]
     fn import_write(stream: u32, bytes: *const u8, length: usize, answer: *mut Answer<(), StreamError>);
-    #[link_name = "[method]output-stream.flush"]
-    fn import_flush(stream: u32, answer: *mut Answer<(), StreamError>);
     #[link_name = "[method]output-stream.subscribe"]
     fn import_output_subscribe(stream: u32) -> Pollable;
 }
@@ -209,10 +206,6 @@ impl OutputStream {
 
     pub fn write(&self, bytes: &[u8]) -> bool {
         unsafe { written(|answer| import_write(self.0, bytes.as_ptr(), bytes.len(), answer)) }.ok().is_some()
-    }
-
-    pub fn flush(&self) -> bool {
-        unsafe { written(|answer| import_flush(self.0, answer)) }.ok().is_some()
     }
 
     pub fn subscribe(&self) -> Pollable {
