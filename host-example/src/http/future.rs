@@ -6,7 +6,7 @@
 use super::{Answer, Outgoing};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -110,8 +110,9 @@ fn requested(outgoing: &mut Outgoing, asked: HostOutgoingRequest) -> HttpResult<
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri;
-    *request.headers_mut() = headers.into();
+    // The first of them, as RFC 9110 asks for. Among the component's own it is forbidden.
     request.headers_mut().insert(HOST, host);
+    request.headers_mut().extend(HeaderMap::from(headers));
     Ok(request)
 }
 
