@@ -325,6 +325,18 @@ fn write_text(to: &mut String, text: &str) {
     to.push('"');
 }
 
+/// Numbers below a limit, by chance but the same in every run: for texts that tests put together.
+#[cfg(test)]
+pub(crate) fn chance() -> impl FnMut(usize) -> usize {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    move |limit| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % limit
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

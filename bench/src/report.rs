@@ -21,7 +21,7 @@ const GO: &str = "Consul's Go client";
 pub fn report(rows: &[Row], figures: &[Figure], left_out: &[String], rounds: usize, file: &str) -> Result<()> {
     let versions = versions();
     let cores = std::thread::available_parallelism()?.get();
-    let profile = if cfg!(debug_assertions) { "dev: host code is not optimised, so that times say nothing" } else { "release" };
+    let profile = if cfg!(debug_assertions) { "dev: host code is not optimised, so that times say nothing" } else { "dist" };
     println!(
         "{rounds} rounds ({FEWEST} of what takes long), in turns. Cores: {cores}. Profile: {profile}. {}.\n",
         list(&versions)

@@ -719,13 +719,7 @@ mod tests {
             b"\xc3\xa4",
             b"\r\n",
         ];
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut below = |limit: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 33) as usize % limit
-        };
+        let mut below = crate::json::chance();
         let mut valid = 0;
         for _ in 0..200_000 {
             let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds what is measured, in release, and measures it.
+//! `cargo xtask bench`: builds what is measured, as it is for use, and measures it.
 
 use crate::test::{EMBEDDED, cargo, consul, install, python, run_command, step, wasmtime};
 use crate::{build, root};
@@ -8,6 +8,9 @@ use std::process::Command;
 
 /// The variable that names the program of `bench/go`.
 pub const GO: &str = "BENCH_GO";
+
+/// How the host and the benchmark are built.
+const PROFILE: &str = "dist";
 
 /// Measures; `quick`: on the canned server alone.
 pub fn run(quick: bool) -> Result<()> {
@@ -19,11 +22,11 @@ pub fn run(quick: bool) -> Result<()> {
         environment.push(("CONSUL_BIN", step("a real Consul agent", consul)?));
         environment.push(("BENCH_COLLECTIONS", step("community.general", || collections(&python))?));
     }
-    step("the benchmark: some minutes, once", || {
-        let packages = ["build", "--release", "-p", "consul-session-bench", "-p", "consul-session-host"];
+    step("the benchmark: a quarter of an hour, once", || {
+        let packages = ["build", "--profile", PROFILE, "-p", "consul-session-bench", "-p", "consul-session-host"];
         cargo(&[&packages[..], &EMBEDDED].concat(), &[])
     })?;
-    let mut bench = Command::new(root().join("target").join("release").join("consul-session-bench"));
+    let mut bench = Command::new(root().join("target").join(PROFILE).join("consul-session-bench"));
     bench.args(quick.then_some("--quick")).envs(environment);
     step("the measurement", || run_command(&mut bench))
 }

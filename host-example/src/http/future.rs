@@ -143,7 +143,8 @@ pub(super) fn get(mut view: WasiHttpCtxView<'_>, promised: &Resource<Promised>) 
 pub struct Requests(Arc<Mutex<Vec<Weak<Mutex<Progress>>>>>);
 
 impl Requests {
-    /// Lets the component run, and carries on what it has sent, both in the task of whoever polls this.
+    /// Lets the component run, and carries on what it has sent, both in the task of whoever polls this: so a request goes on whenever
+    /// the component waits, and while it computes at the end of each of its turns.
     ///
     /// `run` is polled again whenever a request was answered, whatever it waits for.
     pub async fn carry<F: Future>(self, run: F) -> F::Output {
