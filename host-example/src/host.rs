@@ -11,8 +11,7 @@ use crate::limits::{Computing, Exceeded, Growth, InvalidLimit, Limits, MEMORIES,
 use crate::policy::{Authority, Rule};
 use bytesize::ByteSize;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, ResourceTableError};
@@ -141,7 +140,7 @@ impl Builder {
         let exports = Arc::new(Indices::new(&plugin)?);
         count_epochs(&engine)?;
         let turns = Arc::new(Semaphore::new(self.limits.instances.min(Semaphore::MAX_PERMITS)));
-        Ok(Host { plugin, exports, http, limits: self.limits, turns, timer: Arc::new(Once::new()), aside: Arc::default() })
+        Ok(Host { plugin, exports, http, limits: self.limits, turns, timer: Arc::new(Once::new()) })
     }
 }
 
@@ -157,12 +156,9 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
     const MOST: usize = 1_000;
     /// Modules in a component, which are refused by nobody else; the plugin has three.
     const MODULES: u32 = 10;
-    /// Beside those that have their turn: the two of [`Aside`], and the one that is made next.
-    const ASIDE: u32 = 3;
     let Some(instances) = u32::try_from(limits.instances).ok().filter(|_| limits.instances <= MOST) else {
         return InstanceAllocationStrategy::OnDemand;
     };
-    let instances = instances + ASIDE;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances).total_stacks(instances);
     pool.total_core_instances(instances * MODULES)
@@ -179,8 +175,8 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
 /// The loaded plugin. Cheap to clone; clones share the compiled code, the pool of connections and the limits.
 ///
 /// Each call gets a fresh instance, so that calls share no memory and any number may run at once: as many as
-/// [`Limits::instances`] at a time, the others wait for their turn. The next instance is made while a call waits for Consul. Dropping
-/// the future of a call ends the call and closes its connection.
+/// [`Limits::instances`] at a time, the others wait for their turn. Dropping the future of a call ends the call and closes its
+/// connection.
 ///
 /// The pooled connections live on the tokio runtime that opened them: use one `Host` on one runtime.
 #[derive(Clone)]
@@ -191,19 +187,6 @@ pub struct Host {
     limits: Limits,
     turns: Arc<Semaphore>,
     timer: Arc<Once>,
-    aside: Arc<Mutex<Aside>>,
-}
-
-/// What is kept between calls that each get a fresh instance, so that to make one and to clear one away is done while a call waits
-/// for Consul. Neither has a turn.
-#[derive(Default)]
-struct Aside {
-    /// One that was never called.
-    next: Option<Prepared>,
-    /// One that was called, and is of no more use.
-    used: Option<Prepared>,
-    /// Whether a call is at it: of many at once one is enough.
-    tidying: bool,
 }
 
 /// Keeps a timer that is nearer than those of calls, until the host is gone. Tokio wakes a thread for each timer that is nearer than
@@ -226,15 +209,6 @@ impl Host {
     pub async fn instance(&self) -> Result<Instance, CallError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
         self.timer.call_once(|| drop(tokio::spawn(near_timer(Arc::downgrade(&self.turns)))));
-        let next = self.aside().next.take();
-        let prepared = match next {
-            Some(prepared) => prepared,
-            None => self.prepare().await?,
-        };
-        Ok(Instance { prepared, limits: self.limits, _turn: turn })
-    }
-
-    async fn prepare(&self) -> Result<Prepared, CallError> {
         let Limits { response, in_flight, requests, handles, .. } = self.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(handles);
@@ -262,71 +236,9 @@ impl Host {
         });
         let start = async |store: &mut Store<State>| self.plugin.instantiate_async(store).await;
         let instance = run(&mut store, &self.limits, start).await?;
-        Ok(Prepared { exports: Exports::new(instance, Arc::clone(&self.exports)), store })
+        let exports = Exports::new(instance, Arc::clone(&self.exports));
+        Ok(Instance { exports, store, limits: self.limits, _turn: turn })
     }
-
-    /// Waits for a call, and meanwhile makes the next instance and clears the last one away.
-    async fn while_waiting<T>(&self, call: impl Future<Output = T>) -> T {
-        let Some(tidying) = self.tidying() else { return call.await };
-        let mut call = pin!(call);
-        tokio::select! {
-            biased;
-            answer = &mut call => answer,
-            () = self.tidy(tidying) => call.await,
-        }
-    }
-
-    /// The task of making one and clearing one away, if there is something to do and nobody has it.
-    fn tidying(&self) -> Option<Tidying> {
-        let mut aside = self.aside();
-        let idle = aside.tidying || aside.next.is_some() && aside.used.is_none();
-        (!idle).then(|| {
-            aside.tidying = true;
-            Tidying(Arc::clone(&self.aside))
-        })
-    }
-
-    async fn tidy(&self, _tidying: Tidying) {
-        // Not before the request is on its way, which another task of this thread sends.
-        tokio::task::yield_now().await;
-        let used = self.aside().used.take();
-        drop(used);
-        if self.aside().next.is_none() {
-            // A component that cannot be started is an error of the next call, which tries again.
-            let next = self.prepare().await.ok();
-            self.aside().next = next;
-        }
-    }
-
-    /// Takes an instance whose call is over. It is dropped at once where that frees more than its place in the pool.
-    fn put_aside(&self, instance: Instance) {
-        /// An instance of the plugin has 1.1 MiB after a small call, most of it never touched.
-        const MOST: ByteSize = ByteSize::mib(2);
-        if instance.memory() <= MOST && instance.prepared.store.data().outgoing.is_idle() {
-            let Instance { prepared, .. } = instance;
-            let mut aside = self.aside();
-            if aside.used.is_none() {
-                aside.used = Some(prepared);
-            }
-        }
-    }
-
-    fn aside(&self) -> MutexGuard<'_, Aside> {
-        lock(&self.aside)
-    }
-}
-
-/// While it is there, a call makes the next instance.
-struct Tidying(Arc<Mutex<Aside>>);
-
-impl Drop for Tidying {
-    fn drop(&mut self) {
-        lock(&self.0).tidying = false;
-    }
-}
-
-fn lock(aside: &Mutex<Aside>) -> MutexGuard<'_, Aside> {
-    aside.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a component can hand over in one call to the host, in bytes; some of it the host keeps, such as the method of a request.
@@ -366,21 +278,16 @@ async fn run<T>(
 /// An instance whose call ended with [`CallError::Stopped`] or [`CallError::Trapped`], or was dropped half-way, is of no more use:
 /// each further call ends with [`CallError::Trapped`].
 pub struct Instance {
-    prepared: Prepared,
-    limits: Limits,
-    _turn: OwnedSemaphorePermit,
-}
-
-/// An instance without a turn.
-struct Prepared {
     exports: Exports,
     store: Store<State>,
+    limits: Limits,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Instance {
     /// How much memory the instance has taken so far. It never gives any back.
     pub fn memory(&self) -> ByteSize {
-        self.prepared.store.data().growth.memory()
+        self.store.data().growth.memory()
     }
 
     /// One call, within the limits.
@@ -388,9 +295,9 @@ impl Instance {
         &mut self,
         call: impl AsyncFnOnce(&mut Exports, &mut Store<State>) -> Result<std::result::Result<T, bindings::Error>>,
     ) -> Result<T, CallError> {
-        let Prepared { exports, store } = &mut self.prepared;
-        let answer = run(store, &self.limits, async |store| call(exports, store).await).await?;
-        answer.map_err(|error| CallError::answered(store.data().outgoing.explain(error.into())))
+        let exports = &mut self.exports;
+        let answer = run(&mut self.store, &self.limits, async |store| call(exports, store).await).await?;
+        answer.map_err(|error| CallError::answered(self.store.data().outgoing.explain(error.into())))
     }
 }
 
@@ -405,10 +312,7 @@ macro_rules! functions {
 
         impl Host {
             $($(#[$doc])+ pub async fn $name(&self, $($argument: $type),*) -> Result<$answer, CallError> {
-                let mut instance = self.instance().await?;
-                let answer = self.while_waiting(instance.$name($($argument),*)).await;
-                self.put_aside(instance);
-                answer
+                self.instance().await?.$name($($argument),*).await
             })*
         }
     };
@@ -503,7 +407,9 @@ mod tests {
     use std::alloc::{Layout, alloc_zeroed};
     use std::future::poll_fn;
     use std::net::SocketAddr;
+    use std::pin::pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, PoisonError};
     use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
     const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
@@ -642,43 +548,6 @@ mod tests {
         // The search would find it.
         let given = Connection { token: Some(TOKEN.into()), ..connection(other.address()) };
         assert!(calls(&host, &memories, &given).await);
-    }
-
-    #[tokio::test]
-    async fn the_next_instance_is_made_while_a_call_waits() {
-        let large = format!("[{}]", vec![format!(r#"{{"ID":"{ID}"}}"#); 50_000].join(","));
-        let server = Scripted::start(move |request| {
-            // Long enough for all that is to be done meanwhile.
-            std::thread::sleep(Duration::from_millis(100));
-            if request.line().contains("/v1/session/list") { Reply::json(&large) } else { agent(request) }
-        });
-        let server = server.unwrap();
-        let to = connection(server.address());
-        let builder = Host::builder().allow("127.0.0.1:*".parse().unwrap()).limit("instances", "1").unwrap();
-        let host = builder.build(plugin().unwrap()).unwrap();
-        let aside = || {
-            let aside = host.aside();
-            assert!(!aside.tidying);
-            (aside.next.is_some(), aside.used.is_some())
-        };
-
-        assert_eq!(aside(), (false, false));
-        for _ in 0..3 {
-            host.info(ID, None, Some(&to)).await.unwrap();
-            assert_eq!(aside(), (true, true));
-        }
-        // What takes memory is not kept, and what was called before is never called again.
-        assert_eq!(host.list_sessions(None, Some(&to)).await.unwrap().sessions.len(), 50_000);
-        assert_eq!(aside(), (true, false));
-        assert!(host.instance().await.unwrap().memory() < ByteSize::mib(2));
-        assert_eq!(aside(), (false, false));
-
-        // A call that is dropped gives up what it was at, and all that it had.
-        let dropped = tokio::time::timeout(Duration::from_millis(50), host.info(ID, None, Some(&to))).await;
-        assert!(dropped.is_err());
-        assert_eq!(aside(), (true, false));
-        host.info(ID, None, Some(&to)).await.unwrap();
-        assert_eq!(aside(), (true, true));
     }
 
     #[test]

@@ -264,11 +264,6 @@ impl Outgoing {
         }
     }
 
-    /// Whether no request is under way, from its sending to the end of its response.
-    pub fn is_idle(&self) -> bool {
-        self.slot.taken() == 0
-    }
-
     /// The requests that have no answer yet, to be carried on.
     pub fn requests(&self) -> Requests {
         self.requests.clone()
