@@ -75,6 +75,7 @@ pub const INDEX: &str = "x-consul-index";
 pub const FILTERED: &str = "x-consul-results-filtered-by-acls";
 /// `allow` or `deny`.
 pub const DEFAULT_POLICY: &str = "x-consul-default-acl-policy";
+
 /// The most bytes of a body that a transport reads.
 pub const RESPONSE_LIMIT: usize = 64 * 1024 * 1024;
 

@@ -32,8 +32,8 @@ pub use sessions::{
 };
 use sessions::{InvalidOption, Refusal};
 
-/// What `bindgen!` makes for a whole world checks the types of all functions for each instance, which takes as long as to make the
-/// instance. Here an interface is checked when it is first called.
+/// What `bindgen!` makes for a whole world checks the types of all functions for each instance, of which most are then never called.
+/// Here an interface is checked when it is first called.
 macro_rules! interfaces {
     ($($interface:ident),*) => {
         /// Where a component has the plugin's interfaces.
