@@ -53,11 +53,16 @@ fn main() -> Result<()> {
 const ONLY: &str = "only";
 
 fn only(words: &[String]) -> Result<()> {
-    let [peer, work, calls] = words else { bail!("{ONLY} PEER WORK CALLS, as the tables call them") };
+    let (words, mut place) = match words {
+        [words @ .., place] if place == place::AGENT => (words, Place::agent()?),
+        words => (words, Place::canned()?),
+    };
+    let [peer, work, calls] = words else { bail!("{ONLY} PEER WORK CALLS [{:?}], as the tables call them", place::AGENT) };
     let runtime = Arc::new(Runtime::new()?);
     let mut peer = in_process(&runtime)?.into_iter().find(|one| one.name() == *peer).context("no such peer")?;
     let (work, _) = WORKS.into_iter().find(|(one, _)| one.to_string() == *work).context("no such work")?;
-    let Round { mut times, cpu } = peer.run(work, &Place::canned()?, calls.parse()?)?;
+    place.prepare(work)?;
+    let Round { mut times, cpu } = peer.run(work, &place, calls.parse()?)?;
     times.sort();
     println!("p50 {:?}, processor {cpu:?}", measure::quantile(&times, 0.5));
     Ok(())

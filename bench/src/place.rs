@@ -10,6 +10,10 @@ use std::sync::Mutex;
 
 /// The name of the sessions that works make.
 pub const MADE: &str = "made";
+/// How the server that answers at once stands in the tables.
+pub const CANNED: &str = "canned server";
+/// How a real agent stands there.
+pub const AGENT: &str = "real agent";
 /// How many requests at a time prepare an agent.
 const AT_ONCE: usize = 8;
 
@@ -34,13 +38,13 @@ impl Place {
     /// The server that answers at once.
     pub fn canned() -> Result<Place> {
         let server = Server::start(&sizes())?;
-        Ok(Place { name: "canned server", id: canned::id(0), session: canned::name(0), server: Kinds::Canned(server) })
+        Ok(Place { name: CANNED, id: canned::id(0), session: canned::name(0), server: Kinds::Canned(server) })
     }
 
     /// A real agent, with the fewest sessions that a list is of.
     pub fn agent() -> Result<Place> {
         let mut place = Place {
-            name: "real agent",
+            name: AGENT,
             id: String::new(),
             session: canned::name(0),
             // All peers together have more than 200 connections.

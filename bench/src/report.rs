@@ -3,6 +3,7 @@
 use crate::footprint::{Figure, IDLE, PEAK, PLUGIN, READY};
 use crate::measure::{FEWEST, Row};
 use crate::peers::{Fresh, Kept, Kind, Native};
+use crate::place::{AGENT, CANNED};
 use crate::work::Work;
 use anyhow::Result;
 use comfy_table::presets::ASCII_MARKDOWN;
@@ -13,8 +14,6 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
 
-const CANNED: &str = "canned server";
-const AGENT: &str = "real agent";
 const GO: &str = "Consul's Go client";
 
 /// Prints it all, and writes this file in `target/`.
