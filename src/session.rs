@@ -418,7 +418,7 @@ mod tests {
             let [list, field, colon, end] = if indented { ["\n    ", "\n        ", " ", "\n    "] } else { [""; 4] };
             let mut text = format!("[{list}");
             let rarely = [8, 40, 400][below(3)];
-            let mut odd = |text: &mut String, below: &mut dyn FnMut(usize) -> usize| {
+            let odd = |text: &mut String, below: &mut dyn FnMut(usize) -> usize| {
                 if below(rarely) == 0 {
                     text.push_str([" ", "\t", "\r\n ", "         ", "\n", "\u{b}"][below(6)]);
                 }
