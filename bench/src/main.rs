@@ -53,16 +53,18 @@ fn main() -> Result<()> {
 const ONLY: &str = "only";
 
 fn only(words: &[String]) -> Result<()> {
-    let (words, mut place) = match words {
-        [words @ .., place] if place == place::AGENT => (words, Place::agent()?),
-        words => (words, Place::canned()?),
+    let (words, place): (_, fn() -> Result<Place>) = match words {
+        [words @ .., place] if place == place::AGENT => (words, Place::agent),
+        words => (words, Place::canned),
     };
     let [peer, work, calls] = words else { bail!("{ONLY} PEER WORK CALLS [{:?}], as the tables call them", place::AGENT) };
     let runtime = Arc::new(Runtime::new()?);
     let mut peer = in_process(&runtime)?.into_iter().find(|one| one.name() == *peer).context("no such peer")?;
     let (work, _) = WORKS.into_iter().find(|(one, _)| one.to_string() == *work).context("no such work")?;
+    let calls = calls.parse()?;
+    let mut place = place()?;
     place.prepare(work)?;
-    let Round { mut times, cpu } = peer.run(work, &place, calls.parse()?)?;
+    let Round { mut times, cpu } = peer.run(work, &place, calls)?;
     times.sort();
     println!("p50 {:?}, processor {cpu:?}", measure::quantile(&times, 0.5));
     Ok(())

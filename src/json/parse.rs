@@ -3,6 +3,7 @@
 //! By hand, for this one type: what it takes and refuses, the values, and what it says of a fault and where are those of
 //! `serde_json`, which is three times as large. The tests compare the two.
 
+use super::plain::spaced;
 use super::{FromFields, Json, Plain};
 use crate::decimal;
 use alloc::borrow::Cow;
@@ -145,12 +146,8 @@ impl<'a> Parser<'a> {
     }
 
     fn ahead_of_space(&mut self) -> Option<u8> {
-        loop {
-            match self.peek()? {
-                b' ' | b'\n' | b'\t' | b'\r' => self.at += 1,
-                byte => return Some(byte),
-            }
-        }
+        self.at = self.bytes.len() - spaced(self.bytes.get(self.at..)?).len();
+        self.peek()
     }
 
     fn value(&mut self) -> Result<Json<'a>, Fault> {

@@ -111,14 +111,14 @@ impl<'a> Plain<'a> {
             self.0 = rest;
             return Some(List::default());
         }
-        let mut texts = alloc::vec::Vec::new();
-        loop {
+        self.skip();
+        // Room for one, which most lists have: a `Vec` that is pushed to has room for four.
+        let mut texts = alloc::vec![self.text()?];
+        while self.another(b']')? {
             self.skip();
             texts.push(self.text()?);
-            if !self.another(b']')? {
-                return Some(texts.into());
-            }
         }
+        Some(texts.into())
     }
 
     /// An empty list, or `null`.
@@ -152,7 +152,7 @@ impl<'a> Plain<'a> {
 
 /// What is left behind white space. Eight spaces at a time: an agent in dev mode writes as many before each field of a session.
 #[inline(never)]
-fn spaced(mut bytes: &[u8]) -> &[u8] {
+pub fn spaced(mut bytes: &[u8]) -> &[u8] {
     loop {
         bytes = match bytes {
             [b' ', b' ', b' ', b' ', b' ', b' ', b' ', b' ', rest @ ..] => rest,
