@@ -2,9 +2,9 @@
 
 use consul_session::consul::create::effective;
 use generated::exports::consul_session::plugin::{desired_state, locks, sessions};
-use std::sync::Arc;
-use wasmtime::component::{Instance, InstancePre};
-use wasmtime::{AsContextMut, Result};
+use wasmtime::Result;
+use wasmtime::component::{Component, ComponentExportIndex};
+use wasmtime::error::Context as _;
 
 #[allow(missing_docs, reason = "the documentation of generated items is the WIT's")]
 mod generated {
@@ -32,49 +32,14 @@ pub use sessions::{
 };
 use sessions::{InvalidOption, Refusal};
 
-/// What `bindgen!` makes for a whole world checks the types of all functions for each instance, of which most are then never called.
-/// Here an interface is checked when it is first called.
-macro_rules! interfaces {
-    ($($interface:ident),*) => {
-        /// Where a component has the plugin's interfaces.
-        pub struct Indices {
-            $($interface: $interface::GuestIndices,)*
-        }
-
-        impl Indices {
-            /// Errors: an interface or a function is missing.
-            pub fn new<T>(component: &InstancePre<T>) -> Result<Indices> {
-                Ok(Indices { $($interface: $interface::GuestIndices::new(component)?,)* })
-            }
-        }
-
-        /// The plugin's interfaces in an instance.
-        pub struct Exports {
-            instance: Instance,
-            indices: Arc<Indices>,
-            $($interface: Option<$interface::Guest>,)*
-        }
-
-        impl Exports {
-            /// Those of this instance of the component.
-            pub fn new(instance: Instance, indices: Arc<Indices>) -> Exports {
-                Exports { instance, indices, $($interface: None,)* }
-            }
-
-            $(
-                /// Errors: a function has other types than `wit/` has.
-                pub fn $interface(&mut self, store: impl AsContextMut) -> Result<&$interface::Guest> {
-                    match &mut self.$interface {
-                        Some(guest) => Ok(guest),
-                        empty => Ok(empty.insert(self.indices.$interface.load(store, &self.instance)?)),
-                    }
-                }
-            )*
-        }
-    };
+/// Where a component has a function of the plugin's.
+///
+/// Errors: it has no such interface, or the interface has no such function.
+pub fn export(component: &Component, interface: &str, function: &str) -> Result<ComponentExportIndex> {
+    let name = format!("consul-session:plugin/{interface}@0.1.0");
+    let index = component.get_export_index(None, &name).with_context(|| format!("no interface {name}"))?;
+    component.get_export_index(Some(&index), function).with_context(|| format!("no function {function} in {name}"))
 }
-
-interfaces!(desired_state, locks, sessions);
 
 /// Implements `Default` for records whose fields are all optional: everything left out.
 macro_rules! default_all_none {

@@ -1,8 +1,7 @@
 //! Loads the plugin and calls it.
 
 use crate::bindings::{
-    self, Acquisition, Connection, Contents, CreateOptions, Exports, Holding, Indices, Listing, Lookup, Options, Outcome,
-    Query, Session,
+    self, Acquisition, Connection, Contents, CreateOptions, Holding, Listing, Lookup, Options, Outcome, Query, Session,
 };
 use crate::cache;
 use crate::error::CallError;
@@ -14,7 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, ResourceTableError};
+use wasmtime::component::{
+    self, Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower, ResourceTable,
+    ResourceTableError,
+};
 use wasmtime::error::Context as _;
 use wasmtime::{
     CallHook, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store, UpdateDeadline,
@@ -137,7 +139,7 @@ impl Builder {
             None => Component::from_binary(&engine, wasm)?,
         };
         let plugin = linker(&engine)?.instantiate_pre(&component)?;
-        let exports = Arc::new(Indices::new(&plugin)?);
+        let exports = Arc::new(Exports::new(&component)?);
         count_epochs(&engine)?;
         let turns = Arc::new(Semaphore::new(self.limits.instances.min(Semaphore::MAX_PERMITS)));
         Ok(Host { plugin, exports, http, limits: self.limits, turns, timer: Arc::new(Once::new()) })
@@ -182,7 +184,7 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
 #[derive(Clone)]
 pub struct Host {
     plugin: InstancePre<State>,
-    exports: Arc<Indices>,
+    exports: Arc<Exports>,
     http: Http,
     limits: Limits,
     turns: Arc<Semaphore>,
@@ -236,8 +238,7 @@ impl Host {
         });
         let start = async |store: &mut Store<State>| self.plugin.instantiate_async(store).await;
         let instance = run(&mut store, &self.limits, start).await?;
-        let exports = Exports::new(instance, Arc::clone(&self.exports));
-        Ok(Instance { exports, store, limits: self.limits, _turn: turn })
+        Ok(Instance { instance, exports: Arc::clone(&self.exports), store, limits: self.limits, _turn: turn })
     }
 }
 
@@ -278,7 +279,8 @@ async fn run<T>(
 /// An instance whose call ended with [`CallError::Stopped`] or [`CallError::Trapped`], or was dropped half-way, is of no more use:
 /// each further call ends with [`CallError::Trapped`].
 pub struct Instance {
-    exports: Exports,
+    instance: component::Instance,
+    exports: Arc<Exports>,
     store: Store<State>,
     limits: Limits,
     _turn: OwnedSemaphorePermit,
@@ -290,23 +292,45 @@ impl Instance {
         self.store.data().growth.memory()
     }
 
-    /// One call, within the limits.
-    async fn call<T>(
+    /// One call, within the limits. The types are those of the one function only, which are checked for each instance anew: `bindgen!`
+    /// checks those of all functions of an interface, whichever is called.
+    async fn call<Arguments, Answer>(
         &mut self,
-        call: impl AsyncFnOnce(&mut Exports, &mut Store<State>) -> Result<std::result::Result<T, bindings::Error>>,
-    ) -> Result<T, CallError> {
-        let exports = &mut self.exports;
-        let answer = run(&mut self.store, &self.limits, async |store| call(exports, store).await).await?;
+        function: ComponentExportIndex,
+        arguments: Arguments,
+    ) -> Result<Answer, CallError>
+    where
+        Arguments: ComponentNamedList + Lower + Send + Sync,
+        Answer: Lift + Send + Sync + 'static,
+    {
+        let instance = self.instance;
+        let call = async |store: &mut Store<State>| {
+            let function = instance.get_typed_func::<Arguments, (Result<Answer, bindings::Error>,)>(&mut *store, function)?;
+            function.call_async(store, arguments).await
+        };
+        let (answer,) = run(&mut self.store, &self.limits, call).await?;
         answer.map_err(|error| CallError::answered(self.store.data().outgoing.explain(error.into())))
     }
 }
 
 /// Defines each function of the plugin twice: on an [`Instance`], and on a [`Host`], for a fresh instance.
 macro_rules! functions {
-    ($($(#[$doc:meta])+ $interface:ident.$call:ident: $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+    ($($(#[$doc:meta])+ $interface:literal.$export:literal: $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        /// Where the component has its functions.
+        struct Exports {
+            $($name: ComponentExportIndex,)*
+        }
+
+        impl Exports {
+            /// Errors: a function is missing.
+            fn new(component: &Component) -> Result<Exports> {
+                Ok(Exports { $($name: bindings::export(component, $interface, $export)?,)* })
+            }
+        }
+
         impl Instance {
             $($(#[$doc])+ pub async fn $name(&mut self, $($argument: $type),*) -> Result<$answer, CallError> {
-                self.call(async |exports, store| exports.$interface(&mut *store)?.$call(store, $($argument),*).await).await
+                self.call(self.exports.$name, ($($argument,)*)).await
             })*
         }
 
@@ -320,43 +344,43 @@ macro_rules! functions {
 
 functions! {
     /// Makes sessions as the options say: `desired-state.apply`.
-    desired_state.call_apply: apply(options: &Options) -> Outcome;
+    "desired-state"."apply": apply(options: &Options) -> Outcome;
 
     /// As `apply`, on JSON with the option page's names; answers with a JSON object: `desired-state.apply-json`.
-    desired_state.call_apply_json: apply_json(options: &str) -> String;
+    "desired-state"."apply-json": apply_json(options: &str) -> String;
 
     /// Creates a session and answers with its id: `sessions.create`. Not idempotent.
-    sessions.call_create:
+    "sessions"."create":
         create(options: &CreateOptions, connection: Option<&Connection>) -> String;
 
     /// Destroys a session: `sessions.destroy`. One that does not exist is no error.
-    sessions.call_destroy: destroy(id: &str, connection: Option<&Connection>) -> ();
+    "sessions"."destroy": destroy(id: &str, connection: Option<&Connection>) -> ();
 
     /// Restarts the TTL of a session: `sessions.renew`.
-    sessions.call_renew: renew(id: &str, connection: Option<&Connection>) -> Session;
+    "sessions"."renew": renew(id: &str, connection: Option<&Connection>) -> Session;
 
     /// Reads one session: `sessions.info`.
-    sessions.call_info:
+    "sessions"."info":
         info(id: &str, query: Option<Query>, connection: Option<&Connection>) -> Lookup;
 
     /// Reads the sessions of a node: `sessions.node`.
-    sessions.call_node:
+    "sessions"."node":
         node(node: &str, query: Option<Query>, connection: Option<&Connection>) -> Listing;
 
     /// Reads all sessions of the datacenter: `sessions.list-sessions`.
-    sessions.call_list_sessions:
+    "sessions"."list-sessions":
         list_sessions(query: Option<Query>, connection: Option<&Connection>) -> Listing;
 
     /// Acquires a key for a session: `locks.acquire`. Does not wait.
-    locks.call_acquire:
+    "locks"."acquire":
         acquire(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> Acquisition;
 
     /// Releases a key; whether the session held it: `locks.release`.
-    locks.call_release:
+    "locks"."release":
         release(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> bool;
 
     /// Reads a key and who holds it: `locks.holder`.
-    locks.call_holder:
+    "locks"."holder":
         holder(key: &str, query: Option<Query>, connection: Option<&Connection>) -> Holding;
 }
 
