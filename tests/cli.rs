@@ -143,7 +143,12 @@ fn dev_needs() -> Result<()> {
 }
 
 fn no_component() -> Result<()> {
-    for (path, part) in [("/nonexistent.wasm", "/nonexistent.wasm"), (file!(), "cannot load the plugin")] {
+    let empty = tempfile::NamedTempFile::new()?;
+    std::fs::write(&empty, b"\0asm\x0d\0\x01\0")?;
+    let empty = empty.path().to_str().context("no UTF-8")?;
+    let no_interface = "it exports no interface consul-session:plugin/";
+    let cases = [("/nonexistent.wasm", "/nonexistent.wasm"), (file!(), "cannot load the plugin"), (empty, no_interface)];
+    for (path, part) in cases {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent")?.join(path);
         let ran = host(&["--dev"], &[("CONSUL_SESSION_PLUGIN", path.to_str().context("no UTF-8")?)])?;
         ensure!(ran.status == 1 && ran.stderr.contains(part) && ran.stdout.is_empty(), "{}", ran.stderr);

@@ -37,8 +37,8 @@ use sessions::{InvalidOption, Refusal};
 /// Errors: it has no such interface, or the interface has no such function.
 pub fn export(component: &Component, interface: &str, function: &str) -> Result<ComponentExportIndex> {
     let name = format!("consul-session:plugin/{interface}@0.1.0");
-    let index = component.get_export_index(None, &name).with_context(|| format!("no interface {name}"))?;
-    component.get_export_index(Some(&index), function).with_context(|| format!("no function {function} in {name}"))
+    let index = component.get_export_index(None, &name).with_context(|| format!("it exports no interface {name}"))?;
+    component.get_export_index(Some(&index), function).with_context(|| format!("it exports no function {function} in {name}"))
 }
 
 /// Implements `Default` for records whose fields are all optional: everything left out.

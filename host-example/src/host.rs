@@ -292,8 +292,8 @@ impl Instance {
         self.store.data().growth.memory()
     }
 
-    /// One call, within the limits. The types are those of the one function only, which are checked for each instance anew: `bindgen!`
-    /// checks those of all functions of an interface, whichever is called.
+    /// One call, within the limits. It checks the types of its own function: what `bindgen!` makes would check those of all functions of
+    /// the interface, for each instance.
     async fn call<Arguments, Answer>(
         &mut self,
         function: ComponentExportIndex,
