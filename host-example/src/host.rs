@@ -168,8 +168,9 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
         .total_memories(instances * MEMORIES as u32);
     pool.max_tables_per_module(100).max_memories_per_module(100);
     pool.table_elements(limits.table.max(Limits::default().table));
-    // What an instance used is wiped and stays for the next, which so need not ask for its pages again: 8 MiB at most.
-    pool.linear_memory_keep_resident(512 << 10).table_keep_resident(16 << 10).max_unused_warm_slots(16);
+    // What an instance used is wiped and stays for the next, which so need not ask for its pages again. That is so much for each of the
+    // most that there ever were at once, 50 MiB by default.
+    pool.linear_memory_keep_resident(512 << 10).table_keep_resident(16 << 10);
     pool.pagemap_scan(Enabled::Auto);
     pool.into()
 }
