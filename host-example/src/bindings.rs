@@ -32,13 +32,15 @@ pub use sessions::{
 };
 use sessions::{InvalidOption, Refusal};
 
-/// Where a component has a function of the plugin's.
+/// Where a component has a function of the plugin's. Both names are Rust's, as `bindgen!` makes them of the WIT's.
 ///
 /// Errors: it has no such interface, or the interface has no such function.
 pub fn export(component: &Component, interface: &str, function: &str) -> Result<ComponentExportIndex> {
-    let name = format!("consul-session:plugin/{interface}@0.1.0");
-    let index = component.get_export_index(None, &name).with_context(|| format!("it exports no interface {name}"))?;
-    component.get_export_index(Some(&index), function).with_context(|| format!("it exports no function {function} in {name}"))
+    let wit = |name: &str| name.replace('_', "-");
+    let (interface, function) = (format!("consul-session:plugin/{}@0.1.0", wit(interface)), wit(function));
+    let index = component.get_export_index(None, &interface).with_context(|| format!("it exports no interface {interface}"))?;
+    let index = component.get_export_index(Some(&index), &function);
+    index.with_context(|| format!("it exports no function {function} in {interface}"))
 }
 
 /// Implements `Default` for records whose fields are all optional: everything left out.

@@ -293,8 +293,8 @@ impl Instance {
         self.store.data().growth.memory()
     }
 
-    /// One call, within the limits. It checks the types of its own function: what `bindgen!` makes would check those of all functions of
-    /// the interface, for each instance.
+    /// One call, within the limits. It checks the types of its own function, each time: what `bindgen!` makes would check those of all
+    /// functions of the interface once for each instance, and most instances are called once.
     async fn call<Arguments, Answer>(
         &mut self,
         function: ComponentExportIndex,
@@ -316,7 +316,7 @@ impl Instance {
 
 /// Defines each function of the plugin twice: on an [`Instance`], and on a [`Host`], for a fresh instance.
 macro_rules! functions {
-    ($($(#[$doc:meta])+ $interface:literal.$export:literal: $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+    ($($(#[$doc:meta])+ $interface:ident.$name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         /// Where the component has its functions.
         struct Exports {
             $($name: ComponentExportIndex,)*
@@ -325,7 +325,7 @@ macro_rules! functions {
         impl Exports {
             /// Errors: a function is missing.
             fn new(component: &Component) -> Result<Exports> {
-                Ok(Exports { $($name: bindings::export(component, $interface, $export)?,)* })
+                Ok(Exports { $($name: bindings::export(component, stringify!($interface), stringify!($name))?,)* })
             }
         }
 
@@ -345,44 +345,37 @@ macro_rules! functions {
 
 functions! {
     /// Makes sessions as the options say: `desired-state.apply`.
-    "desired-state"."apply": apply(options: &Options) -> Outcome;
+    desired_state.apply(options: &Options) -> Outcome;
 
     /// As `apply`, on JSON with the option page's names; answers with a JSON object: `desired-state.apply-json`.
-    "desired-state"."apply-json": apply_json(options: &str) -> String;
+    desired_state.apply_json(options: &str) -> String;
 
     /// Creates a session and answers with its id: `sessions.create`. Not idempotent.
-    "sessions"."create":
-        create(options: &CreateOptions, connection: Option<&Connection>) -> String;
+    sessions.create(options: &CreateOptions, connection: Option<&Connection>) -> String;
 
     /// Destroys a session: `sessions.destroy`. One that does not exist is no error.
-    "sessions"."destroy": destroy(id: &str, connection: Option<&Connection>) -> ();
+    sessions.destroy(id: &str, connection: Option<&Connection>) -> ();
 
     /// Restarts the TTL of a session: `sessions.renew`.
-    "sessions"."renew": renew(id: &str, connection: Option<&Connection>) -> Session;
+    sessions.renew(id: &str, connection: Option<&Connection>) -> Session;
 
     /// Reads one session: `sessions.info`.
-    "sessions"."info":
-        info(id: &str, query: Option<Query>, connection: Option<&Connection>) -> Lookup;
+    sessions.info(id: &str, query: Option<Query>, connection: Option<&Connection>) -> Lookup;
 
     /// Reads the sessions of a node: `sessions.node`.
-    "sessions"."node":
-        node(node: &str, query: Option<Query>, connection: Option<&Connection>) -> Listing;
+    sessions.node(node: &str, query: Option<Query>, connection: Option<&Connection>) -> Listing;
 
     /// Reads all sessions of the datacenter: `sessions.list-sessions`.
-    "sessions"."list-sessions":
-        list_sessions(query: Option<Query>, connection: Option<&Connection>) -> Listing;
+    sessions.list_sessions(query: Option<Query>, connection: Option<&Connection>) -> Listing;
 
     /// Acquires a key for a session: `locks.acquire`. Does not wait.
-    "locks"."acquire":
-        acquire(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> Acquisition;
+    locks.acquire(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> Acquisition;
 
     /// Releases a key; whether the session held it: `locks.release`.
-    "locks"."release":
-        release(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> bool;
+    locks.release(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> bool;
 
     /// Reads a key and who holds it: `locks.holder`.
-    "locks"."holder":
-        holder(key: &str, query: Option<Query>, connection: Option<&Connection>) -> Holding;
+    locks.holder(key: &str, query: Option<Query>, connection: Option<&Connection>) -> Holding;
 }
 
 /// Links the six interfaces that the plugin imports. A component that wants more is refused when it is loaded.
