@@ -8,18 +8,15 @@
 //! answers with that one. The owner of the lowest index always sees itself as the lowest, and whoever reads later sees it too,
 //! so that exactly one session stays, without a lock and without waiting.
 
-use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, create, need};
-use crate::decimal;
+#![forbid(unsafe_code)]
+
+use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, create};
 use crate::duration;
-use crate::error::{Case, Difference, Error, find};
-use crate::options::{OnMismatch, Options, SessionId, State, join};
+use crate::error::{Case, Difference, Error};
+use crate::options::{OnMismatch, Options, SessionId, State};
 use crate::outcome::{Diff, Outcome};
 use crate::session::Session;
-use crate::text::{Text, passing};
 use crate::transport::Transport;
-use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
 
 /// Options that were checked as a whole: nothing that Consul would refuse, as far as that can be known, is left in them.
 #[derive(Clone, Debug)]
@@ -36,10 +33,10 @@ pub struct Task {
 #[derive(Clone, Debug)]
 enum What {
     PresentId(SessionId),
-    PresentName(Text),
+    PresentName(String),
     PresentNew,
     AbsentId(SessionId),
-    AbsentName(Text),
+    AbsentName(String),
     Read(Scope),
 }
 
@@ -48,18 +45,18 @@ impl Task {
     ///
     /// Errors: [`InvalidOption`](Case::InvalidOption).
     pub fn new(given: Options) -> Result<Task, Error> {
-        let all = given.or_default()?;
-        let state = need(all.state, "state")?;
+        let all = given.clone().resolve();
+        let state = all.state;
         if given.checks.is_some() {
             let other = [("node_checks", &given.node_checks), ("service_checks", &given.service_checks)];
             if let Some((other, _)) = other.iter().find(|(_, list)| list.is_some()) {
                 return Err(Error::invalid(
                     other,
-                    text!["option `", other, "` cannot stand beside `checks`: give the lists exactly, or `checks` alone"],
+                    format!("option `{other}` cannot stand beside `checks`: give the lists exactly, or `checks` alone"),
                 ));
             }
         }
-        let required = |name: &str, why: &str| Error::invalid(name, text!["state=", state.name(), " needs ", why]);
+        let required = |name: &str, why: &str| Error::invalid(name, format!("state={} needs {why}", state.name()));
         let what = match (state, all.id.clone(), all.name.clone()) {
             (State::Present, Some(id), _) => What::PresentId(id),
             (State::Present, None, Some(name)) => What::PresentName(name),
@@ -74,7 +71,7 @@ impl Task {
             (State::Node | State::List, Some(_), _) => {
                 return Err(Error::invalid(
                     "id",
-                    text!["state=", state.name(), " takes no `id`: one session is read with state=info"],
+                    format!("state={} takes no `id`: one session is read with state=info", state.name()),
                 ));
             }
             (State::Node, None, _) => {
@@ -84,10 +81,10 @@ impl Task {
             (State::List, None, _) => What::Read(Scope::All),
         };
         Ok(Task {
-            dry_run: need(all.dry_run, "dry_run")?,
-            on_mismatch: need(all.on_mismatch, "on_mismatch")?,
-            connection: Connection::new(&all)?,
-            new_session: NewSession::new(&all)?,
+            dry_run: all.dry_run,
+            on_mismatch: all.on_mismatch,
+            connection: Connection::new(&all),
+            new_session: NewSession::new(&all),
             given,
             what,
         })
@@ -115,26 +112,21 @@ impl Task {
     fn differences(&self, session: &Session) -> Vec<Difference> {
         let given = &self.given;
         let mut differences = Vec::new();
-        let mut compare = |option, same: bool, found: Text, wanted: Text| {
+        let mut compare = |option, same: bool, found: String, wanted: String| {
             if !same {
                 differences.push(Difference { option, found, wanted });
             }
         };
         if let Some(behavior) = given.behavior {
-            compare("behavior", session.behavior == behavior.name(), session.behavior.clone(), behavior.name().into());
+            compare("behavior", session.behavior == behavior.name(), session.behavior.clone(), behavior.name().to_owned());
         }
         if let Some(delay) = given.delay {
-            compare(
-                "delay",
-                session.lock_delay == delay,
-                duration::format(session.lock_delay).into(),
-                duration::format(delay).into(),
-            );
+            compare("delay", session.lock_delay == delay, duration::format(session.lock_delay), duration::format(delay));
         }
         if let Some(ttl) = given.ttl {
             // Consul keeps the text: 600s, 10m and 600000ms are the same, and so are none, 0 and 0s.
             let stored = if session.ttl.is_empty() { Some(0) } else { duration::parse_go(&session.ttl) };
-            let shown = |ttl: i64| if ttl == 0 { "none".into() } else { duration::format(ttl).into() };
+            let shown = |ttl: i64| if ttl == 0 { "none".into() } else { duration::format(ttl) };
             compare("ttl", stored == Some(ttl), stored.map_or_else(|| session.ttl.clone(), shown), shown(ttl));
         }
         let mut compare_lists = |option, found: &[&str], wanted: &[&str]| {
@@ -183,23 +175,23 @@ fn same_node(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
 }
 
-fn texts(list: &[Text]) -> Vec<&str> {
-    list.iter().map(Text::as_str).collect()
+fn texts(list: &[String]) -> Vec<&str> {
+    list.iter().map(String::as_str).collect()
 }
 
-fn list(set: &[&str]) -> Text {
-    if set.is_empty() { "none".into() } else { join(set).into() }
+fn list(set: &[&str]) -> String {
+    if set.is_empty() { "none".into() } else { set.join(", ") }
 }
 
 fn ids(sessions: &[Session]) -> String {
-    join(&sessions.iter().map(|session| session.id.as_str()).collect::<Vec<_>>())
+    sessions.iter().map(|session| session.id.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn mismatch(session: &Session, differences: Vec<Difference>, remedy: &str) -> Error {
-    let mut message = text!["session ", session.id, " differs from the options"];
+    let mut message = format!("session {} differs from the options", session.id);
     for (n, difference) in differences.iter().enumerate() {
         let sign = if n == 0 { ": " } else { ", " };
-        message += &text![sign, difference.option, " is ", difference.found, ", not ", difference.wanted];
+        message += &format!("{sign}{} is {}, not {}", difference.option, difference.found, difference.wanted);
     }
     message += "; sessions cannot be changed: ";
     message += remedy;
@@ -209,7 +201,7 @@ fn mismatch(session: &Session, differences: Vec<Difference>, remedy: &str) -> Er
 /// Where the sessions of a name are meant.
 enum Place {
     /// On this node.
-    Node(Text),
+    Node(String),
     /// On the agent's own node, whose name could not be learned.
     Unknown,
 }
@@ -241,13 +233,10 @@ impl Run<'_> {
         let may_hide = listing.may_hide();
         let Some(session) = listing.sessions.into_iter().next() else {
             let hidden = if may_hide { ", or ACLs hide it" } else { "" };
-            return Err(Case::NotFound.because(text![
-                "no session ",
-                id.as_str(),
-                " exists",
-                hidden,
-                ": consul chooses the ids, so leave `id` out to create one"
-            ]));
+            return Err(Case::NotFound.because(format!(
+                "no session {} exists{hidden}: consul chooses the ids, so leave `id` out to create one",
+                id.as_str()
+            )));
         };
         let mut differences = self.task.identity_differences(&session);
         differences.extend(self.task.differences(&session));
@@ -273,7 +262,7 @@ impl Run<'_> {
             },
             Err(error) => {
                 let mut outcome = self.created_and_gone(&id);
-                outcome.notes = vec![text!["the new session could not be read back: ", error].into()];
+                outcome.notes = vec![format!("the new session could not be read back: {error}")];
                 Ok(outcome)
             }
         }
@@ -315,13 +304,8 @@ impl Run<'_> {
     /// After a creation by name: finds out who keeps their session, and cleans up.
     fn settle(&mut self, name: &str, own_id: &SessionId, before: &[Session]) -> Result<Outcome, Error> {
         let listing = self.named(name, &Query::CONSISTENT).map_err(|error| {
-            Case::OutcomeUnknown.because(text![
-                error,
-                "; session ",
-                own_id.as_str(),
-                " was created, but whether another caller created one of that name at the same time could not be \
-                 checked: do the same again, which finds it"
-            ])
+            Case::OutcomeUnknown.because(format!("{error}; session {} was created, but whether another caller created one of that name at the same time could not be \
+                 checked: do the same again, which finds it", own_id.as_str()))
         })?;
         let Some(own) = listing.sessions.iter().find(|session| session.id == own_id.as_str()).cloned() else {
             return Ok(self.created_and_gone(own_id));
@@ -339,7 +323,7 @@ impl Run<'_> {
         };
         if winner.id != own.id {
             self.consul.destroy(own_id).map_err(|error| {
-                error.and(&text!["session ", own.id, " stays beside the older ", winner.id, " of the same name"])
+                error.and(&format!("session {} stays beside the older {} of the same name", own.id, winner.id))
             })?;
             if !self.task.matches(winner) {
                 return Err(self.mismatch_by_name(winner, peers.len() - 1));
@@ -355,7 +339,7 @@ impl Run<'_> {
         let replaced = |peer: &Session| self.task.on_mismatch == OnMismatch::Replace && peer.age() < own.age();
         let old = those(&peers, &replaced);
         let others = those(&peers, &|peer| peer.id != own.id && !replaced(peer));
-        self.destroy_all(&old).map_err(|error| error.and(&text!["session ", own.id, " was created to replace it"]))?;
+        self.destroy_all(&old).map_err(|error| error.and(&format!("session {} was created to replace it", own.id)))?;
         Ok(created(own, old, others))
     }
 
@@ -378,8 +362,8 @@ impl Run<'_> {
             Some(session) => match SessionId::parse(&session.id) {
                 Some(id) => {
                     let mut outcome = self.settle(name, &id, before)?;
-                    let note = text!["the answer to the creation was lost (", lost, "), and the session was found afterwards"];
-                    outcome.notes.push(note.into());
+                    let note = format!("the answer to the creation was lost ({lost}), and the session was found afterwards");
+                    outcome.notes.push(note);
                     Ok(outcome)
                 }
                 None => Err(unknown(lost)),
@@ -399,11 +383,10 @@ impl Run<'_> {
         }
         if self.task.dry_run {
             return if listing.may_hide() {
-                Err(Case::Hidden.because(text![
-                    "no session ",
-                    id.as_str(),
-                    " can be seen, but ACLs may hide it: give a `token` that can read it"
-                ]))
+                Err(Case::Hidden.because(format!(
+                    "no session {} can be seen, but ACLs may hide it: give a `token` that can read it",
+                    id.as_str()
+                )))
             } else {
                 Ok(nothing_to_destroy())
             };
@@ -412,8 +395,8 @@ impl Run<'_> {
         match self.consul.destroy(id) {
             Ok(()) => Ok(nothing_to_destroy()),
             // Not so of a write that the agent's configuration blocks.
-            Err(error) if find(&error.message, "Permission denied").is_some() => {
-                Err(error.and(&text!["session ", id.as_str(), " exists, but ACLs hide it from reads"]))
+            Err(error) if error.message.contains("Permission denied") => {
+                Err(error.and(&format!("session {} exists, but ACLs hide it from reads", id.as_str())))
             }
             Err(error) => Err(error),
         }
@@ -438,8 +421,8 @@ impl Run<'_> {
         }
     }
 
-    fn absent_on(&mut self, name: &str, node: &Text) -> Result<Outcome, Error> {
-        let listing = self.consul.sessions(&Scope::Node(node.clone()), &Query::CONSISTENT)?;
+    fn absent_on(&mut self, name: &str, node: &str) -> Result<Outcome, Error> {
+        let listing = self.consul.sessions(&Scope::Node(node.to_owned()), &Query::CONSISTENT)?;
         let found = those(&listing.sessions, &|session| session.name == name);
         if !found.is_empty() {
             return self.destroyed(found);
@@ -450,20 +433,12 @@ impl Run<'_> {
             match self.consul.may_read(node) {
                 Ok(true) => return Ok(nothing_to_destroy()),
                 Ok(false) => "without a token the sessions of this node cannot be read".into(),
-                Err(error) => text!["whether the sessions of this node can be read could not be asked: ", error],
+                Err(error) => format!("whether the sessions of this node can be read could not be asked: {error}"),
             }
         } else {
             return Ok(nothing_to_destroy());
         };
-        Err(Case::Hidden.because(text![
-            "no session named `",
-            name,
-            "` can be seen on node `",
-            node,
-            "`, but there may be one: ",
-            reason,
-            "; give a `token` with session:read"
-        ]))
+        Err(Case::Hidden.because(format!("no session named `{name}` can be seen on node `{node}`, but there may be one: {reason}; give a `token` with session:read")))
     }
 
     /// The sessions of this name, in the scope of the options: on the given node, or in the whole datacenter.
@@ -501,16 +476,17 @@ impl Run<'_> {
 
     fn destroy_all(&mut self, sessions: &[Session]) -> Result<(), Error> {
         for (done, session) in sessions.iter().enumerate() {
-            let destroy = || match SessionId::parse(&session.id) {
+            let destroyed = match SessionId::parse(&session.id) {
                 Some(id) => self.consul.destroy(&id),
-                None => Err(Case::InvalidResponse.because(text!["consul lists a session whose id is no UUID: ", session.id])),
+                None => {
+                    Err(Case::InvalidResponse.because(format!("consul lists a session whose id is no UUID: {}", session.id)))
+                }
             };
-            // Safety: neither a request nor its answer is kept.
-            unsafe { passing(destroy) }.map_err(|error| {
+            destroyed.map_err(|error| {
                 let (gone, left) = sessions.split_at_checked(done).unwrap_or_default();
                 match gone {
-                    [] => error.and(&text!["not destroyed: ", ids(left)]),
-                    _ => error.and(&text!["destroyed: ", ids(gone), "; not destroyed: ", ids(left)]),
+                    [] => error.and(&format!("not destroyed: {}", ids(left))),
+                    _ => error.and(&format!("destroyed: {}; not destroyed: {}", ids(gone), ids(left))),
                 }
             })?;
         }
@@ -523,7 +499,7 @@ impl Run<'_> {
             self.task.differences(session),
             "on_mismatch=replace creates a new one and destroys it, which frees its locks under its lock delay",
         );
-        if of > 1 { error.and(&text![decimal(of - 1), " more of that name differ too"]) } else { error }
+        if of > 1 { error.and(&format!("{} more of that name differ too", of - 1)) } else { error }
     }
 
     /// What a dry run says of a creation.
@@ -543,7 +519,7 @@ impl Run<'_> {
 
     /// A session that was created but is not there any more, or cannot be read.
     fn created_and_gone(&self, id: &SessionId) -> Outcome {
-        let session = Session { id: String::from(id.as_str()).into(), ..self.task.new_session.planned() };
+        let session = Session { id: id.as_str().to_owned(), ..self.task.new_session.planned() };
         Outcome {
             notes: vec![
                 "the new session was gone when it was read back: somebody destroyed it, or one of its checks failed".into(),
@@ -562,9 +538,9 @@ fn those(sessions: &[Session], holds: &dyn Fn(&Session) -> bool) -> Vec<Session>
     sessions.iter().filter(|session| holds(session)).cloned().collect()
 }
 
-fn note_others(others: &[Session], notes: &mut Vec<Text>) {
+fn note_others(others: &[Session], notes: &mut Vec<String>) {
     if !others.is_empty() {
-        notes.push(text!["other sessions have the same name: ", ids(others)].into());
+        notes.push(format!("other sessions have the same name: {}", ids(others)));
     }
 }
 
@@ -586,14 +562,12 @@ fn unchanged(session: Session, others: Vec<Session>) -> Outcome {
 fn created(session: Session, replaced: Vec<Session>, others: Vec<Session>) -> Outcome {
     let mut notes = Vec::new();
     if !replaced.is_empty() {
-        let note = text![
-            "replaces ",
+        let note = format!(
+            "replaces {}: locks held there are freed under its lock delay ({})",
             ids(&replaced),
-            ": locks held there are freed under its lock delay (",
-            join(&replaced.iter().map(|old| duration::format(old.lock_delay)).collect::<Vec<_>>()),
-            ")"
-        ];
-        notes.push(note.into());
+            replaced.iter().map(|old| duration::format(old.lock_delay)).collect::<Vec<_>>().join(", ")
+        );
+        notes.push(note);
     }
     note_others(&others, &mut notes);
     let mut sessions = vec![session.clone()];
@@ -614,7 +588,7 @@ fn nothing_to_destroy() -> Outcome {
 }
 
 fn node_required(seen: &[Session]) -> Error {
-    let mut nodes: Vec<Text> = Vec::new();
+    let mut nodes: Vec<String> = Vec::new();
     for session in seen {
         if !nodes.contains(&session.node) {
             nodes.push(session.node.clone());
@@ -622,11 +596,10 @@ fn node_required(seen: &[Session]) -> Error {
     }
     let where_seen = match nodes.as_slice() {
         [] => "none of that name can be seen".into(),
-        nodes => text!["sessions of that name were seen on ", join(nodes)],
+        nodes => format!("sessions of that name were seen on {}", nodes.join(", ")),
     };
-    let message = text![
-        "which node is meant cannot be known, since the agent's own may not be asked (agent:read): give `node`; ",
-        where_seen
-    ];
+    let message = format!(
+        "which node is meant cannot be known, since the agent's own may not be asked (agent:read): give `node`; {where_seen}"
+    );
     Case::NodeRequired { nodes }.because(message)
 }

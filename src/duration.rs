@@ -3,9 +3,10 @@
 //! Inside this crate a duration is a count of nanoseconds in an `i64`, as in Go and in Consul, since other clients can store
 //! negative ones.
 
-use crate::error::cut;
-use crate::{digits, whole};
-use alloc::string::String;
+#![forbid(unsafe_code)]
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// Nanoseconds in a millisecond.
 pub const MILLISECOND: i64 = 1_000_000;
@@ -56,22 +57,17 @@ pub fn parse(text: &str) -> Option<i64> {
 pub fn from_seconds(seconds: f64) -> Option<i64> {
     let nanoseconds = seconds * 1e9;
     // Over 2^53 (a hundred days) binary fractions are coarser than that, which is out of every range here.
-    (nanoseconds.abs() < 9e18).then(|| round(nanoseconds))
-}
-
-/// `f64::round` without its library call: the value is known to fit.
-fn round(value: f64) -> i64 {
-    if value < 0.0 { (value - 0.5) as i64 } else { (value + 0.5) as i64 }
+    (nanoseconds.abs() < 9e18).then(|| nanoseconds.round() as i64)
 }
 
 /// Writes a duration as Consul reads it: whole seconds as `20s`, else `1500ms`, else `1500000ns`.
 pub fn format(nanoseconds: i64) -> String {
     if nanoseconds % SECOND == 0 {
-        text![whole(nanoseconds / SECOND), "s"]
+        format!("{}s", nanoseconds / SECOND)
     } else if nanoseconds % MILLISECOND == 0 {
-        text![whole(nanoseconds / MILLISECOND), "ms"]
+        format!("{}ms", nanoseconds / MILLISECOND)
     } else {
-        text![whole(nanoseconds), "ns"]
+        format!("{nanoseconds}ns")
     }
 }
 
@@ -86,31 +82,33 @@ pub fn for_people(nanoseconds: i64) -> String {
     let mut text = String::from(if nanoseconds < 0 { "-" } else { "" });
     for (count, unit) in [(size / (60 * minute), "h"), (size / minute % 60, "m")] {
         if count > 0 {
-            text += &text![count.to_string(), unit];
+            text += &format!("{count}{unit}");
         }
     }
     // Less than a minute.
     let rest = (size % minute) as i64;
     if rest > 0 || size == 0 {
-        text += &text![seconds(rest), "s"];
+        text += &format!("{}s", seconds(rest));
     }
     text
 }
 
 /// Writes a duration as a number of seconds: `15`, `0.5`.
 pub fn seconds(nanoseconds: i64) -> String {
-    let (sign, size) = (if nanoseconds < 0 { "-" } else { "" }, nanoseconds.unsigned_abs());
-    let (seconds, fraction) = (size / SECOND.unsigned_abs(), size % SECOND.unsigned_abs());
-    if fraction == 0 {
-        return text![sign, digits(seconds)];
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    let (size, second) = (nanoseconds.unsigned_abs(), SECOND.unsigned_abs());
+    let text = format!("{sign}{}.{:09}", size / second, size % second);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A duration in nanoseconds whose JSON is the exact number of [`seconds`], which a binary fraction is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub i64);
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(seconds(self.0)).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
-    // Nine digits, of which the 1 in front is not shown.
-    let nine = digits(fraction + SECOND.unsigned_abs());
-    let mut shown = nine.strip_prefix("1").unwrap_or_default();
-    while let Some(shorter) = shown.strip_suffix("0") {
-        shown = shorter;
-    }
-    text![sign, digits(seconds), ".", shown]
 }
 
 /// The size of a unit in nanoseconds. Go takes both signs for micro.
@@ -128,7 +126,7 @@ fn unit_size(unit: &str) -> Option<i64> {
 
 /// `digits[.digits]` times `unit`, cut to whole nanoseconds as Go does.
 fn scale(number: &str, unit: i64) -> Option<i64> {
-    let (whole, fraction) = cut(number, ".").unwrap_or((number, ""));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if whole.len() + fraction.len() == 0 || !digits(whole) || !digits(fraction) {
         return None;
@@ -248,7 +246,7 @@ mod tests {
         for (nanoseconds, text) in
             [(15 * SECOND, "15"), (1500 * MILLISECOND, "1.5"), (-50 * MILLISECOND, "-0.05"), (1, "0.000000001")]
         {
-            assert_eq!(crate::json::Json::Seconds(nanoseconds).to_string(), text);
+            assert_eq!(serde_json::to_string(&Seconds(nanoseconds)).unwrap(), text);
         }
     }
 }

@@ -3,15 +3,11 @@
 //! Texts are lower case, name the cause first and the remedy second, and never hold a token. The cases are those of `variant
 //! error` in `wit/sessions.wit`, where each is described.
 
-use crate::decimal;
-use crate::json::Json;
-use crate::text::Text;
-use alloc::boxed::Box;
-use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
-use core::fmt;
-use core::ops::Deref;
+#![forbid(unsafe_code)]
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::fmt;
+use std::ops::Deref;
 
 /// An error of this component: a case and a text.
 ///
@@ -32,11 +28,11 @@ pub struct Parts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each case and field is described in wit/sessions.wit")]
 pub enum Case {
-    InvalidOption { option: Text },
+    InvalidOption { option: String },
     Unsupported,
     NotFound,
-    Mismatch { session_id: Text, differences: Vec<Difference> },
-    NodeRequired { nodes: Vec<Text> },
+    Mismatch { session_id: String, differences: Vec<Difference> },
+    NodeRequired { nodes: Vec<String> },
     Hidden,
     UnknownNode,
     UnknownCheck,
@@ -56,14 +52,14 @@ pub enum Case {
 }
 
 /// A field in which a session differs from what was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Difference {
     /// The option's name.
     pub option: &'static str,
     /// What the session has.
-    pub found: Text,
+    pub found: String,
     /// What was asked for.
-    pub wanted: Text,
+    pub wanted: String,
 }
 
 impl Case {
@@ -108,28 +104,6 @@ impl Deref for Error {
     }
 }
 
-/// Where a text stands in another. `str::find` is faster, which does not matter here, and three times as large.
-pub(crate) fn find(text: &str, part: &str) -> Option<usize> {
-    text.as_bytes().windows(part.len().max(1)).position(|window| window == part.as_bytes())
-}
-
-/// A text before and behind the first such sign in it. As [`find`], smaller than std's.
-pub(crate) fn cut<'a>(text: &'a str, sign: &str) -> Option<(&'a str, &'a str)> {
-    let at = find(text, sign)?;
-    Some((text.get(..at)?, text.get(at + sign.len()..)?))
-}
-
-/// The parts of a text between such signs.
-pub(crate) fn split<'a>(text: &'a str, sign: &str) -> Vec<&'a str> {
-    let (mut parts, mut rest) = (Vec::new(), text);
-    while let Some((part, tail)) = cut(rest, sign) {
-        parts.push(part);
-        rest = tail;
-    }
-    parts.push(rest);
-    parts
-}
-
 impl Error {
     /// Its two parts.
     pub fn into_parts(self) -> Parts {
@@ -138,7 +112,7 @@ impl Error {
 
     /// An option that was refused.
     pub fn invalid(option: &str, message: impl Into<String>) -> Error {
-        Case::InvalidOption { option: String::from(option).into() }.because(message)
+        Case::InvalidOption { option: option.to_owned() }.because(message)
     }
 
     /// The same error with more to say.
@@ -178,7 +152,7 @@ impl Error {
                 matches!(status, 502 | 504)
                     || ["leadership lost", "timed out", "timeout", "deadline", "EOF", "connection reset", "disconnect"]
                         .iter()
-                        .any(|sign| find(&self.message, sign).is_some())
+                        .any(|part| self.message.contains(part))
             }
             _ => false,
         }
@@ -188,54 +162,41 @@ impl Error {
     #[must_use]
     pub fn of_a_change(self, what: &str) -> Error {
         if self.leaves_doubt() {
-            Case::OutcomeUnknown.because(text![
-                self.message,
-                "; ",
-                what,
-                " may have happened all the same: look before trying again"
-            ])
+            Case::OutcomeUnknown
+                .because(format!("{}; {what} may have happened all the same: look before trying again", self.message))
         } else {
             self
         }
     }
 
-    /// As the command line prints it: `{"changed": false, "failed": true, "error": "<case>", "msg": "…", …}`.
-    pub fn to_json(&self) -> Json<'_> {
-        let mut fields = vec![
-            ("changed", Json::Bool(false)),
-            ("failed", Json::Bool(true)),
-            ("error", self.case.name().into()),
-            ("msg", self.message.as_str().into()),
-        ];
+    /// The JSON that programs print, on one line.
+    pub fn to_json(&self) -> String {
+        #[expect(clippy::expect_used, reason = "strings and numbers are always written")]
+        serde_json::to_string(self).expect("an error is JSON")
+    }
+}
+
+/// `{"changed": false, "failed": true, "error": "<case>", "msg": "…", …}`, with what the case carries.
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("changed", &false)?;
+        map.serialize_entry("failed", &true)?;
+        map.serialize_entry("error", self.case.name())?;
+        map.serialize_entry("msg", &self.message)?;
         match &self.case {
-            Case::InvalidOption { option } => fields.push(("option", option.into())),
+            Case::InvalidOption { option } => map.serialize_entry("option", option)?,
             Case::Mismatch { session_id, differences } => {
-                fields.push(("session_id", session_id.into()));
-                fields.push(("differences", differences.iter().collect()));
+                map.serialize_entry("session_id", session_id)?;
+                map.serialize_entry("differences", differences)?;
             }
-            Case::NodeRequired { nodes } => fields.push(("nodes", Json::Texts(nodes))),
+            Case::NodeRequired { nodes } => map.serialize_entry("nodes", nodes)?,
             Case::AccessDenied { status } | Case::Unavailable { status } | Case::Refused { status } => {
-                fields.push(("status", Json::Whole((*status).into())));
+                map.serialize_entry("status", status)?;
             }
             _ => {}
         }
-        Json::object(fields)
-    }
-}
-
-impl<'a> From<&'a Difference> for Json<'a> {
-    fn from(difference: &'a Difference) -> Json<'a> {
-        Json::object(vec![
-            ("option", difference.option.into()),
-            ("found", (&difference.found).into()),
-            ("wanted", (&difference.wanted).into()),
-        ])
-    }
-}
-
-impl AsRef<str> for Error {
-    fn as_ref(&self) -> &str {
-        &self.message
+        map.end()
     }
 }
 
@@ -245,7 +206,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl std::error::Error for Error {}
 
 /// The error in an answer of Consul whose status is not 200.
 ///
@@ -253,39 +214,31 @@ impl core::error::Error for Error {}
 /// 500, and with texts only.
 pub fn from_status(status: u16, body: &[u8]) -> Error {
     let said = excerpt(body);
-    let has = |sign: &str| find(&said, sign).is_some();
-    let answer = text!["consul answered ", decimal(status.into()), ": ", said];
-    let refused = |case: Case, hint: &str| case.because(text![answer, hint]);
+    let answer = format!("consul answered {status}: {said}");
+    let has = |part: &str| said.contains(part);
+    let refused = |case: Case, hint: &str| case.because(format!("{answer}{hint}"));
     if has("Enterprise feature") {
-        return Case::Unsupported.because(text![
-            "this consul is Community Edition, which has no namespaces and partitions: leave the options out (",
-            answer,
-            ")"
-        ]);
+        return Case::Unsupported.because(format!(
+            "this consul is Community Edition, which has no namespaces and partitions: leave the options out ({answer})"
+        ));
     }
     if has("No path to datacenter") || has("Remote DC has no server") {
-        return Case::UnknownDatacenter.because(text![
-            "the agent knows no way to this datacenter: check `datacenter` (",
-            answer,
-            ")"
-        ]);
+        return Case::UnknownDatacenter
+            .because(format!("the agent knows no way to this datacenter: check `datacenter` ({answer})"));
     }
     if has("Missing node registration") {
-        return Case::UnknownNode.because(text![
-            "no node of this name is registered in the datacenter: check `node` (",
-            answer,
-            ")"
-        ]);
+        return Case::UnknownNode
+            .because(format!("no node of this name is registered in the datacenter: check `node` ({answer})"));
     }
     if has("Missing check") {
-        return Case::UnknownCheck.because(text!["a check is not registered on the session's node: check `checks`, or give `checks=` for a node without serfHealth (", answer, ")"]);
+        return Case::UnknownCheck.because(format!(
+            "a check is not registered on the session's node: check `checks`, or give `checks=` for a node without serfHealth \
+             ({answer})"
+        ));
     }
     if has("is in critical state") {
-        return Case::CriticalCheck.because(text![
-            "a check is critical, and a session needs passing ones: try again when it passes (",
-            answer,
-            ")"
-        ]);
+        return Case::CriticalCheck
+            .because(format!("a check is critical, and a session needs passing ones: try again when it passes ({answer})"));
     }
     if matches!(status, 401 | 403) || has("ACL not found") || has("Permission denied") {
         return refused(Case::AccessDenied { status }, ": give a `token` that is allowed to do this");
@@ -293,19 +246,15 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
     if matches!(status, 429 | 502..=504)
         || ["rate limit exceeded", "No cluster leader", "leader not found", "No known Consul servers", "leadership lost"]
             .iter()
-            .any(|sign| has(sign))
+            .any(|part| has(part))
     {
         return refused(Case::Unavailable { status }, ": try again later");
     }
     // Consul answers nothing between 200 and 400.
     if status < 400 || said.starts_with('<') {
-        return Case::InvalidResponse.because(text![
-            "what answers at this address is not consul's HTTP API: check `host` and `port` (status ",
-            decimal(status.into()),
-            ": ",
-            said,
-            ")"
-        ]);
+        return Case::InvalidResponse.because(format!(
+            "what answers at this address is not consul's HTTP API: check `host` and `port` (status {status}: {said})"
+        ));
     }
     refused(Case::Refused { status }, "")
 }
@@ -313,10 +262,10 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
 /// The beginning of a body for a text: one line, no control characters, at most 200 characters.
 pub fn excerpt(body: &[u8]) -> String {
     let body = body.get(..800).unwrap_or(body);
-    let text = match core::str::from_utf8(body) {
+    let text = match std::str::from_utf8(body) {
         Ok(text) => text,
         // Up to what is no text, or was cut through.
-        Err(error) => body.get(..error.valid_up_to()).and_then(|valid| core::str::from_utf8(valid).ok()).unwrap_or_default(),
+        Err(error) => body.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default(),
     };
     let mut line = String::new();
     let mut gap = false;

@@ -1,18 +1,100 @@
-//! The option page as one table: names, defaults, what is accepted, and the check of each value.
+//! The `consul_session` options as one table: names, defaults, what is accepted, and the check of each value.
 //!
-//! Everything else is derived from this table: the fields of [`Options`], the help, the README's table, the checks. The WIT
-//! record `options` has the same names, which a test compares.
+//! An option is a field of [`Options`] and a row of [`TABLE`]; one with a default is a field of [`Resolved`] too. The help, the
+//! reference's table and the checks are derived from these. The WIT record `options` has the same names, which a test compares.
+
+#![forbid(unsafe_code)]
 
 use crate::duration::{self, MILLISECOND, SECOND};
-use crate::error::{Error, cut, split};
-use crate::json::Json;
-use crate::text::{List, Text};
-use crate::whole;
-use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
-use alloc::vec;
-use alloc::vec::Vec;
-use core::fmt;
+use crate::error::Error;
+use serde_json::{Map, Number, Value};
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+use strum::{EnumString, IntoStaticStr, VariantNames};
+
+/// Options that were given, each checked by itself. What was not given is `None`; see [`Options::resolve`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(missing_docs, reason = "each option is described in `TABLE`")]
+pub struct Options {
+    pub state: Option<State>,
+    pub id: Option<SessionId>,
+    pub name: Option<String>,
+    pub node: Option<String>,
+    pub datacenter: Option<String>,
+    pub checks: Option<Vec<String>>,
+    pub node_checks: Option<Vec<String>>,
+    pub service_checks: Option<Vec<String>>,
+    pub behavior: Option<Behavior>,
+    /// Nanoseconds.
+    pub delay: Option<i64>,
+    /// Nanoseconds; 0 for none.
+    pub ttl: Option<i64>,
+    pub token: Option<Token>,
+    pub host: Option<Host>,
+    pub port: Option<u16>,
+    pub scheme: Option<Scheme>,
+    pub validate_certs: Option<bool>,
+    /// Nanoseconds.
+    pub timeout: Option<i64>,
+    pub namespace: Option<String>,
+    pub partition: Option<String>,
+    pub on_mismatch: Option<OnMismatch>,
+    pub dry_run: Option<bool>,
+}
+
+/// Options with their defaults. The others stay `None` where they were not given.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each option is described in `TABLE`")]
+pub struct Resolved {
+    pub state: State,
+    pub id: Option<SessionId>,
+    pub name: Option<String>,
+    pub node: Option<String>,
+    pub datacenter: Option<String>,
+    pub checks: Option<Vec<String>>,
+    pub node_checks: Option<Vec<String>>,
+    pub service_checks: Option<Vec<String>>,
+    pub behavior: Behavior,
+    /// Nanoseconds.
+    pub delay: i64,
+    /// Nanoseconds; 0 for none.
+    pub ttl: Option<i64>,
+    pub token: Option<Token>,
+    pub host: Host,
+    pub port: u16,
+    pub scheme: Scheme,
+    pub validate_certs: bool,
+    /// Nanoseconds.
+    pub timeout: i64,
+    pub namespace: Option<String>,
+    pub partition: Option<String>,
+    pub on_mismatch: OnMismatch,
+    pub dry_run: bool,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// The option's name.
+    pub name: &'static str,
+    /// What is accepted.
+    pub kind: Kind,
+    /// The default as it would be written, if the option has one.
+    pub default: Option<&'static str>,
+    /// The default in words, where Consul or its agent decides.
+    pub default_note: &'static str,
+    /// What the option is for, in a sentence.
+    pub help: &'static str,
+    /// Checks a value and takes it.
+    set: fn(&mut Options, &Value) -> Result<(), Reason>,
+}
+
+impl PartialEq for Info {
+    fn eq(&self, other: &Info) -> bool {
+        self.name == other.name
+    }
+}
 
 /// What an option accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,148 +117,287 @@ pub enum Kind {
     Host,
     /// 1 to 65535.
     Port,
-    /// Nanoseconds from `min` to `max`, or zero where it has a meaning.
-    Duration {
-        /// Least.
-        min: i64,
-        /// Most.
-        max: i64,
-        /// What 0 means, if it means something of its own.
-        zero: Option<&'static str>,
+    /// A duration.
+    Duration(Bounds),
+}
+
+/// The durations that an option accepts: whole milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Least, in nanoseconds.
+    pub min: i64,
+    /// Most, in nanoseconds.
+    pub max: i64,
+    /// What 0 means, if it is accepted beside them.
+    pub zero: Option<&'static str>,
+}
+
+/// Accepted as `delay`.
+pub const DELAY: Bounds = Bounds { min: 0, max: 60 * SECOND, zero: None };
+/// Accepted as `ttl`.
+pub const TTL: Bounds = Bounds { min: 10 * SECOND, max: 86_400 * SECOND, zero: Some("none") };
+/// Accepted as `timeout`.
+pub const TIMEOUT: Bounds = Bounds { min: MILLISECOND, max: 86_400 * SECOND, zero: None };
+/// Accepted as the longest time of a blocking query: an argument of reads, not an option.
+pub const WAIT: Bounds = Bounds { min: MILLISECOND, max: 600 * SECOND, zero: None };
+
+/// The options, in the order of their page.
+pub const TABLE: &[Info] = &[
+    Info {
+        name: "state",
+        kind: Kind::Choice(State::VARIANTS),
+        default: Some("present"),
+        default_note: "",
+        help: "What is wanted: make or find a session, destroy one, or read one, those of a node, or all",
+        set: |options, value| put(&mut options.state, value, choice),
     },
-}
-
-/// A row of the table.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Info {
-    /// Name, as on the page.
-    pub name: &'static str,
-    /// What is accepted.
-    pub kind: Kind,
-    /// The default as it would be written, if the option has one.
-    pub default: Option<&'static str>,
-    /// The default in words, where Consul or its agent decides.
-    #[cfg(feature = "cli")]
-    pub default_note: &'static str,
-    /// What the option is for, in a sentence.
-    #[cfg(feature = "cli")]
-    pub help: &'static str,
-}
-
-/// Makes the table, the record and the way from a name to its field out of one list.
-macro_rules! options {
-    ($($(#[doc = $help:literal])+ $name:ident: $type:ty, $kind:expr, $default:expr, $note:literal;)*) => {
-        /// The option page, in its order.
-        pub const TABLE: &[Info] = &[$(Info {
-            name: stringify!($name),
-            kind: $kind,
-            default: $default,
-            #[cfg(feature = "cli")]
-            default_note: $note,
-            #[cfg(feature = "cli")]
-            help: concat!($($help),+),
-        }),*];
-
-        /// Options that were given. What was not given is `None`; see [`Options::or_default`].
-        #[derive(Clone, Debug, Default, PartialEq)]
-        pub struct Options {
-            $($(#[doc = $help])+ pub $name: Option<$type>,)*
-        }
-
-        impl Options {
-            /// Checks and takes one value by the option's name. `null` is an option that is not given.
-            ///
-            /// Errors: [`InvalidOption`](crate::error::Case::InvalidOption).
-            pub fn set(&mut self, name: &str, value: &Json) -> Result<(), Error> {
-                // Not `match`, which calls a function for each name, whatever its length.
-                $(if name.len() == stringify!($name).len() && name == stringify!($name) {
-                    return read(&mut self.$name, name, $kind, value);
-                })*
-                Err(unknown(name))
-            }
-
-            /// These options, and the page's defaults for the others.
-            pub fn or_default(&self) -> Result<Options, Error> {
-                let mut all = self.clone();
-                $(if let (None, Some(default)) = (&all.$name, $default) {
-                    read(&mut all.$name, stringify!($name), $kind, &Json::from(default))?;
-                })*
-                Ok(all)
-            }
-        }
-    };
-}
-
-const NONE: Option<&str> = None;
-
-options! {
-    /// What is wanted: make or find a session, destroy one, or read one, those of a node, or all
-    state: State, Kind::Choice(State::NAMES), Some("present"), "";
-    /// Id of one session; required by `info`
-    id: SessionId, Kind::Uuid, NONE, "";
-    /// Name of the session, not unique in Consul; filters what is read
-    name: Text, Kind::Text, NONE, "";
-    /// Name of the node that the session is tied to; required by `node`, filters other reads
-    node: Text, Kind::Node, NONE, "the agent's";
-    /// Datacenter to ask, on every request
-    datacenter: Text, Kind::Text, NONE, "the agent's";
-    /// Checks that keep the session alive, beside serfHealth; the empty list means none at all
-    checks: List<Text>, Kind::List, NONE, "serfHealth";
-    /// The node checks, exactly; not together with `checks`
-    node_checks: List<Text>, Kind::List, NONE, "";
-    /// The service checks, exactly; not together with `checks`
-    service_checks: List<Text>, Kind::List, NONE, "";
-    /// What happens to held locks when the session ends: released, or their keys deleted
-    behavior: Behavior, Kind::Choice(Behavior::NAMES), Some("release"), "";
-    /// How long a lock of the ended session stays blocked
-    delay: i64, Kind::Duration { min: 0, max: 60 * SECOND, zero: None }, Some("15"), "";
-    /// Time to live without a renewal
-    ttl: i64, Kind::Duration { min: 10 * SECOND, max: 86_400 * SECOND, zero: Some("none") }, NONE, "none";
-    /// ACL token; sent only in the header `X-Consul-Token`, never shown
-    token: Token, Kind::Secret, NONE, "";
-    /// Name or address of the Consul agent
-    host: Host, Kind::Host, Some("localhost"), "";
-    /// Port of the agent's HTTP API
-    port: u16, Kind::Port, Some("8500"), "";
-    /// Protocol of the agent's HTTP API
-    scheme: Scheme, Kind::Choice(Scheme::NAMES), Some("http"), "";
-    /// Whether the agent's certificate is verified; `false` needs a host that grants it
-    validate_certs: bool, Kind::Boolean, Some("true"), "";
-    /// Bound on the whole call
-    timeout: i64, Kind::Duration { min: MILLISECOND, max: 86_400 * SECOND, zero: None }, Some("10"), "";
-    /// Namespace (Consul Enterprise)
-    namespace: Text, Kind::Text, NONE, "";
-    /// Admin partition (Consul Enterprise)
-    partition: Text, Kind::Text, NONE, "";
-    /// What to do with a session that differs from the options: fail, or create a new one and destroy it
-    on_mismatch: OnMismatch, Kind::Choice(OnMismatch::NAMES), Some("fail"), "";
-    /// Change nothing, and say what would change
-    dry_run: bool, Kind::Boolean, Some("false"), "";
-}
+    Info {
+        name: "id",
+        kind: Kind::Uuid,
+        default: None,
+        default_note: "",
+        help: "Id of one session; required by `info`",
+        set: |options, value| put(&mut options.id, value, |value| read_session_id(string(value))),
+    },
+    Info {
+        name: "name",
+        kind: Kind::Text,
+        default: None,
+        default_note: "",
+        help: "Name of the session, not unique in Consul; filters what is read",
+        set: |options, value| put(&mut options.name, value, |value| not_empty(text_of(value)?)),
+    },
+    Info {
+        name: "node",
+        kind: Kind::Node,
+        default: None,
+        default_note: "the agent's",
+        help: "Name of the node that the session is tied to; required by `node`, filters other reads",
+        set: |options, value| put(&mut options.node, value, |value| path_segment(text_of(value)?)),
+    },
+    Info {
+        name: "datacenter",
+        kind: Kind::Text,
+        default: None,
+        default_note: "the agent's",
+        help: "Datacenter to ask, on every request",
+        set: |options, value| put(&mut options.datacenter, value, |value| not_empty(text_of(value)?)),
+    },
+    Info {
+        name: "checks",
+        kind: Kind::List,
+        default: None,
+        default_note: "serfHealth",
+        help: "Checks that keep the session alive, beside serfHealth; the empty list means none at all",
+        set: |options, value| put(&mut options.checks, value, texts_of),
+    },
+    Info {
+        name: "node_checks",
+        kind: Kind::List,
+        default: None,
+        default_note: "",
+        help: "The node checks, exactly; not together with `checks`",
+        set: |options, value| put(&mut options.node_checks, value, texts_of),
+    },
+    Info {
+        name: "service_checks",
+        kind: Kind::List,
+        default: None,
+        default_note: "",
+        help: "The service checks, exactly; not together with `checks`",
+        set: |options, value| put(&mut options.service_checks, value, texts_of),
+    },
+    Info {
+        name: "behavior",
+        kind: Kind::Choice(Behavior::VARIANTS),
+        default: Some("release"),
+        default_note: "",
+        help: "What happens to held locks when the session ends: released, or their keys deleted",
+        set: |options, value| put(&mut options.behavior, value, choice),
+    },
+    Info {
+        name: "delay",
+        kind: Kind::Duration(DELAY),
+        default: Some("15"),
+        default_note: "",
+        help: "How long a lock of the ended session stays blocked",
+        set: |options, value| put(&mut options.delay, value, |value| DELAY.check(nanoseconds_of(value))),
+    },
+    Info {
+        name: "ttl",
+        kind: Kind::Duration(TTL),
+        default: None,
+        default_note: "none",
+        help: "Time to live without a renewal",
+        set: |options, value| put(&mut options.ttl, value, |value| TTL.check(nanoseconds_of(value))),
+    },
+    Info {
+        name: "token",
+        kind: Kind::Secret,
+        default: None,
+        default_note: "",
+        help: "ACL token; sent only in the header `X-Consul-Token`, never shown",
+        set: |options, value| {
+            let text = value_of_secret(value)?;
+            options.token = text.map_or(Ok(None), read_token)?;
+            Ok(())
+        },
+    },
+    Info {
+        name: "host",
+        kind: Kind::Host,
+        default: Some("localhost"),
+        default_note: "",
+        help: "Name or address of the Consul agent",
+        set: |options, value| put(&mut options.host, value, |value| read_host(string(value))),
+    },
+    Info {
+        name: "port",
+        kind: Kind::Port,
+        default: Some("8500"),
+        default_note: "",
+        help: "Port of the agent's HTTP API",
+        set: |options, value| {
+            put(&mut options.port, value, |value| {
+                read_port(text_of(value).ok().and_then(|text| text.trim_ascii().parse().ok()))
+            })
+        },
+    },
+    Info {
+        name: "scheme",
+        kind: Kind::Choice(Scheme::VARIANTS),
+        default: Some("http"),
+        default_note: "",
+        help: "Protocol of the agent's HTTP API",
+        set: |options, value| put(&mut options.scheme, value, choice),
+    },
+    Info {
+        name: "validate_certs",
+        kind: Kind::Boolean,
+        default: Some("true"),
+        default_note: "",
+        help: "Whether the agent's certificate is verified; `false` needs a host that grants it",
+        set: |options, value| put(&mut options.validate_certs, value, boolean),
+    },
+    Info {
+        name: "timeout",
+        kind: Kind::Duration(TIMEOUT),
+        default: Some("10"),
+        default_note: "",
+        help: "Bound on the whole call",
+        set: |options, value| put(&mut options.timeout, value, |value| TIMEOUT.check(nanoseconds_of(value))),
+    },
+    Info {
+        name: "namespace",
+        kind: Kind::Text,
+        default: None,
+        default_note: "",
+        help: "Namespace (Consul Enterprise)",
+        set: |options, value| put(&mut options.namespace, value, |value| not_empty(text_of(value)?)),
+    },
+    Info {
+        name: "partition",
+        kind: Kind::Text,
+        default: None,
+        default_note: "",
+        help: "Admin partition (Consul Enterprise)",
+        set: |options, value| put(&mut options.partition, value, |value| not_empty(text_of(value)?)),
+    },
+    Info {
+        name: "on_mismatch",
+        kind: Kind::Choice(OnMismatch::VARIANTS),
+        default: Some("fail"),
+        default_note: "",
+        help: "What to do with a session that differs from the options: fail, or create a new one and destroy it",
+        set: |options, value| put(&mut options.on_mismatch, value, choice),
+    },
+    Info {
+        name: "dry_run",
+        kind: Kind::Boolean,
+        default: Some("false"),
+        default_note: "",
+        help: "Change nothing, and say what would change",
+        set: |options, value| put(&mut options.dry_run, value, boolean),
+    },
+];
 
 impl Options {
-    /// Reads a JSON object with the page's names.
+    /// Reads a JSON object with the options' names. Of two members with one name the last counts.
     ///
-    /// Errors: [`InvalidOption`](crate::error::Case::InvalidOption). No text shows the value of an unknown option, which may be
-    /// a misspelt `token`.
+    /// # Errors
+    ///
+    /// [`InvalidOption`](crate::error::Case::InvalidOption). No text shows the value of an unknown option, which may be a
+    /// misspelt `token`.
     pub fn from_json(text: &str) -> Result<Options, Error> {
-        let json = Json::parse(text.as_bytes()).map_err(|error| {
-            Error::invalid(
-                "options",
-                text!["the options are not JSON: ", error.message(), "; an object such as {\"name\": \"session1\"} is wanted"],
-            )
-        })?;
-        let Json::Object(object) = &json else {
-            return Err(Error::invalid(
-                "options",
-                "the options are not a JSON object; one such as {\"name\": \"session1\"} is wanted",
-            ));
-        };
         let mut options = Options::default();
-        for (name, value) in object {
+        for (name, value) in &json_object(text)? {
             options.set(name, value)?;
         }
         Ok(options)
+    }
+
+    /// Checks one value and takes it. A text stands for a value of any kind, as on the command line; `null` is an option that
+    /// is not given.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOption`](crate::error::Case::InvalidOption).
+    pub fn set(&mut self, name: &str, value: &Value) -> Result<(), Error> {
+        let info = info(name).ok_or_else(|| unknown(name))?;
+        (info.set)(self, value).map_err(|reason| {
+            let shown = match value {
+                Value::String(text) => format!("`{}`", shown(text)),
+                other => shown(&serde_json::to_string(other).unwrap_or_default()),
+            };
+            refused(info.name, info.kind, &shown, reason)
+        })
+    }
+
+    /// These options, and the defaults for those that were not given.
+    pub fn resolve(self) -> Resolved {
+        Resolved {
+            state: self.state.unwrap_or(State::Present),
+            id: self.id,
+            name: self.name,
+            node: self.node,
+            datacenter: self.datacenter,
+            checks: self.checks,
+            node_checks: self.node_checks,
+            service_checks: self.service_checks,
+            behavior: self.behavior.unwrap_or(Behavior::Release),
+            delay: self.delay.unwrap_or(15 * SECOND),
+            ttl: self.ttl,
+            token: self.token,
+            host: self.host.unwrap_or_else(|| Host("localhost".to_owned())),
+            port: self.port.unwrap_or(8500),
+            scheme: self.scheme.unwrap_or(Scheme::Http),
+            validate_certs: self.validate_certs.unwrap_or(true),
+            timeout: self.timeout.unwrap_or(10 * SECOND),
+            namespace: self.namespace,
+            partition: self.partition,
+            on_mismatch: self.on_mismatch.unwrap_or(OnMismatch::Fail),
+            dry_run: self.dry_run.unwrap_or(false),
+        }
+    }
+}
+
+/// Reads a JSON object of options, without a look at its members.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::Case::InvalidOption), of the option `options`.
+pub fn json_object(text: &str) -> Result<Map<String, Value>, Error> {
+    let json = serde_json::from_str(text).map_err(|error| {
+        Error::invalid(
+            "options",
+            format!("the options are not JSON: {error}; an object such as {{\"name\": \"session1\"}} is wanted"),
+        )
+    })?;
+    match json {
+        Value::Object(object) => Ok(object),
+        _ => {
+            Err(Error::invalid("options", "the options are not a JSON object; one such as {\"name\": \"session1\"} is wanted"))
+        }
     }
 }
 
@@ -185,54 +406,23 @@ pub fn info(name: &str) -> Option<&'static Info> {
     TABLE.iter().find(|info| info.name == name)
 }
 
-/// Checks the longest time of a blocking query: an argument of the reads, no option of the page. Nanoseconds.
-pub fn wait(value: &Json) -> Result<i64, Error> {
-    let kind = Kind::Duration { min: MILLISECOND, max: 600 * SECOND, zero: None };
-    let mut wait = None;
-    read(&mut wait, "wait", kind, value)?;
-    wait.ok_or_else(|| Error::invalid("wait", "`wait` is missing"))
-}
-
 /// The error for a name that is not in the table, with the nearest one that is.
 pub fn unknown(name: &str) -> Error {
-    let near = nearest(name, TABLE.iter().map(|info| info.name));
-    let hint = match near {
-        Some(near) => text!["did you mean `", near, "`?"],
-        None => text!["known are ", join(&TABLE.iter().map(|info| info.name).collect::<Vec<_>>())],
+    let hint = match nearest(name, TABLE.iter().map(|info| info.name)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known are {}", TABLE.iter().map(|info| info.name).collect::<Vec<_>>().join(", ")),
     };
-    Error::invalid(name, text!["unknown option `", shown(name), "`: ", hint])
+    Error::invalid(name, format!("unknown option `{}`: {hint}", shown(name)))
 }
 
 /// The known word nearest to this one, if one is near enough to be a slip of it.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
-    let mut nearest = None;
-    for candidate in known {
-        let distance = distance(word.as_bytes(), candidate.as_bytes());
-        // One slip in three letters, two in six; a pair of swapped letters counts as two.
-        let near = distance <= (candidate.len() / 3).max(1) + 1 && distance < candidate.len();
-        if near && nearest.is_none_or(|(least, _)| distance < least) {
-            nearest = Some((distance, candidate));
-        }
-    }
-    nearest.map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance, on bytes: the known words are ASCII. By hand: the crate for it is four times as large.
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..b.len() + 1).collect();
-    for (i, x) in a.iter().enumerate() {
-        let (mut diagonal, mut left) = (i, i + 1);
-        for (above, y) in row.iter_mut().skip(1).zip(b) {
-            let best = (diagonal + usize::from(x != y)).min(left + 1).min(*above + 1);
-            diagonal = core::mem::replace(above, best);
-            left = best;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
+    let distances = known.map(|candidate| (strsim::levenshtein(&word, candidate), candidate));
+    // One slip in three letters, two in six; a pair of swapped letters counts as two.
+    let near =
+        distances.filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1) + 1 && *distance < candidate.len());
+    near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
 impl Kind {
@@ -243,14 +433,14 @@ impl Kind {
             Kind::Text | Kind::Secret => "a text".into(),
             Kind::Uuid => "a UUID such as adf4238a-882b-9ddc-4a9d-5b6758e4159e".into(),
             Kind::List => "a list: a,b".into(),
-            Kind::Choice(names) => join(names),
+            Kind::Choice(names) => names.join(", "),
             Kind::Boolean => "yes or no, true or false, on or off, 1 or 0".into(),
             Kind::Host => "a host name, an IPv4 or an IPv6 address".into(),
             Kind::Port => "a number from 1 to 65535".into(),
-            Kind::Duration { min, max, zero } => {
+            Kind::Duration(Bounds { min, max, zero }) => {
                 let (min, max) = (duration::format(*min), duration::format(*max));
-                let zero = zero.map(|meaning| text![", or 0 for ", meaning]).unwrap_or_default();
-                text!["seconds or a duration (20, 20s, 1m30s), ", min, " to ", max, zero]
+                let zero = zero.map(|meaning| format!(", or 0 for {meaning}")).unwrap_or_default();
+                format!("seconds or a duration (20, 20s, 1m30s), {min} to {max}{zero}")
             }
         }
     }
@@ -262,225 +452,284 @@ impl fmt::Display for Kind {
     }
 }
 
-/// `a, b, c`.
-pub fn join<T: AsRef<str>>(words: &[T]) -> String {
-    let mut line = String::new();
-    for word in words {
-        if !line.is_empty() {
-            line.push_str(", ");
-        }
-        line.push_str(word.as_ref());
-    }
-    line
-}
-
 /// A value for an error text: one line, not too long.
 fn shown(text: &str) -> String {
-    let mut line = String::new();
-    for c in text.chars().take(80) {
-        line.push(if c.is_control() { '\u{fffd}' } else { c });
-    }
-    if line.len() < text.len() { line + "…" } else { line }
-}
-
-/// Checks and takes one value. `null` is no value.
-fn read<T: FromValue>(option: &mut Option<T>, name: &str, kind: Kind, value: &Json) -> Result<(), Error> {
-    *option = match value {
-        Json::Null => None,
-        value => T::from_value(kind, value).map_err(|reason| refuse(name, kind, value, reason))?,
-    };
-    Ok(())
-}
-
-fn refuse(name: &str, kind: Kind, value: &Json, reason: Reason) -> Error {
-    let given = match (kind, value) {
-        (Kind::Secret, _) => String::new(),
-        (_, Json::Text(text)) => text![" `", shown(text), "`"],
-        (_, other) => text![" ", shown(&other.to_text())],
-    };
-    Error::invalid(name, text!["option `", name, "`:", given, " ", reason, "; accepted: ", kind.accepted()])
+    let line: String = text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(80).is_some() { line + "…" } else { line }
 }
 
 /// Why a value is refused: what is wrong with it, to stand behind the value.
 type Reason = &'static str;
 
-/// A type that an option's value can have.
-trait FromValue: Sized {
-    /// `Ok(None)` is a value that means the same as none.
-    fn from_value(kind: Kind, value: &Json) -> Result<Option<Self>, Reason>;
+fn refused(name: &str, kind: Kind, shown: &str, reason: Reason) -> Error {
+    let given = if kind == Kind::Secret { String::new() } else { format!(" {shown}") };
+    Error::invalid(name, format!("option `{name}`:{given} {reason}; accepted: {kind}"))
 }
+
+/// Reads a JSON value into a field. `null` is no value.
+fn put<T>(field: &mut Option<T>, value: &Value, read: impl Fn(&Value) -> Result<T, Reason>) -> Result<(), Reason> {
+    *field = match value {
+        Value::Null => None,
+        value => Some(read(value)?),
+    };
+    Ok(())
+}
+
+// From JSON values, which may be texts that somebody typed.
 
 /// The text of a value. Whole numbers may stand for texts, since YAML makes one of `name: 2024`; of other numbers and of
 /// booleans the digits or the word that was written cannot be known.
-fn text(value: &Json) -> Result<Text, Reason> {
+fn text_of(value: &Value) -> Result<String, Reason> {
     match value {
-        Json::Text(text) => Ok(text.to_string().into()),
-        Json::Whole(number) => Ok(whole(*number).into()),
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) if number.is_i64() => Ok(number.to_string()),
         _ => Err("is not a text; put it in quotes if it is meant as one"),
     }
 }
 
-impl FromValue for Text {
-    fn from_value(kind: Kind, value: &Json) -> Result<Option<Text>, Reason> {
-        match text(value)? {
-            // An empty name would mean every unnamed session, and an empty node or datacenter is a variable left empty.
-            text if text.is_empty() => Err("is empty; leave the option out instead"),
-            // Consul answers such a path with a redirect to another one.
-            text if kind == Kind::Node && split(&text, "/").iter().any(|part| matches!(*part, "" | "." | "..")) => {
-                Err("cannot stand in a URL's path")
-            }
-            text => Ok(Some(text)),
-        }
+/// The text of a value that only a text can stand for.
+fn string(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn texts_of(value: &Value) -> Result<Vec<String>, Reason> {
+    no_empty_element(match value {
+        Value::Array(items) => items.iter().map(text_of).collect::<Result<_, _>>()?,
+        Value::String(text) if text.trim_ascii().is_empty() => Vec::new(),
+        Value::String(text) => text.split(',').map(|item| item.trim_ascii().to_owned()).collect(),
+        other => vec![text_of(other).map_err(|_| "is not a list of texts")?],
+    })
+}
+
+/// Nanoseconds.
+fn nanoseconds_of(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(text) => duration::parse(text),
+        Value::Number(number) => match number.as_i64() {
+            Some(seconds) => seconds.checked_mul(SECOND),
+            None => duration::from_seconds(number.as_f64()?),
+        },
+        _ => None,
     }
 }
 
-impl FromValue for List<Text> {
-    fn from_value(_: Kind, value: &Json) -> Result<Option<List<Text>>, Reason> {
-        let items: Vec<Text> = match value {
-            Json::List(list) => {
-                let mut items = Vec::new();
-                for item in list {
-                    items.push(text(item)?);
-                }
-                items
-            }
-            Json::Text(text) if text.trim_ascii().is_empty() => Vec::new(),
-            Json::Text(text) => {
-                let mut items = Vec::new();
-                for item in split(text, ",") {
-                    items.push(item.trim_ascii().to_owned().into());
-                }
-                items
-            }
-            other => vec![text(other).map_err(|_| "is not a list of texts")?],
-        };
-        if items.iter().any(|item| item.is_empty()) { Err("has an empty element") } else { Ok(Some(items.into())) }
+fn boolean(value: &Value) -> Result<bool, Reason> {
+    let word = match value {
+        Value::Bool(value) => return Ok(*value),
+        value => text_of(value).unwrap_or_default(),
+    };
+    match word.trim_ascii().to_ascii_lowercase().as_str() {
+        "yes" | "y" | "true" | "t" | "on" | "1" | "1.0" => Ok(true),
+        "no" | "n" | "false" | "f" | "off" | "0" | "0.0" => Ok(false),
+        _ => Err("is neither yes nor no"),
     }
 }
 
-impl FromValue for bool {
-    fn from_value(_: Kind, value: &Json) -> Result<Option<bool>, Reason> {
-        let word = match value {
-            Json::Bool(value) => return Ok(Some(*value)),
-            Json::Text(text) => text.trim_ascii().to_ascii_lowercase(),
-            Json::Whole(number) => whole(*number),
-            _ => return Err("is neither yes nor no"),
-        };
-        match word.as_str() {
-            "yes" | "y" | "true" | "t" | "on" | "1" | "1.0" => Ok(Some(true)),
-            "no" | "n" | "false" | "f" | "off" | "0" | "0.0" => Ok(Some(false)),
-            _ => Err("is neither yes nor no"),
-        }
+fn choice<T: FromStr>(value: &Value) -> Result<T, Reason> {
+    string(value).parse().map_err(|_| "is not known")
+}
+
+fn value_of_secret(value: &Value) -> Result<Option<String>, Reason> {
+    match value {
+        Value::Null => Ok(None),
+        value => text_of(value).map(Some).map_err(|_| "the token is not a text"),
     }
 }
 
-impl FromValue for i64 {
-    fn from_value(kind: Kind, value: &Json) -> Result<Option<i64>, Reason> {
-        let nanoseconds = match value {
-            Json::Text(text) => duration::parse(text),
-            Json::Whole(seconds) => seconds.checked_mul(SECOND),
-            Json::Fraction(seconds) => duration::from_seconds(*seconds),
-            _ => None,
-        }
-        .ok_or("is no duration")?;
-        let Kind::Duration { min, max, zero } = kind else { return Err("is no duration") };
+// The checks of each kind of value, wherever it comes from.
+
+fn not_empty(text: String) -> Result<String, Reason> {
+    // An empty name would mean every unnamed session, and an empty node or datacenter is a variable left empty.
+    if text.is_empty() { Err("is empty; leave the option out instead") } else { Ok(text) }
+}
+
+fn path_segment(text: String) -> Result<String, Reason> {
+    let text = not_empty(text)?;
+    // Consul answers such a path with a redirect to another one.
+    match text.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        true => Err("cannot stand in a URL's path"),
+        false => Ok(text),
+    }
+}
+
+fn no_empty_element(items: Vec<String>) -> Result<Vec<String>, Reason> {
+    if items.iter().any(String::is_empty) { Err("has an empty element") } else { Ok(items) }
+}
+
+impl Bounds {
+    /// Checks a count of nanoseconds; `None` is a value that is not a duration.
+    fn check(self, nanoseconds: Option<i64>) -> Result<i64, Reason> {
+        let nanoseconds = nanoseconds.ok_or("is no duration")?;
         if nanoseconds % MILLISECOND != 0 {
             Err("is finer than a millisecond")
-        } else if (min..=max).contains(&nanoseconds) || (nanoseconds == 0 && zero.is_some()) {
-            Ok(Some(nanoseconds))
+        } else if (self.min..=self.max).contains(&nanoseconds) || (nanoseconds == 0 && self.zero.is_some()) {
+            Ok(nanoseconds)
         } else {
             Err("is out of range")
         }
     }
 }
 
-impl FromValue for u16 {
-    fn from_value(_: Kind, value: &Json) -> Result<Option<u16>, Reason> {
-        let number: Option<u64> = text(value).ok().and_then(|text| text.trim_ascii().parse().ok());
-        match number.and_then(|number| u16::try_from(number).ok()) {
-            Some(port) if port > 0 => Ok(Some(port)),
-            _ => Err("is no port"),
-        }
+fn read_session_id(text: &str) -> Result<SessionId, Reason> {
+    SessionId::parse(text.trim_ascii()).ok_or("is no session id")
+}
+
+fn read_port(number: Option<u64>) -> Result<u16, Reason> {
+    match number.and_then(|number| u16::try_from(number).ok()) {
+        Some(port) if port > 0 => Ok(port),
+        _ => Err("is no port"),
     }
 }
 
-/// Makes an enum with its words.
-macro_rules! choice {
-    ($(#[doc = $help:literal])+ $type:ident { $($word:literal => $(#[doc = $case_help:literal])+ $case:ident,)* }) => {
-        $(#[doc = $help])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $type { $($(#[doc = $case_help])+ $case,)* }
-
-        impl $type {
-            /// The words, as on the page.
-            pub const NAMES: &[&str] = &[$($word),*];
-
-            /// The word, as on the page.
-            pub fn name(self) -> &'static str {
-                match self { $($type::$case => $word,)* }
-            }
-        }
-
-        impl FromValue for $type {
-            fn from_value(_: Kind, value: &Json) -> Result<Option<$type>, Reason> {
-                match value.text() {
-                    $($word => Ok(Some($type::$case)),)*
-                    _ => Err("is not known"),
-                }
-            }
-        }
-    };
+fn read_token(token: String) -> Result<Option<Token>, Reason> {
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("the token has a space or another character that cannot stand in a header");
+    }
+    // Consul takes an empty header for none.
+    Ok((!token.is_empty()).then_some(Token(token)))
 }
 
-choice! {
-    /// What is wanted; see `wit/desired-state.wit`.
-    State {
-        "present" => /// It exists, as the options say.
-        Present,
-        "absent" => /// It does not exist.
-        Absent,
-        "info" => /// Read one.
-        Info,
-        "node" => /// Read those of a node.
-        Node,
-        "list" => /// Read all.
-        List,
+fn read_host(text: &str) -> Result<Host, Reason> {
+    let text = text.trim_ascii();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    match bare.split_once(':') {
+        Some(_) if bare.parse::<Ipv6Addr>().is_ok() => Ok(Host(format!("[{bare}]"))),
+        Some((_, rest)) if rest.starts_with('/') => Err("is a URL; give `scheme`, `host` and `port` each by itself"),
+        Some(_) => Err("is no host; give the port as `port`"),
+        None if bare.is_empty() || bare.len() != text.len() || !bare.bytes().all(allowed) => Err("is no host"),
+        None => Ok(Host(bare.to_owned())),
     }
 }
 
-choice! {
-    /// What happens to held locks when a session ends.
-    Behavior {
-        "release" => /// They are released.
-        Release,
-        "delete" => /// Their keys are deleted.
-        Delete,
+// From typed values: what the WIT has a type for. Each takes the option's name for the error.
+
+/// Checks a text that may not be empty.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::Case::InvalidOption), as of the functions below.
+pub fn text(name: &str, text: String) -> Result<String, Error> {
+    let shown = format!("`{}`", shown(&text));
+    not_empty(text).map_err(|reason| refused(name, Kind::Text, &shown, reason))
+}
+
+/// Checks the name of a node.
+pub fn node(name: &str, text: String) -> Result<String, Error> {
+    let shown = format!("`{}`", shown(&text));
+    path_segment(text).map_err(|reason| refused(name, Kind::Node, &shown, reason))
+}
+
+/// Checks a list of texts.
+pub fn texts(name: &str, items: Vec<String>) -> Result<Vec<String>, Error> {
+    no_empty_element(items).map_err(|reason| refused(name, Kind::List, "the list", reason))
+}
+
+/// Checks a count of seconds. Nanoseconds.
+pub fn seconds(name: &str, bounds: Bounds, seconds: f64) -> Result<i64, Error> {
+    bounds.check(duration::from_seconds(seconds)).map_err(|reason| {
+        let shown = Number::from_f64(seconds).map_or("a number that is not finite".to_owned(), |number| number.to_string());
+        refused(name, Kind::Duration(bounds), &shown, reason)
+    })
+}
+
+/// Checks the id of a session.
+pub fn session_id(name: &str, text: &str) -> Result<SessionId, Error> {
+    read_session_id(text).map_err(|reason| refused(name, Kind::Uuid, &format!("`{}`", shown(text)), reason))
+}
+
+/// Checks a port.
+pub fn port(name: &str, number: u16) -> Result<u16, Error> {
+    read_port(Some(number.into())).map_err(|reason| refused(name, Kind::Port, &number.to_string(), reason))
+}
+
+/// Checks a token; the empty one is none.
+pub fn token(name: &str, token: String) -> Result<Option<Token>, Error> {
+    read_token(token).map_err(|reason| refused(name, Kind::Secret, "", reason))
+}
+
+/// Checks a host.
+pub fn host(name: &str, text: &str) -> Result<Host, Error> {
+    read_host(text).map_err(|reason| refused(name, Kind::Host, &format!("`{}`", shown(text)), reason))
+}
+
+/// What is wanted; see `wit/desired-state.wit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum State {
+    /// It exists, as the options say.
+    Present,
+    /// It does not exist.
+    Absent,
+    /// Read one.
+    Info,
+    /// Read those of a node.
+    Node,
+    /// Read all.
+    List,
+}
+
+/// What happens to held locks when a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Behavior {
+    /// They are released.
+    Release,
+    /// Their keys are deleted.
+    Delete,
+}
+
+/// The agent's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// What to do with a session that differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum OnMismatch {
+    /// Nothing; an error.
+    Fail,
+    /// Create a new one, then destroy it.
+    Replace,
+}
+
+impl State {
+    /// The word, as it is written.
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
-choice! {
-    /// The agent's protocol.
-    Scheme {
-        "http" => /// Plain.
-        Http,
-        "https" => /// Over TLS.
-        Https,
+impl Behavior {
+    /// The word, as it is written.
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
-choice! {
-    /// What to do with a session that differs.
-    OnMismatch {
-        "fail" => /// Nothing; an error.
-        Fail,
-        "replace" => /// Create a new one, then destroy it.
-        Replace,
+impl Scheme {
+    /// The word, as it is written.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+impl OnMismatch {
+    /// The word, as it is written.
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// The id of a session: a UUID in lower case, so that it can stand in a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionId(Text);
+pub struct SessionId(String);
 
 impl SessionId {
     /// Checks an id. Consul itself takes any text, answers 200 to its destruction, and means nothing by it.
@@ -490,7 +739,7 @@ impl SessionId {
                 8 | 13 | 18 | 23 => byte == b'-',
                 _ => byte.is_ascii_hexdigit(),
             });
-        well_formed.then(|| SessionId(text.to_ascii_lowercase().into()))
+        well_formed.then(|| SessionId(text.to_ascii_lowercase()))
     }
 
     /// The text.
@@ -499,18 +748,9 @@ impl SessionId {
     }
 }
 
-impl FromValue for SessionId {
-    fn from_value(_: Kind, value: &Json) -> Result<Option<SessionId>, Reason> {
-        match SessionId::parse(value.text().trim_ascii()) {
-            Some(id) => Ok(Some(id)),
-            None => Err("is no session id"),
-        }
-    }
-}
-
 /// An ACL token. Not shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(Text);
+pub struct Token(String);
 
 impl Token {
     /// The secret, for the header.
@@ -525,66 +765,13 @@ impl fmt::Debug for Token {
     }
 }
 
-impl FromValue for Token {
-    fn from_value(_: Kind, value: &Json) -> Result<Option<Token>, Reason> {
-        let token = text(value).map_err(|_| "the token is not a text")?;
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("the token has a space or another character that cannot stand in a header");
-        }
-        // Consul takes an empty header for none.
-        Ok((!token.is_empty()).then_some(Token(token)))
-    }
-}
-
 /// A host name or an address, in the form that stands in a URL: IPv6 in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host(Text);
+pub struct Host(String);
 
 impl Host {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl FromValue for Host {
-    fn from_value(_: Kind, value: &Json) -> Result<Option<Host>, Reason> {
-        let text = value.text().trim_ascii();
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        match cut(bare, ":") {
-            Some(_) if is_ipv6(bare) => Ok(Some(Host(text!["[", bare, "]"].into()))),
-            Some((_, rest)) if rest.starts_with('/') => Err("is a URL; give `scheme`, `host` and `port` each by itself"),
-            Some(_) => Err("is no host; give the port as `port`"),
-            None if bare.is_empty() || bare.len() != text.len() || !bare.bytes().all(allowed) => Err("is no host"),
-            None => Ok(Some(Host(bare.to_owned().into()))),
-        }
-    }
-}
-
-/// Whether this is an IPv6 address in one of its shorter or longer forms. By hand: std's parser is ten times as large.
-fn is_ipv6(text: &str) -> bool {
-    let group = |group: &str| (1..=4).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // Neither a leading zero, which some take for octal, nor a sign.
-    let octet = |octet: &str| {
-        let plain = octet == "0" || matches!(octet.bytes().next(), Some(b'1'..=b'9'));
-        plain && octet.parse().is_ok_and(|number: u64| number < 256)
-    };
-    let count = |list: &str| {
-        let groups = if list.is_empty() { Vec::new() } else { split(list, ":") };
-        groups.into_iter().try_fold(0, |count, part| {
-            let octets = split(part, ".");
-            // The last two groups may be written as an IPv4 address.
-            let last = octets.len() == 4 && octets.into_iter().all(octet);
-            if group(part) { Some(count + 1) } else { last.then_some(count + 2) }
-        })
-    };
-    let (dot, colon) = (text.bytes().position(|byte| byte == b'.'), text.bytes().rposition(|byte| byte == b':'));
-    if dot.zip(colon).is_some_and(|(dot, colon)| dot < colon) {
-        return false;
-    }
-    match cut(text, "::") {
-        Some((head, tail)) => count(head).zip(count(tail)).is_some_and(|(head, tail)| head + tail < 8),
-        None => count(text) == Some(8),
     }
 }

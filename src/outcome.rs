@@ -1,11 +1,10 @@
 //! What [`apply`](crate::apply) answers, and its JSON.
 
-use crate::duration;
-use crate::json::Json;
+#![forbid(unsafe_code)]
+
+use crate::duration::{self, Seconds};
 use crate::session::Session;
-use crate::text::Text;
-use alloc::vec;
-use alloc::vec::Vec;
+use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 
 /// What was found and done; see `record outcome` in `wit/desired-state.wit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,13 +16,13 @@ pub struct Outcome {
     /// The sessions found, or the one that is now present (first) with others of its name.
     pub sessions: Vec<Session>,
     /// Ids of the sessions that were, or in a dry run would be, destroyed.
-    pub destroyed: Vec<Text>,
+    pub destroyed: Vec<String>,
     /// `None` after a read.
     pub diff: Option<Diff>,
     /// Whether ACLs hid something from a read, or may have.
     pub filtered: bool,
     /// What a person should know besides, in sentences.
-    pub notes: Vec<Text>,
+    pub notes: Vec<String>,
 }
 
 /// What a call changes, or would change.
@@ -41,48 +40,69 @@ impl Outcome {
         self.session.as_ref().map(|session| session.id.as_str()).filter(|id| !id.is_empty())
     }
 
-    /// One object with the page's keys.
-    pub fn to_json(&self) -> Json<'_> {
-        let of_session = |field: fn(&Session) -> Json<'_>| self.session.as_ref().map_or(Json::Null, field);
-        let mut object = Json::object(vec![
-            ("changed", Json::Bool(self.changed)),
-            ("session_id", self.session_id().into()),
-            ("name", of_session(|session| (&session.name).into())),
-            ("node", of_session(|session| (&session.node).into())),
-            ("behavior", of_session(|session| (&session.behavior).into())),
-            ("delay", of_session(|session| Json::Seconds(session.lock_delay))),
-            ("checks", of_session(|session| session.all_checks().into_iter().collect())),
-            ("sessions", Json::Sessions(&self.sessions)),
-            ("destroyed", Json::Texts(&self.destroyed)),
-            ("diff", self.diff.as_ref().map_or(Json::Null, Diff::to_json)),
-            ("filtered", Json::Bool(self.filtered)),
-            ("notes", Json::Texts(&self.notes)),
-        ]);
-        // The one key whose `null` says something: there is no TTL.
-        if let (Some(session), Json::Object(fields)) = (&self.session, &mut object) {
-            fields.push(("ttl".into(), ttl(&session.ttl)));
+    /// The JSON that `apply-json` answers and programs print, on one line.
+    #[expect(clippy::expect_used, reason = "strings and numbers are always written, as UTF-8")]
+    pub fn to_json(&self) -> String {
+        // A session as Consul writes it takes about 220 bytes. A text that grows would take twice the memory of a large list.
+        let mut json = Vec::with_capacity(1024 + 230 * self.sessions.len());
+        serde_json::to_writer(&mut json, self).expect("an outcome is JSON");
+        String::from_utf8(json).expect("JSON is UTF-8")
+    }
+}
+
+/// One object with the options' names for the one session, where there is one.
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("changed", &self.changed)?;
+        if let Some(id) = self.session_id() {
+            map.serialize_entry("session_id", id)?;
         }
-        object
+        if let Some(session) = &self.session {
+            map.serialize_entry("name", &session.name)?;
+            map.serialize_entry("node", &session.node)?;
+            map.serialize_entry("behavior", &session.behavior)?;
+            map.serialize_entry("delay", &Seconds(session.lock_delay))?;
+            map.serialize_entry("checks", &session.all_checks())?;
+        }
+        map.serialize_entry("sessions", &self.sessions)?;
+        map.serialize_entry("destroyed", &self.destroyed)?;
+        if let Some(diff) = &self.diff {
+            map.serialize_entry("diff", diff)?;
+        }
+        map.serialize_entry("filtered", &self.filtered)?;
+        map.serialize_entry("notes", &self.notes)?;
+        if let Some(session) = &self.session {
+            map.serialize_entry("ttl", &Ttl(&session.ttl))?;
+        }
+        map.end()
     }
 }
 
-impl Diff {
-    fn to_json(&self) -> Json<'_> {
-        Json::object(vec![("before", sessions_json(&self.before)), ("after", sessions_json(&self.after))])
+/// `{"before": {"sessions": […]}, "after": {"sessions": […]}}`: two objects, as Ansible shows a difference.
+impl Serialize for Diff {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Side<'a> {
+            sessions: &'a [Session],
+        }
+        let mut diff = serializer.serialize_struct("Diff", 2)?;
+        diff.serialize_field("before", &Side { sessions: &self.before })?;
+        diff.serialize_field("after", &Side { sessions: &self.after })?;
+        diff.end()
     }
-}
-
-/// One side of a [`Diff`].
-pub fn sessions_json(sessions: &[Session]) -> Json<'_> {
-    Json::object(vec![("sessions", Json::Sessions(sessions))])
 }
 
 /// A stored TTL as seconds; `null` for none. What does not read as a duration stays as it is.
-fn ttl(stored: &str) -> Json<'_> {
-    match duration::parse_go(stored) {
-        Some(0) => Json::Null,
-        Some(nanoseconds) => Json::Seconds(nanoseconds),
-        None if stored.is_empty() => Json::Null,
-        None => stored.into(),
+struct Ttl<'a>(&'a str);
+
+impl Serialize for Ttl<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration::parse_go(self.0) {
+            Some(0) => serializer.serialize_none(),
+            Some(nanoseconds) => Seconds(nanoseconds).serialize(serializer),
+            None if self.0.is_empty() => serializer.serialize_none(),
+            None => serializer.serialize_str(self.0),
+        }
     }
 }

@@ -1,53 +1,72 @@
 //! A session, and Consul's JSON for it.
 
-use crate::json::{FromFields, Json, Name, Plain};
-use crate::text::{List, Maybe, Text, kept};
-use alloc::vec;
-use alloc::vec::Vec;
-use core::mem;
+#![forbid(unsafe_code)]
 
-/// A span of time, as Go has it.
-pub type Nanoseconds = i64;
+use crate::lenient::{Any, Lenient, MAX_ELEMENTS, Object, TOO_MANY_ELEMENTS, lenient, scalar};
+use serde::de::{Error, SeqAccess};
+use serde::{Deserialize, Serialize};
+
+/// The most sessions that a list is read with. A response of 64 MiB has fewer, unless it does not come from Consul: its
+/// shortest session takes 190 bytes.
+pub const MAX_SESSIONS: usize = 500_000;
 
 /// A session as Consul stores it; the fields are described in `wit/sessions.wit`.
 ///
 /// Other clients can store anything that Consul takes: negative lock delays, `null` for lists, empty names. So reading is
-/// lenient: a field may be missing, `null` or of another type, which all mean its default, and unknown fields are passed over.
-///
-/// It lies in memory as `wit/` has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// lenient: a field may be missing, `null` or of another type, which all mean its default, and unknown fields are skipped.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "each field is described in wit/sessions.wit")]
-#[repr(C)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct Session {
-    pub id: Text,
-    pub name: Text,
-    pub node: Text,
-    pub lock_delay: Nanoseconds,
-    pub behavior: Text,
-    pub ttl: Text,
-    pub node_checks: List<Text>,
-    pub service_checks: List<ServiceCheck>,
-    pub checks: List<Text>,
-    pub namespace: Maybe<Text>,
-    pub partition: Maybe<Text>,
+    #[serde(rename = "ID", deserialize_with = "scalar")]
+    pub id: String,
+    #[serde(deserialize_with = "scalar")]
+    pub name: String,
+    #[serde(deserialize_with = "scalar")]
+    pub node: String,
+    /// Nanoseconds.
+    #[serde(deserialize_with = "scalar")]
+    pub lock_delay: i64,
+    #[serde(deserialize_with = "scalar")]
+    pub behavior: String,
+    #[serde(rename = "TTL", deserialize_with = "scalar")]
+    pub ttl: String,
+    #[serde(deserialize_with = "lenient")]
+    pub node_checks: Vec<String>,
+    #[serde(deserialize_with = "lenient")]
+    pub service_checks: Vec<ServiceCheck>,
+    // Consul leaves these three out where they are empty, and its Community Edition has no namespaces and partitions.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
+    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    #[serde(deserialize_with = "scalar")]
     pub create_index: u64,
+    #[serde(deserialize_with = "scalar")]
     pub modify_index: u64,
 }
 
 /// A service check that a session depends on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "each field is described in wit/sessions.wit")]
-#[repr(C)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct ServiceCheck {
-    pub id: Text,
-    pub namespace: Text,
+    #[serde(rename = "ID", deserialize_with = "scalar")]
+    pub id: String,
+    #[serde(deserialize_with = "scalar")]
+    pub namespace: String,
 }
+
+impl Object for Session {}
+impl Object for ServiceCheck {}
 
 impl Session {
     /// The ids of all checks that keep the session alive, each once: Consul treats the three lists alike.
     pub fn all_checks(&self) -> Vec<&str> {
         let mut all: Vec<&str> = Vec::new();
-        let lists = self.node_checks.iter().chain(self.checks.iter()).chain(self.service_checks.iter().map(|check| &check.id));
+        let lists = self.node_checks.iter().chain(&self.checks).chain(self.service_checks.iter().map(|check| &check.id));
         for check in lists {
             if !all.contains(&check.as_str()) {
                 all.push(check);
@@ -56,247 +75,38 @@ impl Session {
         all
     }
 
-    /// Its fields in JSON, with Consul's names and in its order.
-    pub fn fields<'a>(&'a self, field: &mut dyn FnMut(&'static str, Json<'a>)) {
-        field("ID", (&self.id).into());
-        field("Name", (&self.name).into());
-        field("Node", (&self.node).into());
-        field("LockDelay", Json::Whole(self.lock_delay));
-        field("Behavior", (&self.behavior).into());
-        field("TTL", (&self.ttl).into());
-        field("NodeChecks", Json::Texts(&self.node_checks));
-        field("ServiceChecks", self.service_checks.iter().collect());
-        // Consul leaves these out where they are empty, and its Community Edition has no namespaces and partitions.
-        if !self.checks.is_empty() {
-            field("Checks", Json::Texts(&self.checks));
-        }
-        for (name, text) in [("Namespace", &self.namespace), ("Partition", &self.partition)] {
-            if let Some(text) = text.as_ref() {
-                field(name, text.into());
-            }
-        }
-        field("CreateIndex", Json::Whole(self.create_index as i64));
-        field("ModifyIndex", Json::Whole(self.modify_index as i64));
-    }
-
-    /// The oldest first.
-    pub fn sort(mut sessions: Vec<Session>) -> Vec<Session> {
-        if sessions.is_sorted_by(|a, b| a.age() <= b.age()) {
-            return sessions;
-        }
-        // Places are sorted, by hand, as std's sorts weigh five times as much in the component.
-        let mut order: Vec<(u64, usize)> = Vec::with_capacity(sessions.len());
-        for (place, session) in sessions.iter().enumerate() {
-            order.push((session.create_index, place));
-        }
-        let mut other = order.clone();
-        // Consul answers in the order of ids: sorted by the index alone, which takes three rounds instead of seventeen, they are in
-        // the right order but where it does not.
-        if order.len() > 256 {
-            by_index(&mut order, &mut other);
-        }
-        let id = |place: usize| sessions.get(place).map(|session| session.id.as_str());
-        let older = |a: &(u64, usize), b: &(u64, usize)| a.0 < b.0 || a.0 == b.0 && id(a.1) <= id(b.1);
-        if !order.is_sorted_by(older) {
-            let mut width = 1;
-            while width < order.len() {
-                for (from, to) in order.chunks(2 * width).zip(other.chunks_mut(2 * width)) {
-                    let (mut left, mut right) = from.split_at_checked(width).unwrap_or((from, &[]));
-                    for place in to {
-                        match (left, right) {
-                            ([a, rest @ ..], [b, ..]) if older(a, b) => (*place, left) = (*a, rest),
-                            (_, [b, rest @ ..]) => (*place, right) = (*b, rest),
-                            ([a, rest @ ..], []) => (*place, left) = (*a, rest),
-                            ([], []) => {}
-                        }
-                    }
-                }
-                mem::swap(&mut order, &mut other);
-                width *= 2;
-            }
-        }
-        // Each goes where it belongs at once, and takes what was there along: a copy of all would be the most memory that a list takes.
-        for start in 0..order.len() {
-            let mut to = start;
-            while let Some((_, place)) = order.get_mut(to) {
-                let from = mem::replace(place, to);
-                // Where `from` is `start`, what was at the start has come along to where it belongs.
-                if from == start {
-                    break;
-                }
-                if let Ok([to_there, from_there]) = sessions.get_disjoint_mut([to, from]) {
-                    mem::swap(to_there, from_there);
-                }
-                to = from;
-            }
-        }
-        sessions
-    }
-
-    /// The lower, the older: decides races in the same way for every caller. Indexes are the same only where several sessions
-    /// were made in one Raft entry.
+    /// Orders sessions from the oldest to the youngest, in the same way for every reader. Indexes are the same only where
+    /// several sessions were made in one Raft entry.
     pub fn age(&self) -> (u64, &str) {
         (self.create_index, &self.id)
     }
+
+    fn count_checks(&self) -> usize {
+        self.node_checks.len() + self.service_checks.len() + self.checks.len()
+    }
 }
 
-/// Sorts by the index, byte after byte, and otherwise leaves them in their order.
-fn by_index(order: &mut Vec<(u64, usize)>, other: &mut Vec<(u64, usize)>) {
-    let most = order.iter().map(|(index, _)| *index).max().unwrap_or(0);
-    let mut shift = 0;
-    while shift < 64 && most >> shift > 0 {
-        let byte = |index: u64| usize::from((index >> shift) as u8);
-        // How many have each byte, and then where the next with it goes.
-        let mut next = [0; 256];
-        for (index, _) in &*order {
-            if let Some(count) = next.get_mut(byte(*index)) {
-                *count += 1;
+/// A list of sessions as Consul answers it: an array of objects that all have an id; `None` for any other JSON. Its size in
+/// memory is bounded by [`MAX_SESSIONS`] and, for the checks of all sessions, by [`MAX_ELEMENTS`].
+#[derive(Default)]
+pub(crate) struct Sessions(pub Option<Vec<Session>>);
+
+impl Lenient for Sessions {
+    fn array<'de, A: SeqAccess<'de>>(mut array: A) -> Result<Sessions, A::Error> {
+        let (mut sessions, mut checks) = (Vec::<Session>::new(), 0);
+        while let Some(Any(session)) = array.next_element::<Any<Session>>()? {
+            if session.id.is_empty() {
+                return Err(A::Error::custom("it is no list of sessions"));
             }
-        }
-        let mut start = 0;
-        for next in &mut next {
-            start += mem::replace(next, start);
-        }
-        for entry in &*order {
-            if let Some(next) = next.get_mut(byte(entry.0)) {
-                if let Some(place) = other.get_mut(*next) {
-                    *place = *entry;
-                }
-                *next += 1;
+            checks += session.count_checks();
+            if sessions.len() == MAX_SESSIONS || checks > MAX_ELEMENTS {
+                return Err(A::Error::custom(format_args!(
+                    "{TOO_MANY_ELEMENTS}: at most {MAX_SESSIONS} sessions with {MAX_ELEMENTS} checks are accepted"
+                )));
             }
+            sessions.push(session);
         }
-        mem::swap(order, other);
-        shift += 8;
-    }
-}
-
-impl FromFields for Session {
-    fn set(&mut self, name: &str, value: Json) {
-        // By the length too, as texts alone would be compared with one name after the other.
-        match (name.len(), name) {
-            (2, "ID") => self.id = text(value),
-            (4, "Name") => self.name = text(value),
-            (4, "Node") => self.node = text(value),
-            (9, "LockDelay") => self.lock_delay = value.whole(),
-            (8, "Behavior") => self.behavior = text(value),
-            (3, "TTL") => self.ttl = text(value),
-            (10, "NodeChecks") => self.node_checks = items(value).map(text).collect(),
-            (13, "ServiceChecks") => self.service_checks = items(value).map(ServiceCheck::from).collect(),
-            (6, "Checks") => self.checks = items(value).map(text).collect(),
-            (9, "Namespace") => self.namespace = given(text(value)),
-            (9, "Partition") => self.partition = given(text(value)),
-            (11, "CreateIndex") => self.create_index = index(&value),
-            (11, "ModifyIndex") => self.modify_index = index(&value),
-            _ => {}
-        }
-    }
-
-    fn read_plain(plain: &mut Plain) -> Option<Session> {
-        const ID: Name = Name::new("ID");
-        const NAME: Name = Name::new("Name");
-        const NODE: Name = Name::new("Node");
-        const LOCK_DELAY: Name = Name::new("LockDelay");
-        const BEHAVIOR: Name = Name::new("Behavior");
-        const TTL: Name = Name::new("TTL");
-        const NODE_CHECKS: Name = Name::new("NodeChecks");
-        const SERVICE_CHECKS: Name = Name::new("ServiceChecks");
-        const CREATE_INDEX: Name = Name::new("CreateIndex");
-        const MODIFY_INDEX: Name = Name::new("ModifyIndex");
-        const CHECKS: Name = Name::new("Checks");
-        const NAMESPACE: Name = Name::new("Namespace");
-        const PARTITION: Name = Name::new("Partition");
-        let mut session = Session::default();
-        plain.take(b'{')?;
-        loop {
-            match plain.name()? {
-                ID => session.id = plain.text()?,
-                NAME => session.name = plain.text()?,
-                NODE => session.node = plain.text()?,
-                LOCK_DELAY => session.lock_delay = plain.whole()?,
-                BEHAVIOR => session.behavior = plain.text()?,
-                TTL => session.ttl = plain.text()?,
-                NODE_CHECKS => session.node_checks = plain.texts()?,
-                SERVICE_CHECKS => plain.nothing().map(|()| session.service_checks = List::default())?,
-                CHECKS => session.checks = plain.texts()?,
-                NAMESPACE => session.namespace = given(plain.text()?),
-                PARTITION => session.partition = given(plain.text()?),
-                CREATE_INDEX => session.create_index = plain.whole()?.unsigned_abs(),
-                MODIFY_INDEX => session.modify_index = plain.whole()?.unsigned_abs(),
-                _ => return None,
-            }
-            if !plain.another(b'}')? {
-                return Some(session);
-            }
-        }
-    }
-}
-
-impl From<Json<'_>> for ServiceCheck {
-    fn from(json: Json) -> ServiceCheck {
-        let mut check = ServiceCheck::default();
-        if let Json::Object(fields) = json {
-            for (name, value) in fields {
-                match &*name {
-                    "ID" => check.id = text(value),
-                    "Namespace" => check.namespace = text(value),
-                    _ => {}
-                }
-            }
-        }
-        check
-    }
-}
-
-fn text(value: Json) -> Text {
-    match value {
-        // Safety: what is read is an answer, or a copy.
-        Json::Text(text) => unsafe { kept(text) },
-        _ => Text::default(),
-    }
-}
-
-/// What is empty where it is not given.
-fn given(text: Text) -> Maybe<Text> {
-    Some(text).filter(|text| !text.is_empty()).into()
-}
-
-fn items(value: Json) -> vec::IntoIter<Json> {
-    match value {
-        Json::List(items) => items,
-        _ => Vec::new(),
-    }
-    .into_iter()
-}
-
-/// An index of Raft; 0 for what is none.
-pub(crate) fn index(value: &Json) -> u64 {
-    value.whole().try_into().unwrap_or(0)
-}
-
-#[cfg(feature = "cli")]
-impl From<&Json<'_>> for Session {
-    fn from(json: &Json) -> Session {
-        let mut session = Session::default();
-        if let Json::Object(fields) = json {
-            for (name, value) in fields {
-                session.set(name, value.clone().into_owned());
-            }
-        }
-        session
-    }
-}
-
-impl<'a> From<&'a Session> for Json<'a> {
-    fn from(session: &'a Session) -> Json<'a> {
-        let mut fields = Vec::new();
-        session.fields(&mut |name, value| fields.push((name.into(), value)));
-        Json::Object(fields)
-    }
-}
-
-impl<'a> From<&'a ServiceCheck> for Json<'a> {
-    fn from(check: &'a ServiceCheck) -> Json<'a> {
-        Json::object(vec![("ID", (&check.id).into()), ("Namespace", (&check.namespace).into())])
+        Ok(Sessions(Some(sessions)))
     }
 }
 
@@ -304,179 +114,43 @@ impl<'a> From<&'a ServiceCheck> for Json<'a> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_oldest_is_first() {
-        // More than 256 are sorted by their index first. Every remainder comes once, in another order, and each index twice.
-        for (count, modulus, factor) in (0..200).map(|count| (count, 211, 1)).chain([
-            (256, 211, 1),
-            (257, 211, 1),
-            (20_000, 100_003, 1),
-            (20_000, 100_003, 1 << 40 | 1),
-        ]) {
-            let session = |n: u64| {
-                let n = n * 89 % modulus;
-                Session { create_index: n / 2 * factor, id: n.to_string(), ..Session::default() }
-            };
-            let sessions: Vec<Session> = (0..count).map(session).collect();
-            let mut expected = sessions.clone();
-            expected.sort_by(|a, b| a.age().cmp(&b.age()));
-            assert_eq!(Session::sort(sessions), expected, "{count}");
-        }
+    fn read(json: &str) -> serde_json::Result<Option<Vec<Session>>> {
+        serde_json::from_str::<Any<Sessions>>(json).map(|Any(Sessions(sessions))| sessions)
     }
 
     #[test]
     fn odd_sessions_are_read() {
-        let json = Json::parse(
-            br#"{"ID":"x","Name":null,"LockDelay":-5000000000,"NodeChecks":null,"ServiceChecks":null,"Future":{"a":[1]}}"#,
+        let sessions = read(
+            r#"[{"ID":"x","Name":null,"LockDelay":-5000000000,"NodeChecks":null,"ServiceChecks":null,"Future":{"a":[1]}},
+                {"ID":"y","Name":1,"LockDelay":1.5e9,"NodeChecks":["a",7],"ServiceChecks":[{"ID":"s"},["t"]],"Namespace":""}]"#,
         )
+        .unwrap()
         .unwrap();
-        assert_eq!(Session::from(&json), Session { id: "x".into(), lock_delay: -5_000_000_000, ..Session::default() });
+        let [x, y] = &sessions[..] else { panic!("{sessions:?}") };
+        assert_eq!(*x, Session { id: "x".into(), lock_delay: -5_000_000_000, ..Session::default() });
+        let service_checks = vec![ServiceCheck { id: "s".into(), ..ServiceCheck::default() }, ServiceCheck::default()];
+        let node_checks = vec!["a".into(), String::new()];
+        assert_eq!(*y, Session { id: "y".into(), node_checks, service_checks, ..Session::default() });
     }
 
-    /// A session that the parser reads field by field.
-    #[derive(Debug, Default, PartialEq)]
-    struct ByFields(Session);
-
-    impl FromFields for ByFields {
-        fn set(&mut self, name: &str, value: Json) {
-            self.0.set(name, value);
-        }
-    }
-
-    /// Lists of sessions and what is near them, put together by chance, and then cut and changed: the plain reading gives what the
-    /// parser gives, and its errors.
     #[test]
-    fn plain_sessions_are_read_as_by_the_parser() {
-        const NAMES: [&str; 17] = [
-            "ID",
-            "Name",
-            "Node",
-            "LockDelay",
-            "Behavior",
-            "TTL",
-            "NodeChecks",
-            "ServiceChecks",
-            "Checks",
-            "Namespace",
-            "Partition",
-            "CreateIndex",
-            "ModifyIndex",
-            "CreateIndexes",
-            "N\\u0061me",
-            "",
-            "a name of sixteen",
-        ];
-        const TEXTS: [&str; 12] = [
-            "\"\"",
-            "\"adf4238a-882b-9ddc-4a9d-5b6758e4159e\"",
-            "\"seven..\"",
-            "\"eight...\"",
-            "\"a\\tb\"",
-            "\"f\u{fc}nf\"",
-            "\"\\\"\"",
-            "\"a longer text, ~ \u{7f} and all\"",
-            "null",
-            "3",
-            "{}",
-            "\"a\u{1}b\"",
-        ];
-        const NUMBERS: [&str; 14] = [
-            "0",
-            "7",
-            "15000000000",
-            "999999999999999999",
-            "9223372036854775807",
-            "9223372036854775808",
-            "-5",
-            "-0",
-            "01",
-            "1.5",
-            "1e3",
-            "null",
-            "\"5\"",
-            "[1]",
-        ];
-        const LISTS: [&str; 12] = [
-            "null",
-            "[]",
-            "[\"serfHealth\"]",
-            "[\"serfHealth\",\"b\",\"c\"]",
-            "[\"serfHealth\", \"b\"]",
-            "[\"a\",]",
-            "[\"a\" \"b\"]",
-            "[null]",
-            "[ ]",
-            "[{\"ID\":\"a\",\"Namespace\":\"b\"}]",
-            "nul",
-            "\"text\"",
-        ];
-        let mut below = crate::json::chance();
-        let (mut plain, mut valid) = (0, 0);
-        for _ in 0..100_000 {
-            // As an agent writes it, or as one in dev mode does.
-            let indented = below(2) == 0;
-            let [list, field, colon, end] = if indented { ["\n    ", "\n        ", " ", "\n    "] } else { [""; 4] };
-            let mut text = format!("[{list}");
-            let rarely = [8, 40, 400][below(3)];
-            let odd = |text: &mut String, below: &mut dyn FnMut(usize) -> usize| {
-                if below(rarely) == 0 {
-                    text.push_str([" ", "\t", "\r\n ", "         ", "\n", "\u{b}"][below(6)]);
-                }
-            };
-            for n in 0..1 + below(3) {
-                text.push_str(if n > 0 { ",{" } else { "{" });
-                for n in 0..below(12) {
-                    if n > 0 {
-                        odd(&mut text, &mut below);
-                        text.push(',');
-                    }
-                    text.push_str(field);
-                    odd(&mut text, &mut below);
-                    // Of each kind the first are those that Consul sends.
-                    let name = NAMES[if below(rarely) == 0 { below(NAMES.len()) } else { below(13) }];
-                    let values: &[&str] = match name {
-                        "LockDelay" | "CreateIndex" | "ModifyIndex" => &NUMBERS,
-                        "NodeChecks" | "ServiceChecks" | "Checks" => &LISTS,
-                        _ => &TEXTS,
-                    };
-                    let mut value = values[if below(rarely) == 0 { below(values.len()) } else { below(3) }].to_owned();
-                    if indented {
-                        for (from, to) in
-                            [("[\"", "[\n            \""), ("\",\"", "\",\n            \""), ("\"]", "\"\n        ]")]
-                        {
-                            value = value.replace(from, to);
-                        }
-                    }
-                    text += &format!("\"{name}\":{colon}");
-                    odd(&mut text, &mut below);
-                    text += &value;
-                }
-                odd(&mut text, &mut below);
-                text.push_str(end);
-                text.push('}');
-            }
-            text.push(']');
-            let mut bytes = text.into_bytes();
-            match below(rarely) {
-                0 => bytes.truncate(below(bytes.len() + 1)),
-                1 => {
-                    let at = below(bytes.len());
-                    bytes[at] = below(256) as u8;
-                }
-                2 => {
-                    bytes.remove(below(bytes.len()));
-                }
-                _ => {}
-            }
-            let shown = || String::from_utf8_lossy(&bytes).into_owned();
-            let read = Json::parse_list::<Session>(&bytes);
-            let expected = Json::parse_list::<ByFields>(&bytes);
-            let expected = expected.map(|list| list.map(|list| list.into_iter().map(|session| session.0).collect()));
-            assert_eq!(read, expected, "{}", shown());
-            valid += usize::from(read.is_ok());
-            plain += usize::from(Session::read_plain(&mut Plain::new(&bytes, 1 + list.len())).is_some());
+    fn other_lists_are_refused() {
+        for json in ["[{}]", "[[]]", "[3]", r#"[["x"]]"#, r#"[{"ID":5}]"#, r#"[{"ID":"x"},null]"#, "{}", "null", "true"] {
+            assert!(!matches!(read(json), Ok(Some(_))), "{json}");
         }
-        assert!((30_000..95_000).contains(&valid) && (30_000..95_000).contains(&plain), "{valid}, {plain}");
+    }
+
+    #[test]
+    fn lists_with_too_much_in_them_are_refused() {
+        let read = |json: &str| read(json).map(|sessions| sessions.unwrap().len());
+        let list = |session: &str, count: usize| format!("[{}]", vec![session; count].join(","));
+        assert_eq!(read(&list(r#"{"ID":"x"}"#, MAX_SESSIONS)).unwrap(), MAX_SESSIONS);
+        let half = format!(r#"{{"ID":"x","NodeChecks":[{}]}}"#, vec!["0"; MAX_ELEMENTS / 2].join(","));
+        assert_eq!(read(&list(&half, 2)).unwrap(), 2);
+        for (session, count) in [(r#"{"ID":"x"}"#, MAX_SESSIONS + 1), (&half, 3)] {
+            let error = read(&list(session, count)).unwrap_err().to_string();
+            assert!(error.starts_with(TOO_MANY_ELEMENTS), "{error}");
+        }
     }
 
     #[test]
@@ -494,7 +168,7 @@ mod tests {
     fn json_has_consuls_names() {
         let session = Session { id: "x".into(), ttl: "10s".into(), ..Session::default() };
         assert_eq!(
-            Json::from(&session).to_string(),
+            serde_json::to_string(&session).unwrap(),
             r#"{"ID":"x","Name":"","Node":"","LockDelay":0,"Behavior":"","TTL":"10s","NodeChecks":[],"ServiceChecks":[],"CreateIndex":0,"ModifyIndex":0}"#
         );
     }

@@ -1,10 +1,9 @@
 //! The trait that carries a request to Consul, and the requests and responses themselves: plain data.
 
-use crate::error::{Case, Error};
+#![forbid(unsafe_code)]
+
+use crate::error::{Case, Error, excerpt};
 use crate::options::Token;
-use crate::text::Text;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Carries requests. What implements it owns the clock: it ends every [`send`](Transport::send) within the time that it was
 /// made for, and keeps the rules of framing.
@@ -47,7 +46,7 @@ pub struct Request {
     /// The protocol.
     pub protocol: Protocol,
     /// `host:port`; an IPv6 address in brackets.
-    pub authority: Text,
+    pub authority: String,
     /// Starts with `/`; percent-encoded.
     pub path_and_query: String,
     /// Sent in `X-Consul-Token`, never anywhere else.
@@ -122,6 +121,6 @@ pub fn from_error_code(code: &str, detail: Option<&str>, authority: &str) -> Err
         }
         _ => (Case::Other, "the host could not carry the request"),
     };
-    let detail = detail.map(|detail| text![": ", crate::error::excerpt(detail.as_bytes())]).unwrap_or_default();
-    case.because(text!["no answer from ", authority, ": ", cause, " (", code, detail, ")"])
+    let detail = detail.map(|detail| format!(": {}", excerpt(detail.as_bytes()))).unwrap_or_default();
+    case.because(format!("no answer from {authority}: {cause} ({code}{detail})"))
 }

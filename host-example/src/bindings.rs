@@ -1,6 +1,7 @@
 //! The plugin's WIT as Rust: what `bindgen!` makes of `wit/`, under readable names.
 
 use consul_session::consul::create::effective;
+use consul_session::options::{self as core_options, Resolved};
 use generated::exports::consul_session::plugin::{desired_state, locks, sessions};
 use wasmtime::Result;
 use wasmtime::component::{Component, ComponentExportIndex};
@@ -66,39 +67,101 @@ default_all_none! {
 }
 
 /// The connection that options speak of.
-impl From<&consul_session::Options> for Connection {
-    fn from(options: &consul_session::Options) -> Connection {
+impl From<&Resolved> for Connection {
+    fn from(options: &Resolved) -> Connection {
         Connection {
-            host: options.host.as_ref().map(|host| host.as_str().to_owned()),
-            port: options.port,
-            scheme: options.scheme.map(|scheme| match scheme {
-                consul_session::options::Scheme::Http => Scheme::Http,
-                consul_session::options::Scheme::Https => Scheme::Https,
-            }),
-            validate_certs: options.validate_certs,
+            host: Some(options.host.as_str().to_owned()),
+            port: Some(options.port),
+            scheme: Some(options.scheme.into()),
+            validate_certs: Some(options.validate_certs),
             token: options.token.as_ref().map(|token| token.secret().to_owned()),
             datacenter: options.datacenter.clone(),
             namespace: options.namespace.clone(),
             partition: options.partition.clone(),
-            timeout: options.timeout.map(seconds),
+            timeout: Some(seconds(options.timeout)),
         }
     }
 }
 
 /// The new session that options speak of.
-impl From<&consul_session::Options> for CreateOptions {
-    fn from(options: &consul_session::Options) -> CreateOptions {
+impl From<&Resolved> for CreateOptions {
+    fn from(options: &Resolved) -> CreateOptions {
         CreateOptions {
             name: options.name.clone(),
             node: options.node.clone(),
-            lock_delay: options.delay.map(seconds),
-            behavior: options.behavior.map(|behavior| match behavior {
-                consul_session::options::Behavior::Release => Behavior::Release,
-                consul_session::options::Behavior::Delete => Behavior::Delete,
-            }),
+            lock_delay: Some(seconds(options.delay)),
+            behavior: Some(options.behavior.into()),
             ttl: options.ttl.map(seconds),
             node_checks: options.checks.as_deref().map(effective).or_else(|| options.node_checks.clone()),
             service_checks: options.service_checks.clone(),
+        }
+    }
+}
+
+/// The same options, each as the WIT has it.
+impl From<&consul_session::Options> for Options {
+    fn from(options: &consul_session::Options) -> Options {
+        Options {
+            state: options.state.map(Into::into),
+            id: options.id.as_ref().map(|id| id.as_str().to_owned()),
+            name: options.name.clone(),
+            node: options.node.clone(),
+            datacenter: options.datacenter.clone(),
+            checks: options.checks.clone(),
+            node_checks: options.node_checks.clone(),
+            service_checks: options.service_checks.clone(),
+            behavior: options.behavior.map(Into::into),
+            delay: options.delay.map(seconds),
+            ttl: options.ttl.map(seconds),
+            token: options.token.as_ref().map(|token| token.secret().to_owned()),
+            host: options.host.as_ref().map(|host| host.as_str().to_owned()),
+            port: options.port,
+            scheme: options.scheme.map(Into::into),
+            validate_certs: options.validate_certs,
+            timeout: options.timeout.map(seconds),
+            namespace: options.namespace.clone(),
+            partition: options.partition.clone(),
+            on_mismatch: options.on_mismatch.map(Into::into),
+            dry_run: options.dry_run,
+        }
+    }
+}
+
+impl From<core_options::State> for State {
+    fn from(state: core_options::State) -> State {
+        match state {
+            core_options::State::Present => State::Present,
+            core_options::State::Absent => State::Absent,
+            core_options::State::Info => State::Info,
+            core_options::State::Node => State::Node,
+            core_options::State::List => State::List,
+        }
+    }
+}
+
+impl From<core_options::Behavior> for Behavior {
+    fn from(behavior: core_options::Behavior) -> Behavior {
+        match behavior {
+            core_options::Behavior::Release => Behavior::Release,
+            core_options::Behavior::Delete => Behavior::Delete,
+        }
+    }
+}
+
+impl From<core_options::Scheme> for Scheme {
+    fn from(scheme: core_options::Scheme) -> Scheme {
+        match scheme {
+            core_options::Scheme::Http => Scheme::Http,
+            core_options::Scheme::Https => Scheme::Https,
+        }
+    }
+}
+
+impl From<core_options::OnMismatch> for OnMismatch {
+    fn from(on_mismatch: core_options::OnMismatch) -> OnMismatch {
+        match on_mismatch {
+            core_options::OnMismatch::Fail => OnMismatch::Fail,
+            core_options::OnMismatch::Replace => OnMismatch::Replace,
         }
     }
 }
@@ -127,6 +190,25 @@ impl From<Session> for consul_session::Session {
             partition: session.partition,
             create_index: session.create_index,
             modify_index: session.modify_index,
+        }
+    }
+}
+
+/// The same outcome as the core has it, which knows its JSON.
+impl From<Outcome> for consul_session::Outcome {
+    fn from(outcome: Outcome) -> consul_session::Outcome {
+        let all = |sessions: Vec<Session>| sessions.into_iter().map(Into::into).collect();
+        let sessions: Vec<consul_session::Session> = all(outcome.sessions);
+        // The one that the options speak of is named by its id, and has none yet in the dry run of a creation.
+        let id = outcome.session_id.unwrap_or_default();
+        consul_session::Outcome {
+            changed: outcome.changed,
+            session: sessions.iter().find(|session| session.id == id).cloned(),
+            sessions,
+            destroyed: outcome.destroyed,
+            diff: outcome.diff.map(|diff| consul_session::outcome::Diff { before: all(diff.before), after: all(diff.after) }),
+            filtered: outcome.filtered,
+            notes: outcome.notes,
         }
     }
 }

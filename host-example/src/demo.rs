@@ -2,8 +2,7 @@
 
 use crate::{PROGRAM, apply, terminal};
 use consul_session::Error;
-use consul_session::cli::{self, Invocation};
-use consul_session::json::Json;
+use consul_session::cli::{self, Invocation, Source};
 use consul_session_host::{DevAgent, Host};
 
 /// Each as on the page: what it is for, and its options. `session_id` stands for the id of the first example's session.
@@ -29,14 +28,14 @@ pub async fn run(host: &Host, agent: &DevAgent, connection: &Invocation) -> Resu
                 ("session_id", Some(id)) => id as &str,
                 (value, _) => value,
             };
-            invocation.set_default(name, value);
+            invocation.give(name, &value.into(), Source::Arguments)?;
             command += &format!(" {name}={value}");
         }
-        let answer = apply(host, &invocation).await?;
-        let shown = cli::success(&answer, &invocation, &looks).stdout;
+        let outcome = apply(host, &invocation.options).await?;
+        let shown = cli::success(&outcome, &invocation, &looks).stdout;
         text += &format!("\n# {purpose}\n{command}\n{shown}");
         if session_id.is_none() {
-            session_id = Json::parse(answer.as_bytes()).ok().map(|answer| answer.get("session_id").text().to_owned());
+            session_id = outcome.session_id().map(str::to_owned);
         }
     }
     Ok(text)

@@ -2,7 +2,7 @@
 //!
 //! What is typed counts for more than the environment, and that for more than the file.
 
-use consul_session::cli::{Invocation, Program};
+use consul_session::cli::{Invocation, Program, Source};
 use consul_session::error::Error;
 use consul_session_host::{Authority, Builder, Host, Rule, Tls, Token};
 use std::path::{Path, PathBuf};
@@ -115,29 +115,31 @@ pub fn builder(invocation: &mut Invocation) -> Result<Builder, Error> {
 /// The agent's authority as the component will write it, the Unix socket behind it, and whether the one who typed the command named
 /// it.
 fn agent(invocation: &mut Invocation) -> Result<(Authority, Option<PathBuf>, bool), Error> {
-    let named = !["host", "port"].iter().any(|name| invocation.from_input.contains(name));
-    let host = match invocation.option("host") {
-        Some(host) => host.text().to_owned(),
-        None => variable(ADDRESS).unwrap_or_default(),
+    let named = !["host", "port"].iter().any(|name| invocation.source(name) == Some(Source::Input));
+    let address = match (&invocation.socket, &invocation.options.host) {
+        (Some(address), _) => Some(address.clone()),
+        (None, None) => variable(ADDRESS).filter(|address| address.starts_with(Program::UNIX)),
+        (None, Some(_)) => None,
     };
     let mut socket = None;
-    if let Some(path) = host.strip_prefix(Program::UNIX) {
+    if let Some((host, path)) = address.as_ref().and_then(|address| Some((address, address.strip_prefix(Program::UNIX)?))) {
         // What the environment says beside it belongs to an address.
-        let Invocation { options, from_environment, .. } = &mut *invocation;
-        options.retain(|(name, _)| !(["port", "scheme"].contains(name) && from_environment.contains(name)));
-        if let Some(option) = ["port", "scheme"].into_iter().find(|option| invocation.option(option).is_some()) {
+        for option in ["port", "scheme"] {
+            if invocation.source(option) == Some(Source::Environment) {
+                invocation.forget(option)?;
+            }
+        }
+        if let Some(option) = ["port", "scheme"].into_iter().find(|option| invocation.is_given(option)) {
             return Err(Error::invalid(option, format!("option `{option}` cannot stand beside a Unix socket ({host})")));
         }
         if !path.starts_with('/') {
             let wanted = "the path of a Unix socket is absolute, as in unix:///run/consul.sock";
             return Err(Error::invalid("host", format!("option `host`: `{host}`: {wanted}")));
         }
-        invocation.options.retain(|(name, _)| *name != "host");
         socket = Some(path.into());
     }
-    let options = invocation.checked()?.or_default()?;
-    let (host, port) = (options.host.as_ref().map_or("", |host| host.as_str()), options.port.unwrap_or_default());
-    let authority = format!("{host}:{port}").parse::<Authority>();
+    let options = invocation.options.clone().resolve();
+    let authority = format!("{}:{}", options.host.as_str(), options.port).parse::<Authority>();
     Ok((authority.map_err(|error| Error::invalid("host", format!("option `host`: {error}")))?, socket, named))
 }
 

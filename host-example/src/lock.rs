@@ -10,12 +10,12 @@ use child::{Child, Event, Signals};
 use consul_session::cli::{Command, Invocation, Output, printable};
 use consul_session::duration;
 use consul_session::error::{Case, Error};
-use consul_session::json::Json;
 use consul_session_host::{
     Acquisition, CallError, Connection, Consistency, Contents, CreateOptions, Holding, Host, Lock, Query,
 };
 use rustix::process::{Signal, getpid};
 use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::pending;
@@ -193,7 +193,7 @@ impl Locker {
     fn new(host: Host, invocation: &Invocation, once: bool) -> Result<Locker, Error> {
         invocation
             .only(&OPTIONS, |option| format!("option `{option}` means nothing to `lock`, which makes a session of its own"))?;
-        let options = invocation.checked()?.or_default()?;
+        let options = invocation.options.clone().resolve();
         let ttl = match options.ttl.unwrap_or(TTL) {
             0 => {
                 return Err(Error::invalid(
@@ -213,8 +213,7 @@ impl Locker {
             ..CreateOptions::from(&options)
         };
         let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let pid = Json::Whole(getpid().as_raw_nonzero().get().into());
-        let holder = Json::object(vec![("host", (&machine).into()), ("pid", pid)]).to_string();
+        let holder = json!({ "host": machine, "pid": getpid().as_raw_nonzero().get() }).to_string();
         let contents = Contents { value: Some(holder.into_bytes()), flags: Some(FLAGS) };
         let (session, obstacle) = Default::default();
         Ok(Locker { host, connection, renewal, key, contents, new, ttl, once, session, obstacle })

@@ -9,8 +9,9 @@ mod manual;
 mod terminal;
 mod watch;
 
-use consul_session::cli::{self, Action, Command, DIM, Format, Invocation, Output, Program};
+use consul_session::cli::{self, Action, Command, DIM, Format, Invocation, Output, Program, Source};
 use consul_session::error::{Case, Error};
+use consul_session::{Options, Outcome};
 use consul_session_host::{DevAgent, Host, TlsSetupError};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -99,7 +100,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
         Action::Command(_) | Action::Apply => {}
     }
     let agent = if invocation.flags.contains(&DEV) {
-        if let Some(option) = ["host", "port", "scheme"].into_iter().find(|option| invocation.option(option).is_some()) {
+        if let Some(option) = ["host", "port", "scheme"].into_iter().find(|option| invocation.is_given(option)) {
             return Err(Error::invalid(
                 option,
                 format!("option `{option}` cannot stand beside --dev, which starts an agent of its own"),
@@ -108,8 +109,8 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
         let agent = DevAgent::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .await
             .map_err(|error| Case::Other.because(format!("the dev agent cannot be started: {error}")))?;
-        invocation.set_default("host", agent.addr().ip().to_string());
-        invocation.set_default("port", agent.addr().port().to_string());
+        invocation.give("host", &agent.addr().ip().to_string().into(), Source::Arguments)?;
+        invocation.give("port", &agent.addr().port().into(), Source::Arguments)?;
         Some(agent)
     } else {
         None
@@ -129,7 +130,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
             "arguments",
             format!("`{command}` needs --dev: it makes sessions and a check to show, and no other agent should keep them"),
         )),
-        _ => Ok(cli::success(&apply(&host, &invocation).await?, &invocation, &terminal::looks())),
+        _ => Ok(cli::success(&apply(&host, &invocation.options).await?, &invocation, &terminal::looks())),
     }
 }
 
@@ -162,9 +163,9 @@ fn host(invocation: &mut Invocation) -> Result<Host, Error> {
     })
 }
 
-/// Has the component apply the options; its answer in JSON.
-async fn apply(host: &Host, invocation: &Invocation) -> Result<String, Error> {
-    Ok(host.apply_json(&invocation.json()).await?)
+/// Has the component apply the options.
+async fn apply(host: &Host, options: &Options) -> Result<Outcome, Error> {
+    Ok(host.apply(&options.into()).await?.into())
 }
 
 /// All of standard input.

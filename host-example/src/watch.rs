@@ -86,8 +86,8 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     })?;
     // An id alone does not say what became of it.
     invocation.accept(&[Format::Table, Format::Json], COMMAND.name)?;
-    let options = invocation.checked()?.or_default()?;
-    let agent = format!("{}:{}", options.host.as_ref().map_or("", |host| host.as_str()), options.port.unwrap_or_default());
+    let options = invocation.options.clone().resolve();
+    let agent = format!("{}:{}", options.host.as_str(), options.port);
     let source = Source { host, connection: Connection::from(&options), node: options.node };
     let (sender, all_news) = mpsc::channel(16);
     let reading = tokio::spawn(read(source, Watch::new(options.name), sender));
@@ -175,7 +175,7 @@ pub fn is_final(error: &CallError, has_begun: bool) -> bool {
 async fn print(mut all_news: mpsc::Receiver<News>, agent: String, format: Format) -> io::Result<()> {
     while let Some(news) = all_news.recv().await {
         let text = match format {
-            Format::Json => lines::json(&news, &agent),
+            Format::Json => lines::lines_of_json(&news, &agent),
             _ => lines::words(&news, &agent),
         };
         // A slow reader must not hold up the thread that waits for signals.

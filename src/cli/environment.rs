@@ -1,26 +1,27 @@
 //! `CONSUL_HTTP_ADDR`, `CONSUL_HTTP_TOKEN`, `CONSUL_HTTP_SSL` and `CONSUL_HTTP_SSL_VERIFY`, as Consul's own tools read them. An
 //! option that was typed counts for more, each by itself.
 
-use super::Invocation;
+use super::invocation::{Invocation, Source};
 use crate::error::Error;
+use serde_json::Value;
 
+/// Gives what the environment says, where it was not given already.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::Case::InvalidOption), of the variable.
 pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
     // Consul's tools take an empty variable for none.
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
-    let mut set = |name, value: &str| {
-        if invocation.option(name).is_none() {
-            invocation.set_default(name, value);
-            invocation.from_environment.push(name);
-        }
-    };
+    let mut give = |name, value: &str| invocation.give(name, &Value::from(value), Source::Environment);
     let mut scheme = None;
     if let Some(address) = variable("CONSUL_HTTP_ADDR") {
         let (given, host, port) = split(&address)?;
         scheme = given;
         // Go's default ports: Consul's tools do not put 8500 behind a bare host.
         let default_port = if scheme == Some("https") { "443" } else { "80" };
-        set("host", host);
-        set("port", port.unwrap_or(default_port));
+        give("host", host)?;
+        give("port", port.unwrap_or(default_port))?;
     }
     // As Go reads booleans.
     let boolean = |name: &str| match variable(name).as_deref() {
@@ -33,13 +34,13 @@ pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<St
         scheme = Some("https");
     }
     if boolean("CONSUL_HTTP_SSL_VERIFY")? == Some(false) {
-        set("validate_certs", "false");
+        give("validate_certs", "false")?;
     }
     if let Some(scheme) = scheme {
-        set("scheme", scheme);
+        give("scheme", scheme)?;
     }
     if let Some(token) = variable("CONSUL_HTTP_TOKEN") {
-        set("token", &token);
+        give("token", &token)?;
     }
     Ok(())
 }
@@ -82,31 +83,40 @@ fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::Json;
 
+    /// What is known of the agent: `host port scheme token validate_certs`, with `-` for what is not given.
     #[track_caller]
-    fn with(typed: &[(&'static str, &str)], variables: &[(&str, &str)]) -> Result<String, Error> {
-        let mut invocation = Invocation {
-            options: typed.iter().map(|(name, value)| (*name, Json::Text((*value).to_owned().into()))).collect(),
-            ..Invocation::default()
-        };
+    fn with(typed: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<String, Error> {
+        let mut invocation = Invocation::default();
+        for (name, value) in typed {
+            invocation.give(name, &Value::from(*value), Source::Arguments)?;
+        }
         let variable =
             |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned());
-        read(&mut invocation, &variable).map(|()| invocation.json())
+        read(&mut invocation, &variable)?;
+        let options = invocation.options;
+        let shown = [
+            options.host.map(|host| host.as_str().to_owned()),
+            options.port.map(|port| port.to_string()),
+            options.scheme.map(|scheme| scheme.name().to_owned()),
+            options.token.map(|token| token.secret().to_owned()),
+            options.validate_certs.map(|value| value.to_string()),
+        ];
+        Ok(shown.map(|value| value.unwrap_or_else(|| "-".into())).join(" "))
     }
 
     #[test]
     fn addresses() {
-        for (address, json) in [
-            ("127.0.0.1:8500", r#"{"host":"127.0.0.1","port":"8500"}"#),
-            ("http://consul.example:8080/", r#"{"host":"consul.example","port":"8080","scheme":"http"}"#),
-            ("https://consul.example:8501", r#"{"host":"consul.example","port":"8501","scheme":"https"}"#),
-            ("https://consul.example", r#"{"host":"consul.example","port":"443","scheme":"https"}"#),
-            ("consul.example", r#"{"host":"consul.example","port":"80"}"#),
-            ("[::1]:8500", r#"{"host":"[::1]","port":"8500"}"#),
-            ("[::1]", r#"{"host":"[::1]","port":"80"}"#),
+        for (address, shown) in [
+            ("127.0.0.1:8500", "127.0.0.1 8500 - - -"),
+            ("http://consul.example:8080/", "consul.example 8080 http - -"),
+            ("https://consul.example:8501", "consul.example 8501 https - -"),
+            ("https://consul.example", "consul.example 443 https - -"),
+            ("consul.example", "consul.example 80 - - -"),
+            ("[::1]:8500", "[::1] 8500 - - -"),
+            ("[::1]", "[::1] 80 - - -"),
         ] {
-            assert_eq!(with(&[], &[("CONSUL_HTTP_ADDR", address)]).unwrap(), json, "{address}");
+            assert_eq!(with(&[], &[("CONSUL_HTTP_ADDR", address)]).unwrap(), shown, "{address}");
         }
     }
 
@@ -130,18 +140,15 @@ mod tests {
     #[test]
     fn what_was_typed_counts_for_more() {
         let variables = [("CONSUL_HTTP_ADDR", "http://a:1"), ("CONSUL_HTTP_TOKEN", "t"), ("CONSUL_HTTP_SSL", "true")];
-        assert_eq!(with(&[], &variables).unwrap(), r#"{"host":"a","port":"1","scheme":"https","token":"t"}"#);
-        assert_eq!(
-            with(&[("host", "b"), ("scheme", "http"), ("token", "u")], &variables).unwrap(),
-            r#"{"host":"b","scheme":"http","token":"u","port":"1"}"#
-        );
-        assert_eq!(with(&[], &[("CONSUL_HTTP_ADDR", ""), ("CONSUL_HTTP_SSL", "0")]).unwrap(), "{}");
+        assert_eq!(with(&[], &variables).unwrap(), "a 1 https t -");
+        assert_eq!(with(&[("host", "b"), ("scheme", "http"), ("token", "u")], &variables).unwrap(), "b 1 http u -");
+        assert_eq!(with(&[], &[("CONSUL_HTTP_ADDR", ""), ("CONSUL_HTTP_SSL", "0")]).unwrap(), "- - - - -");
         let verify = |value| with(&[("host", "b")], &[("CONSUL_HTTP_SSL_VERIFY", value)]).unwrap();
-        assert_eq!(verify("false"), r#"{"host":"b","validate_certs":"false"}"#);
-        assert_eq!(verify("1"), r#"{"host":"b"}"#);
+        assert_eq!((verify("false"), verify("1")), ("b - - - false".into(), "b - - - -".into()));
         let mut invocation = Invocation::default();
-        invocation.set_default("host", "b");
+        invocation.give("host", &"b".into(), Source::Arguments).unwrap();
         read(&mut invocation, &|name| (name == "CONSUL_HTTP_ADDR").then(|| "http://a:1".into())).unwrap();
-        assert_eq!(invocation.from_environment, ["port", "scheme"]);
+        let environment = Source::Environment;
+        assert_eq!(invocation.given, [("host", Source::Arguments), ("port", environment), ("scheme", environment)]);
     }
 }

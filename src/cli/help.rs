@@ -1,7 +1,8 @@
 //! The help, made from the table of options.
 
-use super::look::NO_BREAK;
-use super::{Action, Command, Look, Output, Program, wrapped};
+use super::invocation::{Action, Command, Program};
+use super::look::{Look, NO_BREAK, wrapped};
+use super::output::Output;
 use crate::options::{Info, Kind, TABLE};
 use comfy_table::{ContentArrangement, Table, presets};
 

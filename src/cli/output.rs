@@ -1,12 +1,13 @@
 //! Answers and errors to text.
 
+use super::invocation::{Format, Invocation};
 use super::look::{DIM, GREEN, Look, Looks, RED, YELLOW};
-use super::{Format, Invocation};
 use crate::duration;
-use crate::error::{Case, Error};
-use crate::json::Json;
+use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::session::Session;
 use anstyle::Style;
+use serde::Serialize;
 
 /// What a program prints, and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,22 +20,16 @@ pub struct Output {
     pub success: bool,
 }
 
-/// Prints an answer of `apply-json` to what was typed.
-pub fn success(answer: &str, invocation: &Invocation, looks: &Looks) -> Output {
-    print(answer, invocation.format, invocation.is_dry_run(), looks)
+/// Prints what came of what was typed.
+pub fn success(outcome: &Outcome, invocation: &Invocation, looks: &Looks) -> Output {
+    print(outcome, invocation.format, invocation.is_dry_run(), looks)
 }
 
-fn print(answer: &str, format: Format, dry_run: bool, looks: &Looks) -> Output {
-    let json = match Json::parse(answer.as_bytes()) {
-        Ok(json) => json,
-        Err(error) => {
-            return failure(&Case::Other.because(format!("the component's answer is not JSON: {error}")), format, looks);
-        }
-    };
+fn print(outcome: &Outcome, format: Format, dry_run: bool, looks: &Looks) -> Output {
     let (stdout, stderr) = match format {
-        Format::Json => (format!("{json:#}\n"), String::new()),
-        Format::Table => (table(&json, dry_run, looks.stdout) + &notes(&json, looks.stdout), String::new()),
-        Format::Ids => (ids(&json), notes(&json, looks.stderr)),
+        Format::Json => (json(outcome), String::new()),
+        Format::Table => (table(outcome, dry_run, looks.stdout) + &notes(outcome, looks.stdout), String::new()),
+        Format::Ids => (ids(outcome), notes(outcome, looks.stderr)),
     };
     Output { stdout, stderr, success: true }
 }
@@ -42,10 +37,17 @@ fn print(answer: &str, format: Format, dry_run: bool, looks: &Looks) -> Output {
 /// Prints an error: for people on standard error, as JSON on standard output.
 pub fn failure(error: &Error, format: Format, looks: &Looks) -> Output {
     let (stdout, stderr) = match format {
-        Format::Json => (format!("{:#}\n", error.to_json()), String::new()),
+        Format::Json => (json(error), String::new()),
         Format::Table | Format::Ids => (String::new(), error_line(error, "", looks.stderr)),
     };
     Output { stdout, stderr, success: false }
+}
+
+/// One JSON value, indented by two spaces.
+pub fn json(value: &impl Serialize) -> String {
+    #[expect(clippy::expect_used, reason = "strings and numbers are always written")]
+    let text = serde_json::to_string_pretty(value).expect("it is JSON");
+    text + "\n"
 }
 
 /// The line of an error, with what it is about: `error (timeout): sessions.yaml:3: …`.
@@ -53,32 +55,26 @@ pub fn error_line(error: &Error, about: &str, look: Look) -> String {
     look.titled(RED, &format!("error ({}):", error.case.name()), &format!("{about}{}", printable(&error.message)))
 }
 
-fn notes(answer: &Json, look: Look) -> String {
-    answer.get("notes").texts().iter().map(|note| look.titled(DIM, "note:", &printable(note))).collect()
+fn notes(outcome: &Outcome, look: Look) -> String {
+    outcome.notes.iter().map(|note| look.titled(DIM, "note:", &printable(note))).collect()
 }
 
 /// The ids of what the answer is about, one a line: the one session that is now present, those that were destroyed, or those that
 /// were read.
-fn ids(answer: &Json) -> String {
-    let diff = answer.get("diff");
-    let ids = if *diff == Json::Null {
-        answer.get("sessions").items().iter().map(|session| session.get("ID").text().to_owned()).collect()
-    } else if diff.get("after").get("sessions").items().is_empty() {
-        answer.get("destroyed").texts()
-    } else {
-        vec![answer.get("session_id").text().to_owned()]
+fn ids(outcome: &Outcome) -> String {
+    let ids: Vec<&str> = match &outcome.diff {
+        None => outcome.sessions.iter().map(|session| session.id.as_str()).collect(),
+        Some(diff) if diff.after.is_empty() => outcome.destroyed.iter().map(String::as_str).collect(),
+        // What would be created has none yet.
+        Some(_) => outcome.session_id().into_iter().collect(),
     };
-    // What would be created has none yet.
-    ids.iter().filter(|id| !id.is_empty()).map(|id| format!("{}\n", printable(id))).collect()
+    ids.iter().map(|id| format!("{}\n", printable(id))).collect()
 }
 
-fn table(answer: &Json, dry_run: bool, look: Look) -> String {
-    let sessions = |json: &Json| json.items().iter().map(Session::from).collect::<Vec<Session>>();
-    let shown = sessions(answer.get("sessions"));
-    let (before, after) =
-        (sessions(answer.get("diff").get("before").get("sessions")), sessions(answer.get("diff").get("after").get("sessions")));
-    let changed = *answer.get("changed") == Json::Bool(true);
-    let is_read = *answer.get("diff") == Json::Null;
+fn table(outcome: &Outcome, dry_run: bool, look: Look) -> String {
+    let Outcome { changed, sessions: shown, diff, .. } = outcome;
+    let (before, after) = diff.as_ref().map_or((&[][..], &[][..]), |diff| (&diff.before, &diff.after));
+    let (changed, is_read) = (*changed, diff.is_none());
 
     let (create, destroy) = if dry_run { ("would create", "would destroy") } else { ("created", "destroyed") };
     let (title, what) = match (changed, before.len(), after.len()) {
@@ -94,16 +90,16 @@ fn table(answer: &Json, dry_run: bool, look: Look) -> String {
         title => look.titled(if changed { YELLOW } else { DIM }, title, &what),
     };
     match (changed, dry_run) {
-        (true, true) => text += &difference(&before, &after, look),
+        (true, true) => text += &difference(before, after, look),
         (true, false) => {
             let is_new = |session: &Session| after.iter().any(|one| one.id == session.id);
-            text += &rows(&shown, |session| is_new(session).then_some(GREEN), look);
+            text += &rows(shown, |session| is_new(session).then_some(GREEN), look);
             if !before.is_empty() {
                 text += "destroyed:\n";
-                text += &rows(&before, |_| Some(RED), look);
+                text += &rows(before, |_| Some(RED), look);
             }
         }
-        (false, _) => text += &rows(&shown, |_| None, look),
+        (false, _) => text += &rows(shown, |_| None, look),
     }
     text
 }
@@ -188,7 +184,8 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Diff, Outcome};
+    use crate::error::Case;
+    use crate::outcome::Diff;
 
     fn session(id: &str) -> Session {
         Session {
@@ -204,7 +201,7 @@ mod tests {
 
     #[track_caller]
     fn shows(outcome: &Outcome, dry_run: bool, expected: &str) {
-        let output = print(&outcome.to_json().to_string(), Format::Table, dry_run, &Looks::default());
+        let output = print(outcome, Format::Table, dry_run, &Looks::default());
         assert_eq!((output.stdout.as_str(), output.stderr.as_str(), output.success), (expected, "", true));
     }
 
@@ -247,7 +244,7 @@ changed: would create a session and would destroy 2 sessions
 ";
         shows(&outcome, true, expected);
         // What would be there has no id, and what would be destroyed is not what is asked for.
-        assert_eq!(print(&outcome.to_json().to_string(), Format::Ids, true, &Looks::default()).stdout, "");
+        assert_eq!(print(&outcome, Format::Ids, true, &Looks::default()).stdout, "");
     }
 
     #[test]
@@ -265,7 +262,7 @@ changed: would create a session and would destroy 2 sessions
             (Outcome::default(), ""),
         ] {
             let outcome = Outcome { notes: vec!["a note".into()], ..outcome };
-            let output = print(&outcome.to_json().to_string(), Format::Ids, false, &Looks::default());
+            let output = print(&outcome, Format::Ids, false, &Looks::default());
             assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (expected, "note: a note\n"));
         }
         let error = failure(&Case::Timeout.because("why"), Format::Ids, &Looks::default());
@@ -310,7 +307,7 @@ changed: would create a session and would destroy 2 sessions
         let mut odd = session("a");
         odd.name = "x\u{1b}[2Jy\n".into();
         let outcome = Outcome { sessions: vec![odd], ..Outcome::default() };
-        let text = print(&outcome.to_json().to_string(), Format::Table, false, &Looks::default()).stdout;
+        let text = print(&outcome, Format::Table, false, &Looks::default()).stdout;
         assert!(text.contains("x\u{fffd}[2Jy\u{fffd}") && !text.contains('\u{1b}'), "{text}");
     }
 
@@ -324,7 +321,7 @@ changed: would create a session and would destroy 2 sessions
         );
         let programs = failure(&error, Format::Json, &Looks::default());
         assert_eq!(programs.stderr, "");
-        let json = Json::parse(programs.stdout.as_bytes()).unwrap();
-        assert_eq!((json.get("failed"), json.get("error").text()), (&Json::Bool(true), "invalid-option"));
+        let json: serde_json::Value = serde_json::from_str(&programs.stdout).unwrap();
+        assert_eq!((&json["failed"], &json["error"]), (&true.into(), &"invalid-option".into()));
     }
 }

@@ -1,17 +1,20 @@
 //! Words to an [`Invocation`].
 
-use super::{Action, Command, Format, Invocation, Program, environment};
+use super::environment;
+use super::invocation::{Action, Command, Format, Invocation, Program, Source};
 use crate::error::Error;
-use crate::json::Json;
-use crate::options::{self, Kind, Options, nearest};
+use crate::options::{self, Info, Kind, Options, nearest};
 use lexopt::{Arg, Parser, ValueExt};
+use serde_json::Value;
 
 /// Reads the words behind the program's name: `OPTION=VALUE`, `--OPTION VALUE` and `--OPTION=VALUE` in any order, names with `_`
 /// or `-`; an option that is a list may be repeated; a boolean one may stand alone for `true`. The word `-` stands for a JSON object
 /// of options on standard input, which `input` reads. What is typed counts for more than what is read, and that for more than the
 /// environment, which is not looked at when the program has an agent of its own ([`Program::OWN_AGENT`]).
 ///
-/// Errors, each with the format in which to print it: [`InvalidOption`](crate::error::Case::InvalidOption).
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::Case::InvalidOption), with the format in which to print it.
 pub fn parse(
     program: &Program,
     words: Vec<String>,
@@ -33,6 +36,7 @@ fn read(
 ) -> Result<Invocation, Error> {
     let mut invocation = Invocation::default();
     let mut command: Option<&'static Command> = None;
+    let mut typed: Vec<(&'static Info, String)> = Vec::new();
     let mut from_input = false;
     let mut help = false;
     let (words, rest) = match words.iter().position(|word| word == "--") {
@@ -62,7 +66,7 @@ fn read(
                     (Kind::Boolean, None) => boolean(&mut parser)?,
                     (_, None) => text(parser.value().map_err(refused)?)?,
                 };
-                add(&mut invocation, info, value)?;
+                add(&mut typed, info, value)?;
             }
             Arg::Value(word) => {
                 let word = text(word)?;
@@ -73,7 +77,7 @@ fn read(
                 match word.split_once('=') {
                     None if word == "-" => from_input = true,
                     None if word == "help" => help = true,
-                    Some((name, value)) => add(&mut invocation, known(program, command, name)?, value.to_owned())?,
+                    Some((name, value)) => add(&mut typed, known(program, command, name)?, value.to_owned())?,
                     None => match program.commands.iter().find(|command| command.name == word) {
                         Some(named) if command.is_none() => command = Some(named),
                         _ if help => invocation.action = Action::Help(Some(known(program, command, &word)?)),
@@ -102,8 +106,13 @@ fn read(
         (None, _) => {}
     }
     invocation.rest = rest.unwrap_or_default();
+    for (info, value) in typed {
+        invocation.give(info.name, &Value::String(value), Source::Arguments)?;
+    }
     if from_input {
-        add_input(&mut invocation, &input()?)?;
+        for (name, value) in &options::json_object(&input()?)? {
+            invocation.give(name, value, Source::Input)?;
+        }
     }
     if !invocation.flags.contains(&Program::OWN_AGENT) {
         environment::read(&mut invocation, environment)?;
@@ -131,7 +140,7 @@ fn boolean(parser: &mut Parser) -> Result<String, Error> {
     let mut rest = parser.try_raw_args();
     let next = rest.as_mut().and_then(|rest| rest.peek()).and_then(|word| word.to_str()).map(str::to_owned);
     match next {
-        Some(word) if Options::default().set("dry_run", &word.as_str().into()).is_ok() => {
+        Some(word) if Options::default().set("dry_run", &Value::from(word.as_str())).is_ok() => {
             rest.and_then(|mut rest| rest.next());
             Ok(word)
         }
@@ -139,37 +148,13 @@ fn boolean(parser: &mut Parser) -> Result<String, Error> {
     }
 }
 
-/// Adds the options of a JSON object that were not typed.
-fn add_input(invocation: &mut Invocation, text: &str) -> Result<(), Error> {
-    let json = Json::parse(text.as_bytes());
-    // The core's own reading says what is wrong with it. A Unix socket is no host to it, but may be one to the program.
-    let socket = |name: &str, value: &Json| name == "host" && value.text().starts_with(Program::UNIX);
-    match &json {
-        Ok(Json::Object(fields)) if fields.iter().any(|(name, value)| socket(name, value)) => {
-            let others = fields.iter().filter(|(name, value)| !socket(name, value)).cloned();
-            Options::from_json(&Json::Object(others.collect()).to_string())?
-        }
-        _ => Options::from_json(text)?,
-    };
-    if let Ok(Json::Object(fields)) = json {
-        for (name, value) in fields {
-            if let Some(info) = options::info(&name)
-                && invocation.option(info.name).is_none()
-            {
-                invocation.options.push((info.name, value.into_owned()));
-                invocation.from_input.push(info.name);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn add(invocation: &mut Invocation, info: &'static options::Info, value: String) -> Result<(), Error> {
-    match invocation.options.iter_mut().find(|(name, _)| *name == info.name) {
-        None => invocation.options.push((info.name, Json::Text(value.into()))),
-        Some((_, Json::Text(list))) if info.kind == Kind::List => {
-            list.to_mut().push(',');
-            list.to_mut().push_str(&value);
+/// Adds what was typed for an option. A list may be typed in several pieces.
+fn add(typed: &mut Vec<(&'static Info, String)>, info: &'static Info, value: String) -> Result<(), Error> {
+    match typed.iter_mut().find(|(known, _)| *known == info) {
+        None => typed.push((info, value)),
+        Some((_, list)) if info.kind == Kind::List => {
+            list.push(',');
+            list.push_str(&value);
         }
         Some(_) => return Err(Error::invalid(info.name, format!("option `{}` is given twice", info.name))),
     }
@@ -177,7 +162,7 @@ fn add(invocation: &mut Invocation, info: &'static options::Info, value: String)
 }
 
 /// The option of this name. A flag of the program counts as near too.
-fn known(program: &Program, command: Option<&Command>, name: &str) -> Result<&'static options::Info, Error> {
+fn known(program: &Program, command: Option<&Command>, name: &str) -> Result<&'static Info, Error> {
     let option = name.replace('-', "_");
     if let Some(info) = options::info(&option) {
         return Ok(info);
@@ -231,6 +216,7 @@ fn refused(error: lexopt::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const PROGRAM: Program = Program {
         name: "program",
@@ -256,31 +242,49 @@ mod tests {
         parse(&PROGRAM, words.iter().map(|word| (*word).to_owned()).collect(), &|_| None, &mut input)
     }
 
+    /// The options of a JSON object.
+    #[track_caller]
+    fn options(json: Value) -> Options {
+        Options::from_json(&json.to_string()).unwrap()
+    }
+
     #[test]
     fn both_spellings() {
+        let expected = options(json!({"name": "s1", "delay": 20, "validate_certs": false}));
         for words in [
             &["name=s1", "delay=20s", "validate_certs=no"][..],
             &["--name", "s1", "--delay", "20s", "--validate-certs", "no"],
             &["--name=s1", "delay=20s", "--validate_certs=no"],
         ] {
-            assert_eq!(typed(words).unwrap().json(), r#"{"name":"s1","delay":"20s","validate_certs":"no"}"#, "{words:?}");
+            let invocation = typed(words).unwrap();
+            assert_eq!(invocation.options, expected, "{words:?}");
+            let given = ["name", "delay", "validate_certs"].map(|name| (name, Source::Arguments));
+            assert_eq!(invocation.given, given, "{words:?}");
         }
-        assert_eq!(typed(&["name=a=b"]).unwrap().option("name"), Some(&"a=b".into()));
-        assert_eq!(typed(&["--delay", "-5"]).unwrap().option("delay"), Some(&"-5".into()));
+        assert_eq!(typed(&["name=a=b"]).unwrap().options, options(json!({"name": "a=b"})));
+        let (_, error) = typed(&["--delay", "-5"]).unwrap_err();
+        assert!(error.message.starts_with("option `delay`: `-5` is out of range"), "{error}");
     }
 
     #[test]
     fn booleans_may_stand_alone() {
-        assert_eq!(typed(&["--dry-run"]).unwrap().option("dry_run"), Some(&"true".into()));
-        let both = typed(&["--dry-run", "name=x"]).unwrap();
-        assert_eq!((both.option("dry_run"), both.option("name")), (Some(&"true".into()), Some(&"x".into())));
-        assert_eq!(typed(&["--dry-run", "off"]).unwrap().option("dry_run"), Some(&"off".into()));
+        let dry_run = |words: &[&str]| typed(words).unwrap().options.dry_run;
+        assert_eq!(dry_run(&["--dry-run"]), Some(true));
+        assert_eq!(typed(&["--dry-run", "name=x"]).unwrap().options, options(json!({"dry_run": true, "name": "x"})));
+        assert_eq!(dry_run(&["--dry-run", "off"]), Some(false));
     }
 
     #[test]
     fn lists_add_up() {
-        assert_eq!(typed(&["checks=a", "--checks", "b,c"]).unwrap().json(), r#"{"checks":"a,b,c"}"#);
-        assert_eq!(typed(&["checks="]).unwrap().option("checks"), Some(&"".into()));
+        assert_eq!(typed(&["checks=a", "--checks", "b,c"]).unwrap().options, options(json!({"checks": ["a", "b", "c"]})));
+        assert_eq!(typed(&["checks="]).unwrap().options, options(json!({"checks": []})));
+    }
+
+    #[test]
+    fn values_are_checked_unless_help_is_asked_for() {
+        assert!(typed(&["delay=61"]).is_err());
+        assert_eq!(typed(&["delay=61", "--help"]).unwrap().action, Action::Help(None));
+        assert_eq!(typed(&["delay=61", "--version"]).unwrap().action, Action::Version);
     }
 
     #[test]
@@ -299,7 +303,7 @@ mod tests {
     #[test]
     fn commands_have_words_and_flags_of_their_own() {
         let lock = typed(&["lock", "a=b/c", "ttl=15s", "--once", "--child-exit=3", "--", "sh", "-c", "--dev", "--"]).unwrap();
-        assert_eq!((lock.action.clone(), lock.json()), (Action::Command("lock"), r#"{"ttl":"15s"}"#.into()));
+        assert_eq!((lock.action.clone(), &lock.options), (Action::Command("lock"), &options(json!({"ttl": 15}))));
         assert_eq!((lock.words.as_slice(), lock.flags.as_slice()), (&["a=b/c".to_owned()][..], &["once"][..]));
         assert_eq!(lock.rest, ["sh", "-c", "--dev", "--"]);
         assert_eq!(lock.setting("child-exit").collect::<Vec<_>>(), ["3"]);
@@ -309,20 +313,27 @@ mod tests {
     fn settings_may_be_repeated() {
         let given = typed(&["--allow", "a:1", "name=x", "--allow=b:2"]).unwrap();
         assert_eq!(given.setting("allow").collect::<Vec<_>>(), ["a:1", "b:2"]);
-        assert_eq!(given.json(), r#"{"name":"x"}"#);
+        assert_eq!(given.options, options(json!({"name": "x"})));
     }
 
     #[test]
     fn options_from_standard_input() {
-        assert_eq!(typed(&["delay=1", "-"]).unwrap().from_input, ["name", "checks"]);
-        assert_eq!(typed(&["-"]).unwrap().json(), r#"{"name":"from input","delay":20,"checks":["a"]}"#);
-        assert_eq!(typed(&["name=typed", "-"]).unwrap().json(), r#"{"name":"typed","delay":20,"checks":["a"]}"#);
-        let socket = |input: &str| parse(&PROGRAM, vec!["-".into()], &|_| None, &mut || Ok(input.to_owned()));
-        let given = socket(r#"{"host":"unix:///run/consul.sock","name":"x"}"#).unwrap();
+        let read = typed(&["delay=1", "-"]).unwrap();
+        assert_eq!(read.options, options(json!({"name": "from input", "delay": 1, "checks": ["a"]})));
+        let source = |name| read.source(name);
         assert_eq!(
-            (given.option("host"), &given.from_input[..]),
-            (Some(&"unix:///run/consul.sock".into()), &["host", "name"][..])
+            (source("delay"), source("name"), source("checks"), source("ttl")),
+            (Some(Source::Arguments), Some(Source::Input), Some(Source::Input), None)
         );
+        assert_eq!(typed(&["-"]).unwrap().options, options(json!({"name": "from input", "delay": 20, "checks": ["a"]})));
+        let both = typed(&["name=typed", "-"]).unwrap();
+        assert_eq!(both.options, options(json!({"name": "typed", "delay": 20, "checks": ["a"]})));
+        let read = |input: &str| parse(&PROGRAM, vec!["-".into()], &|_| None, &mut || Ok(input.to_owned()));
+        let given = read(r#"{"host":"unix:///run/consul.sock","name":"x"}"#).unwrap();
+        assert_eq!((given.socket.as_deref(), given.source("host")), (Some("unix:///run/consul.sock"), Some(Source::Input)));
+        assert_eq!(given.options, options(json!({"name": "x"})));
+        // An option that is `null` is not given, so that nobody else named it either.
+        assert_eq!(read(r#"{"host":null}"#).unwrap().given, []);
         for (input, option) in [
             ("[]", "options"),
             ("{", "options"),
@@ -331,7 +342,7 @@ mod tests {
             (r#"{"host":"unix:///x","nmae":"x"}"#, "nmae"),
             (r#"{"host":"http://x"}"#, "host"),
         ] {
-            let (_, error) = parse(&PROGRAM, vec!["-".into()], &|_| None, &mut || Ok(input.to_owned())).unwrap_err();
+            let (_, error) = read(input).unwrap_err();
             assert_eq!(error.case, crate::error::Case::InvalidOption { option: option.into() }, "{input}");
         }
     }

@@ -1,20 +1,24 @@
 //! The command component: `wasi:cli/run` over the same command line as every other program.
 
-use super::bindings;
-use super::bindings::exports::wasi::cli::run::Guest;
-use super::bindings::wasi::cli::{environment, stderr, stdin, stdout};
-use super::bindings::wasi::io::streams::{OutputStream, StreamError};
+#![forbid(unsafe_code)]
+
+use super::wasi_http::WasiHttp;
+use crate::apply::Task;
 use crate::cli::{self, Action, Invocation, Look, Looks, Output, Program};
 use crate::error::{Case, Error};
+use crate::options::Options;
+use serde_json::Value;
+use wasi::cli::{environment, stderr, stdin, stdout};
+use wasi::exports::cli::run::Guest;
+use wasi::io::streams::{OutputStream, StreamError};
 
 const PROGRAM: Program = Program { name: "consul-session", flags: &[], settings: &[], environment: &[], commands: &[] };
 
 /// What is asked for in one read.
 const READ_SIZE: u64 = 64 * 1024;
 
-struct Command;
-
-bindings::export!(Command with_types_in bindings);
+/// What implements `wasi:cli/run`.
+pub struct Command;
 
 impl Guest for Command {
     fn run() -> Result<(), ()> {
@@ -36,8 +40,13 @@ impl Guest for Command {
 fn run(invocation: &Invocation) -> Result<Output, Error> {
     match invocation.action {
         Action::Apply => {
-            let outcome = super::apply(invocation.checked()?)?;
-            Ok(cli::success(&outcome.to_json().to_string(), invocation, &Looks::default()))
+            if let Some(socket) = &invocation.socket {
+                // Not a host here, which the check of the option says.
+                Options::default().set("host", &Value::from(socket.as_str()))?;
+            }
+            let task = Task::new(invocation.options.clone())?;
+            let outcome = task.run(&mut WasiHttp::new(task.timeout()))?;
+            Ok(cli::success(&outcome, invocation, &Looks::default()))
         }
         // Its own commands: there are none.
         Action::Command(_) | Action::Help(_) | Action::HelpOf(_) | Action::Version => {

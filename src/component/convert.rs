@@ -1,193 +1,287 @@
-//! WIT types ⇄ the core's types.
-//!
-//! What comes in goes through [`Options::set`], so that every value is checked in one place, whichever way it came.
+//! WIT types ⇄ the core's types, a line a field. Every value that comes in is checked by the same functions as one in JSON.
 
-use super::abi::{List, Maybe, Text};
-use super::types;
-use crate::consul::{Consistency, Listing, Query};
+#![forbid(unsafe_code)]
+
+use super::bindings::exports::consul_session::plugin::{desired_state as wit_state, locks as wit_locks, sessions as wit};
+use crate::consul::{Connection, Consistency, Listing, NewSession, Query};
 use crate::error::{Case, Difference, Error, Parts};
-use crate::json::Json;
-use crate::options::{Options, SessionId};
-use crate::outcome::{self, Outcome};
-use crate::session::Session;
-use alloc::string::String;
+use crate::lock::{Acquisition, Contents, Holding, Lock};
+use crate::options::{self, Behavior, DELAY, OnMismatch, Options, Scheme, State, TIMEOUT, TTL, WAIT};
+use crate::outcome::{Diff, Outcome};
+use crate::session::{ServiceCheck, Session};
 
-/// Takes the fields of a WIT record that carry an option's name.
-macro_rules! take {
-    ($options:expr, $record:expr, $($field:ident)*) => {
-        set($options, &[$((stringify!($field), &$record.$field)),*])
-    };
+/// Checks a field that was given.
+fn given<T, U>(field: Option<T>, check: impl FnOnce(T) -> Result<U, Error>) -> Result<Option<U>, Error> {
+    field.map(check).transpose()
 }
 
-/// Into options that have none of the fields yet.
-fn set(options: &mut Options, fields: &[(&str, &dyn Value)]) -> Result<(), Error> {
-    for (name, value) in fields {
-        match value.value() {
-            Json::Null => {}
-            value => options.set(name, &value)?,
+impl TryFrom<wit_state::Options> for Options {
+    type Error = Error;
+
+    fn try_from(record: wit_state::Options) -> Result<Options, Error> {
+        Ok(Options {
+            state: record.state.map(Into::into),
+            id: given(record.id, |id| options::session_id("id", &id))?,
+            name: given(record.name, |name| options::text("name", name))?,
+            node: given(record.node, |node| options::node("node", node))?,
+            datacenter: given(record.datacenter, |datacenter| options::text("datacenter", datacenter))?,
+            checks: given(record.checks, |checks| options::texts("checks", checks))?,
+            node_checks: given(record.node_checks, |checks| options::texts("node_checks", checks))?,
+            service_checks: given(record.service_checks, |checks| options::texts("service_checks", checks))?,
+            behavior: record.behavior.map(Into::into),
+            delay: given(record.delay, |delay| options::seconds("delay", DELAY, delay))?,
+            ttl: given(record.ttl, |ttl| options::seconds("ttl", TTL, ttl))?,
+            token: given(record.token, |token| options::token("token", token))?.flatten(),
+            host: given(record.host, |host| options::host("host", &host))?,
+            port: given(record.port, |port| options::port("port", port))?,
+            scheme: record.scheme.map(Into::into),
+            validate_certs: record.validate_certs,
+            timeout: given(record.timeout, |timeout| options::seconds("timeout", TIMEOUT, timeout))?,
+            namespace: given(record.namespace, |namespace| options::text("namespace", namespace))?,
+            partition: given(record.partition, |partition| options::text("partition", partition))?,
+            on_mismatch: record.on_mismatch.map(Into::into),
+            dry_run: record.dry_run,
+        })
+    }
+}
+
+impl TryFrom<wit::CreateOptions> for NewSession {
+    type Error = Error;
+
+    fn try_from(record: wit::CreateOptions) -> Result<NewSession, Error> {
+        let options = Options {
+            // First: it is refused first where several fields are wrong.
+            delay: given(record.lock_delay, |delay| options::seconds("delay", DELAY, delay))?,
+            name: given(record.name, |name| options::text("name", name))?,
+            node: given(record.node, |node| options::node("node", node))?,
+            behavior: record.behavior.map(Into::into),
+            ttl: given(record.ttl, |ttl| options::seconds("ttl", TTL, ttl))?,
+            node_checks: given(record.node_checks, |checks| options::texts("node_checks", checks))?,
+            service_checks: given(record.service_checks, |checks| options::texts("service_checks", checks))?,
+            ..Options::default()
+        };
+        Ok(NewSession::new(&options.resolve()))
+    }
+}
+
+/// The connection, with the defaults for what was left out.
+pub fn connection(record: Option<wit::Connection>) -> Result<Connection, Error> {
+    let options = match record {
+        None => Options::default(),
+        Some(record) => Options {
+            host: given(record.host, |host| options::host("host", &host))?,
+            port: given(record.port, |port| options::port("port", port))?,
+            scheme: record.scheme.map(Into::into),
+            validate_certs: record.validate_certs,
+            token: given(record.token, |token| options::token("token", token))?.flatten(),
+            datacenter: given(record.datacenter, |datacenter| options::text("datacenter", datacenter))?,
+            namespace: given(record.namespace, |namespace| options::text("namespace", namespace))?,
+            partition: given(record.partition, |partition| options::text("partition", partition))?,
+            timeout: given(record.timeout, |timeout| options::seconds("timeout", TIMEOUT, timeout))?,
+            ..Options::default()
+        },
+    };
+    Ok(Connection::new(&options.resolve()))
+}
+
+/// How to read, with the defaults for what was left out.
+pub fn query(record: Option<wit::Query>) -> Result<Query, Error> {
+    let Some(record) = record else { return Ok(Query::default()) };
+    let index = record.index.unwrap_or(0);
+    if record.wait.is_some() && index == 0 {
+        return Err(Error::invalid("wait", "`wait` needs an `index` over 0: without one Consul answers at once"));
+    }
+    Ok(Query {
+        consistency: record.consistency.map(Into::into).unwrap_or_default(),
+        index,
+        wait: given(record.wait, |wait| options::seconds("wait", WAIT, wait))?,
+    })
+}
+
+impl From<wit_state::State> for State {
+    fn from(state: wit_state::State) -> State {
+        match state {
+            wit_state::State::Present => State::Present,
+            wit_state::State::Absent => State::Absent,
+            wit_state::State::Info => State::Info,
+            wit_state::State::Node => State::Node,
+            wit_state::State::List => State::List,
         }
     }
-    Ok(())
 }
 
-/// A WIT value as [`Options::set`] takes it.
-trait Value {
-    fn value(&self) -> Json<'_>;
-}
-
-impl<T: Value> Value for Maybe<T> {
-    fn value(&self) -> Json<'_> {
-        self.as_ref().map_or(Json::Null, T::value)
-    }
-}
-
-macro_rules! values {
-    ($($type:ty: $value:ident => $result:expr;)*) => {
-        $(impl Value for $type {
-            fn value(&self) -> Json<'_> {
-                let $value = self;
-                $result
-            }
-        })*
-    };
-}
-
-values! {
-    Text: text => Json::from(&**text);
-    List<Text>: list => list.iter().map(|text| &**text).collect();
-    bool: value => Json::Bool(*value);
-    u16: number => Json::Whole((*number).into());
-    f64: number => Json::Fraction(*number);
-    types::Behavior: behavior => Json::from(behavior.word());
-    types::OnMismatch: on_mismatch => Json::from(on_mismatch.word());
-    types::Scheme: scheme => Json::from(scheme.word());
-    types::State: state => Json::from(state.word());
-}
-
-pub fn options(record: &types::Options) -> Result<Options, Error> {
-    let mut options = Options::default();
-    take!(&mut options, record, state id name node datacenter checks node_checks service_checks behavior delay ttl token host port
-        scheme validate_certs timeout namespace partition on_mismatch dry_run)?;
-    Ok(options)
-}
-
-pub fn connection(options: &mut Options, record: &Maybe<types::Connection>) -> Result<(), Error> {
-    match record {
-        Maybe::Some(record) => {
-            take!(options, record, host port scheme validate_certs token datacenter namespace partition timeout)
+impl From<wit_state::OnMismatch> for OnMismatch {
+    fn from(on_mismatch: wit_state::OnMismatch) -> OnMismatch {
+        match on_mismatch {
+            wit_state::OnMismatch::Fail => OnMismatch::Fail,
+            wit_state::OnMismatch::Replace => OnMismatch::Replace,
         }
-        Maybe::None => Ok(()),
     }
 }
 
-pub fn create_options(options: &mut Options, record: &types::CreateOptions) -> Result<(), Error> {
-    options.set("delay", &record.lock_delay.value())?;
-    take!(options, record, name node behavior ttl node_checks service_checks)
-}
-
-/// An argument that is an option of the page too.
-fn argument<T>(name: &str, value: &Text, field: impl FnOnce(Options) -> Option<T>) -> Result<T, Error> {
-    let mut options = Options::default();
-    options.set(name, &value.value())?;
-    crate::consul::need(field(options), name)
-}
-
-pub fn session_id(id: &Text) -> Result<SessionId, Error> {
-    argument("id", id, |options| options.id)
-}
-
-pub fn node_name(node: &Text) -> Result<Text, Error> {
-    argument("node", node, |options| options.node)
-}
-
-pub fn query(record: &Maybe<types::Query>) -> Result<Query, Error> {
-    let Maybe::Some(record) = record else { return Ok(Query::default()) };
-    let index = record.index.as_ref().copied().unwrap_or(0);
-    let wait = match record.wait.as_ref() {
-        Some(_) if index == 0 => {
-            return Err(Error::invalid("wait", "`wait` needs an `index` over 0: without one Consul answers at once"));
+impl From<wit::Behavior> for Behavior {
+    fn from(behavior: wit::Behavior) -> Behavior {
+        match behavior {
+            wit::Behavior::Release => Behavior::Release,
+            wit::Behavior::Delete => Behavior::Delete,
         }
-        Some(wait) => Some(crate::options::wait(&wait.value())?),
-        None => None,
-    };
-    let consistency = match record.consistency {
-        Maybe::None | Maybe::Some(types::Consistency::Default) => Consistency::Default,
-        Maybe::Some(types::Consistency::Stale) => Consistency::Stale,
-        Maybe::Some(types::Consistency::Consistent) => Consistency::Consistent,
-    };
-    Ok(Query { consistency, index, wait })
-}
-
-impl From<Listing> for types::Listing {
-    fn from(listing: Listing) -> Self {
-        let filtered = listing.may_hide();
-        types::Listing { sessions: listing.sessions.into(), index: listing.index, filtered }
     }
 }
 
-impl From<Listing> for types::Lookup {
-    fn from(listing: Listing) -> Self {
-        let filtered = listing.may_hide();
-        types::Lookup { session: listing.sessions.into_iter().next().into(), index: listing.index, filtered }
+impl From<wit::Scheme> for Scheme {
+    fn from(scheme: wit::Scheme) -> Scheme {
+        match scheme {
+            wit::Scheme::Http => Scheme::Http,
+            wit::Scheme::Https => Scheme::Https,
+        }
     }
 }
 
-impl From<Outcome> for types::Outcome {
-    fn from(outcome: Outcome) -> Self {
-        types::Outcome {
+impl From<wit::Consistency> for Consistency {
+    fn from(consistency: wit::Consistency) -> Consistency {
+        match consistency {
+            wit::Consistency::Default => Consistency::Default,
+            wit::Consistency::Stale => Consistency::Stale,
+            wit::Consistency::Consistent => Consistency::Consistent,
+        }
+    }
+}
+
+impl From<wit_locks::Contents> for Contents {
+    fn from(contents: wit_locks::Contents) -> Contents {
+        Contents { value: contents.value, flags: contents.flags }
+    }
+}
+
+impl From<Session> for wit::Session {
+    fn from(session: Session) -> wit::Session {
+        wit::Session {
+            id: session.id,
+            name: session.name,
+            node: session.node,
+            lock_delay: session.lock_delay,
+            behavior: session.behavior,
+            ttl: session.ttl,
+            node_checks: session.node_checks,
+            service_checks: session.service_checks.into_iter().map(Into::into).collect(),
+            checks: session.checks,
+            namespace: session.namespace,
+            partition: session.partition,
+            create_index: session.create_index,
+            modify_index: session.modify_index,
+        }
+    }
+}
+
+impl From<ServiceCheck> for wit::ServiceCheck {
+    fn from(check: ServiceCheck) -> wit::ServiceCheck {
+        wit::ServiceCheck { id: check.id, namespace: check.namespace }
+    }
+}
+
+fn sessions(sessions: Vec<Session>) -> Vec<wit::Session> {
+    sessions.into_iter().map(Into::into).collect()
+}
+
+impl From<Listing> for wit::Listing {
+    fn from(listing: Listing) -> wit::Listing {
+        wit::Listing { filtered: listing.may_hide(), index: listing.index, sessions: sessions(listing.sessions) }
+    }
+}
+
+impl From<Listing> for wit::Lookup {
+    fn from(listing: Listing) -> wit::Lookup {
+        wit::Lookup {
+            filtered: listing.may_hide(),
+            index: listing.index,
+            session: listing.sessions.into_iter().next().map(Into::into),
+        }
+    }
+}
+
+impl From<Outcome> for wit_state::Outcome {
+    fn from(outcome: Outcome) -> wit_state::Outcome {
+        wit_state::Outcome {
             changed: outcome.changed,
-            session_id: outcome.session_id().map(String::from).into(),
-            sessions: outcome.sessions.into(),
-            destroyed: outcome.destroyed.into(),
-            diff: outcome
-                .diff
-                .map(|diff| types::Diff { before: sessions_json(&diff.before), after: sessions_json(&diff.after) })
-                .into(),
+            session_id: outcome.session_id().map(str::to_owned),
+            sessions: sessions(outcome.sessions),
+            destroyed: outcome.destroyed,
+            diff: outcome.diff.map(Into::into),
             filtered: outcome.filtered,
-            notes: outcome.notes.into(),
+            notes: outcome.notes,
         }
     }
 }
 
-fn sessions_json(sessions: &[Session]) -> Text {
-    outcome::sessions_json(sessions).to_text().into()
-}
-
-impl From<Difference> for types::Difference {
-    fn from(difference: Difference) -> Self {
-        types::Difference { option: difference.option.into(), found: difference.found.into(), wanted: difference.wanted.into() }
+impl From<Diff> for wit_state::Diff {
+    fn from(diff: Diff) -> wit_state::Diff {
+        wit_state::Diff { before: sessions(diff.before), after: sessions(diff.after) }
     }
 }
 
-impl From<Error> for types::Error {
-    fn from(error: Error) -> Self {
+impl From<Lock> for wit_locks::Lock {
+    fn from(lock: Lock) -> wit_locks::Lock {
+        wit_locks::Lock {
+            session: lock.session,
+            lock_index: lock.lock_index,
+            modify_index: lock.modify_index,
+            create_index: lock.create_index,
+            flags: lock.flags,
+            value: lock.value,
+        }
+    }
+}
+
+impl From<Acquisition> for wit_locks::Acquisition {
+    fn from(acquisition: Acquisition) -> wit_locks::Acquisition {
+        match acquisition {
+            Acquisition::Acquired(lock) => wit_locks::Acquisition::Acquired(lock.into()),
+            Acquisition::Held => wit_locks::Acquisition::Held,
+            Acquisition::Delayed => wit_locks::Acquisition::Delayed,
+        }
+    }
+}
+
+impl From<Holding> for wit_locks::Holding {
+    fn from(holding: Holding) -> wit_locks::Holding {
+        wit_locks::Holding { lock: holding.lock.map(Into::into), index: holding.index }
+    }
+}
+
+impl From<Difference> for wit::Difference {
+    fn from(difference: Difference) -> wit::Difference {
+        wit::Difference { option: difference.option.to_owned(), found: difference.found, wanted: difference.wanted }
+    }
+}
+
+impl From<Error> for wit::Error {
+    fn from(error: Error) -> wit::Error {
         let Parts { case, message } = error.into_parts();
-        let message = message.into();
-        use types::{Error as E, InvalidOption, Mismatch, NodeRequired, Refusal};
         match case {
-            Case::InvalidOption { option } => E::InvalidOption(InvalidOption { option: option.into(), message }),
-            Case::Unsupported => E::Unsupported(message),
-            Case::NotFound => E::NotFound(message),
+            Case::InvalidOption { option } => wit::Error::InvalidOption(wit::InvalidOption { option, message }),
+            Case::Unsupported => wit::Error::Unsupported(message),
+            Case::NotFound => wit::Error::NotFound(message),
             Case::Mismatch { session_id, differences } => {
-                E::Mismatch(Mismatch { session_id: session_id.into(), differences: differences.into(), message })
+                let differences = differences.into_iter().map(Into::into).collect();
+                wit::Error::Mismatch(wit::Mismatch { session_id, differences, message })
             }
-            Case::NodeRequired { nodes } => E::NodeRequired(NodeRequired { nodes: nodes.into(), message }),
-            Case::Hidden => E::Hidden(message),
-            Case::UnknownNode => E::UnknownNode(message),
-            Case::UnknownCheck => E::UnknownCheck(message),
-            Case::CriticalCheck => E::CriticalCheck(message),
-            Case::UnknownDatacenter => E::UnknownDatacenter(message),
-            Case::AccessDenied { status } => E::AccessDenied(Refusal { status, message }),
-            Case::Unavailable { status } => E::Unavailable(Refusal { status, message }),
-            Case::Refused { status } => E::Refused(Refusal { status, message }),
-            Case::Unreachable => E::Unreachable(message),
-            Case::DeniedByHost => E::DeniedByHost(message),
-            Case::Tls => E::Tls(message),
-            Case::Timeout => E::Timeout(message),
-            Case::InvalidResponse => E::InvalidResponse(message),
-            Case::ResponseTooLarge => E::ResponseTooLarge(message),
-            Case::OutcomeUnknown => E::OutcomeUnknown(message),
-            Case::Other => E::Other(message),
+            Case::NodeRequired { nodes } => wit::Error::NodeRequired(wit::NodeRequired { nodes, message }),
+            Case::Hidden => wit::Error::Hidden(message),
+            Case::UnknownNode => wit::Error::UnknownNode(message),
+            Case::UnknownCheck => wit::Error::UnknownCheck(message),
+            Case::CriticalCheck => wit::Error::CriticalCheck(message),
+            Case::UnknownDatacenter => wit::Error::UnknownDatacenter(message),
+            Case::AccessDenied { status } => wit::Error::AccessDenied(wit::Refusal { status, message }),
+            Case::Unavailable { status } => wit::Error::Unavailable(wit::Refusal { status, message }),
+            Case::Refused { status } => wit::Error::Refused(wit::Refusal { status, message }),
+            Case::Unreachable => wit::Error::Unreachable(message),
+            Case::DeniedByHost => wit::Error::DeniedByHost(message),
+            Case::Tls => wit::Error::Tls(message),
+            Case::Timeout => wit::Error::Timeout(message),
+            Case::InvalidResponse => wit::Error::InvalidResponse(message),
+            Case::ResponseTooLarge => wit::Error::ResponseTooLarge(message),
+            Case::OutcomeUnknown => wit::Error::OutcomeUnknown(message),
+            Case::Other => wit::Error::Other(message),
         }
     }
 }

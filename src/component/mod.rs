@@ -1,45 +1,33 @@
 //! The components: what exists only on wasm32. One crate makes both: the plugin, and with the feature `command` the command line.
 
-mod abi;
+#[cfg(not(feature = "command"))]
+mod bindings;
 #[cfg(feature = "command")]
 mod command;
 #[cfg(not(feature = "command"))]
 mod convert;
-mod heap;
 #[cfg(not(feature = "command"))]
 mod plugin;
-#[cfg(not(feature = "command"))]
-mod types;
 mod wasi_http;
 
-/// What `wit-bindgen` makes of the command's world. The plugin does without: its exports and `wasi:http` are by hand.
-#[cfg(feature = "command")]
-mod bindings {
-    wit_bindgen::generate!({
-        world: "command",
-        path: "wit",
-        generate_all,
-        pub_export_macro: true,
-        disable_run_ctors_once_workaround: true,
-    });
-}
-
-pub use self::abi::{List, Maybe, Text};
-pub use self::heap::passing;
-use self::wasi_http::WasiHttp;
-use crate::apply::Task;
-use crate::error::Error;
-use crate::options::Options;
-
-/// The plugin has no panic that could be met, and nowhere to tell of one: std's texts and hooks for them are left out.
+/// The plugin's functions under their names in the canonical ABI.
 #[cfg(not(feature = "command"))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    core::arch::wasm32::unreachable()
+#[allow(unsafe_code, reason = "generated, as the bindings are")]
+mod exports {
+    use super::{bindings, plugin::Plugin};
+
+    bindings::export!(Plugin with_types_in bindings);
 }
 
-/// Applies the options over the host's HTTP.
-fn apply(options: Options) -> Result<crate::Outcome, Error> {
-    let task = Task::new(options)?;
-    task.run(&mut WasiHttp::new(task.timeout()))
+/// The command's entry point.
+#[cfg(feature = "command")]
+#[allow(unsafe_code, reason = "generated, as the bindings are")]
+mod exports {
+    use super::command::Command;
+
+    wasi::cli::command::export!(Command);
 }
+
+/// Smaller than std's allocator, and large lists take a tenth less memory with it.
+#[global_allocator]
+static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();

@@ -1,144 +1,164 @@
 //! The plugin's exports. Each is convert → call → convert.
 
-use super::abi::{Answer, Maybe, Text};
+#![forbid(unsafe_code)]
+
+use super::bindings::exports::consul_session::plugin::{desired_state, locks, sessions};
+use super::convert;
 use super::wasi_http::WasiHttp;
-use super::{apply, convert, heap, types};
-use crate::consul::{Client, Connection, Listing, NewSession, Scope, Verb};
-use crate::error::Error;
-use crate::lock::{Acquisition, Holding, Key};
-use crate::options::Options;
-use crate::session::Session;
-use alloc::borrow::ToOwned;
-use alloc::boxed::Box;
-use alloc::string::String;
+use crate::apply::Task;
+use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, Verb};
+use crate::error::{Case, Error};
+use crate::lock::{Acquisition, Contents, Key};
+use crate::options::{self, Options};
+use crate::outcome::Outcome;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Exports a function under its name in WIT, and beside it the one by which the host gives the answer back.
-macro_rules! export {
-    ($interface:literal, $function:literal, $name:ident($arguments:ident: $type:ty) -> $answer:ty $body:block) => {
-        #[unsafe(export_name = concat!("consul-session:plugin/", $interface, "@0.1.0#", $function))]
-        extern "C" fn $name($arguments: Box<$type>) -> Box<Answer<$answer, types::Error>> {
-            answer($body)
-        }
+/// What implements the interfaces of `wit/`.
+pub struct Plugin;
 
-        free!($interface, $function, $answer);
-    };
-}
+impl sessions::Guest for Plugin {
+    fn create(options: sessions::CreateOptions, connection: Option<sessions::Connection>) -> Result<String, sessions::Error> {
+        exported(|| {
+            let session = NewSession::try_from(options)?;
+            let created = with_client(connection, 0, |client| client.create(&session));
+            let id = created.map_err(|error| error.of_a_change("the creation of the session"))?;
+            Ok(id.as_str().to_owned())
+        })
+    }
 
-macro_rules! free {
-    ($interface:literal, $function:literal, $answer:ty) => {
-        const _: () = {
-            #[unsafe(export_name = concat!("cabi_post_consul-session:plugin/", $interface, "@0.1.0#", $function))]
-            extern "C" fn free(_: &Answer<$answer, types::Error>) {
-                // Safety: the host has read the answer, which was the last of the call.
-                unsafe { heap::clear() };
-            }
-        };
-    };
-}
+    fn destroy(id: String, connection: Option<sessions::Connection>) -> Result<(), sessions::Error> {
+        exported(|| {
+            let id = options::session_id("id", &id)?;
+            with_client(connection, 0, |client| client.destroy(&id))
+        })
+    }
 
-export!("sessions", "create", create(arguments: types::CreateArguments) -> Text {
-    created(&arguments)
-});
+    fn renew(id: String, connection: Option<sessions::Connection>) -> Result<sessions::Session, sessions::Error> {
+        exported(|| {
+            let id = options::session_id("id", &id)?;
+            with_client(connection, 0, |client| client.renew(&id)).map(Into::into)
+        })
+    }
 
-export!("sessions", "destroy", destroy(arguments: types::DestroyArguments) -> () {
-    convert::session_id(&arguments.id).and_then(|id| open(&arguments.connection, 0)?.client().destroy(&id))
-});
+    fn info(
+        id: String,
+        query: Option<sessions::Query>,
+        connection: Option<sessions::Connection>,
+    ) -> Result<sessions::Lookup, sessions::Error> {
+        exported(|| {
+            let scope = Scope::Id(options::session_id("id", &id)?);
+            read(&scope, query, connection).map(Into::into)
+        })
+    }
 
-export!("sessions", "renew", renew(arguments: types::RenewArguments) -> Session {
-    convert::session_id(&arguments.id).and_then(|id| open(&arguments.connection, 0)?.client().renew(&id))
-});
+    fn node(
+        node: String,
+        query: Option<sessions::Query>,
+        connection: Option<sessions::Connection>,
+    ) -> Result<sessions::Listing, sessions::Error> {
+        exported(|| {
+            let scope = Scope::Node(options::node("node", node)?);
+            read(&scope, query, connection).map(Into::into)
+        })
+    }
 
-export!("sessions", "info", info(arguments: types::InfoArguments) -> types::Lookup {
-    read(convert::session_id(&arguments.id).map(Scope::Id), &arguments.query, &arguments.connection)
-});
-
-export!("sessions", "node", node(arguments: types::NodeArguments) -> types::Listing {
-    read(convert::node_name(&arguments.node).map(Scope::Node), &arguments.query, &arguments.connection)
-});
-
-export!("sessions", "list-sessions", list_sessions(arguments: types::ListSessionsArguments) -> types::Listing {
-    read(Ok(Scope::All), &arguments.query, &arguments.connection)
-});
-
-export!("desired-state", "apply", apply_options(arguments: types::ApplyArguments) -> types::Outcome {
-    convert::options(&arguments.options).and_then(apply)
-});
-
-export!("locks", "acquire", acquire(arguments: types::AcquireArguments) -> Acquisition {
-    lock(Verb::Lock, &arguments)
-});
-
-export!("locks", "release", release(arguments: types::ReleaseArguments) -> bool {
-    lock(Verb::Unlock, &arguments).map(|done| matches!(done, Acquisition::Acquired(_)))
-});
-
-export!("locks", "holder", holder(arguments: types::HolderArguments) -> Holding {
-    holding(&arguments)
-});
-
-/// Its one argument comes as it is: a text's two parts.
-#[unsafe(export_name = "consul-session:plugin/desired-state@0.1.0#apply-json")]
-unsafe extern "C" fn apply_json(start: *mut u8, length: usize) -> Box<Answer<Text, types::Error>> {
-    // Safety: the host calls this with a `string`.
-    let options = unsafe { Text::from_parts(start, length) };
-    answer(Options::from_json(&options).and_then(apply).map(|outcome| outcome.to_json().to_text()))
-}
-
-free!("desired-state", "apply-json", Text);
-
-fn answer<T, U: From<T>>(result: Result<T, Error>) -> Box<Answer<U, types::Error>> {
-    Box::new(match result {
-        Ok(value) => Answer::Ok(value.into()),
-        Err(error) => Answer::Err(error.into()),
-    })
-}
-
-fn created(arguments: &types::CreateArguments) -> Result<String, Error> {
-    let mut all = Options::default();
-    convert::create_options(&mut all, &arguments.options)?;
-    let session = NewSession::new(&all.or_default()?)?;
-    let id = open(&arguments.connection, 0)?.client().create(&session);
-    Ok(id.map_err(|error| error.of_a_change("the creation of the session"))?.as_str().to_owned())
-}
-
-fn read(
-    scope: Result<Scope, Error>,
-    query: &Maybe<types::Query>,
-    connection: &Maybe<types::Connection>,
-) -> Result<Listing, Error> {
-    let scope = scope?;
-    let query = convert::query(query)?;
-    open(connection, query.longest_wait())?.client().sessions(&scope, &query)
-}
-
-fn lock(verb: Verb, arguments: &types::AcquireArguments) -> Result<Acquisition, Error> {
-    let (key, id) = (Key::parse(&arguments.key)?, convert::session_id(&arguments.session_id)?);
-    open(&arguments.connection, 0)?.client().lock(verb, &key, &id, arguments.contents.as_ref())
-}
-
-fn holding(arguments: &types::HolderArguments) -> Result<Holding, Error> {
-    let (key, query) = (Key::parse(&arguments.key)?, convert::query(&arguments.query)?);
-    open(&arguments.connection, query.longest_wait())?.client().holder(&key, &query)
-}
-
-/// A connection, and a transport whose clock runs from now.
-struct Opened(Connection, WasiHttp);
-
-impl Opened {
-    fn client(&mut self) -> Client<'_> {
-        Client { connection: &self.0, transport: &mut self.1 }
+    fn list_sessions(
+        query: Option<sessions::Query>,
+        connection: Option<sessions::Connection>,
+    ) -> Result<sessions::Listing, sessions::Error> {
+        exported(|| read(&Scope::All, query, connection).map(Into::into))
     }
 }
 
-/// `longer` is added to the call's time, in nanoseconds.
-fn open(connection: &Maybe<types::Connection>, longer: i64) -> Result<Opened, Error> {
-    let connection = connection_of(connection)?;
-    let transport = WasiHttp::new(connection.timeout().saturating_add(longer));
-    Ok(Opened(connection, transport))
+impl desired_state::Guest for Plugin {
+    fn apply(options: desired_state::Options) -> Result<desired_state::Outcome, sessions::Error> {
+        exported(|| apply(options.try_into()?).map(Into::into))
+    }
+
+    fn apply_json(options: String) -> Result<String, sessions::Error> {
+        exported(|| apply(Options::from_json(&options)?).map(|outcome| outcome.to_json()))
+    }
 }
 
-fn connection_of(record: &Maybe<types::Connection>) -> Result<Connection, Error> {
-    let mut options = Options::default();
-    convert::connection(&mut options, record)?;
-    Connection::new(&options.or_default()?)
+impl locks::Guest for Plugin {
+    fn acquire(
+        key: String,
+        session_id: String,
+        contents: Option<locks::Contents>,
+        connection: Option<sessions::Connection>,
+    ) -> Result<locks::Acquisition, sessions::Error> {
+        exported(|| lock(Verb::Lock, &key, &session_id, contents, connection).map(Into::into))
+    }
+
+    fn release(
+        key: String,
+        session_id: String,
+        contents: Option<locks::Contents>,
+        connection: Option<sessions::Connection>,
+    ) -> Result<bool, sessions::Error> {
+        exported(|| {
+            let done = lock(Verb::Unlock, &key, &session_id, contents, connection)?;
+            Ok(matches!(done, Acquisition::Acquired(_)))
+        })
+    }
+
+    fn holder(
+        key: String,
+        query: Option<sessions::Query>,
+        connection: Option<sessions::Connection>,
+    ) -> Result<locks::Holding, sessions::Error> {
+        exported(|| {
+            let (key, query) = (Key::parse(&key)?, convert::query(query)?);
+            with_client(connection, query.longest_wait(), |client| client.holder(&key, &query)).map(Into::into)
+        })
+    }
+}
+
+fn apply(options: Options) -> Result<Outcome, Error> {
+    let task = Task::new(options)?;
+    task.run(&mut WasiHttp::new(task.timeout()))
+}
+
+fn read(scope: &Scope, query: Option<sessions::Query>, connection: Option<sessions::Connection>) -> Result<Listing, Error> {
+    let query: Query = convert::query(query)?;
+    with_client(connection, query.longest_wait(), |client| client.sessions(scope, &query))
+}
+
+fn lock(
+    verb: Verb,
+    key: &str,
+    session_id: &str,
+    contents: Option<locks::Contents>,
+    connection: Option<sessions::Connection>,
+) -> Result<Acquisition, Error> {
+    let (key, id) = (Key::parse(key)?, options::session_id("id", session_id)?);
+    let contents = contents.map(Contents::from);
+    with_client(connection, 0, |client| client.lock(verb, &key, &id, contents.as_ref()))
+}
+
+/// Calls with a client whose clock runs from now. `longer` is added to the call's time, in nanoseconds.
+fn with_client<T>(
+    connection: Option<sessions::Connection>,
+    longer: i64,
+    call: impl FnOnce(&mut Client) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let connection: Connection = convert::connection(connection)?;
+    let mut transport = WasiHttp::new(connection.timeout().saturating_add(longer));
+    call(&mut Client { connection: &connection, transport: &mut transport })
+}
+
+/// Runs an exported function, one at a time.
+///
+/// A call that waits for Consul leaves its frames on the stack in linear memory. A host that enters the instance again
+/// meanwhile would have the two calls return in another order than they were entered in, and overwrite each other's frames.
+/// Most hosts forbid that; where one does not, the second call is refused before it does anything.
+fn exported<T>(function: impl FnOnce() -> Result<T, Error>) -> Result<T, sessions::Error> {
+    static ENTERED: AtomicBool = AtomicBool::new(false);
+    if ENTERED.swap(true, Ordering::Relaxed) {
+        let message = "this instance is busy with another call: let that one end first, or use an instance for each call";
+        return Err(Case::Other.because(message).into());
+    }
+    let result = function();
+    ENTERED.store(false, Ordering::Relaxed);
+    result.map_err(Into::into)
 }

@@ -11,23 +11,18 @@
 //! 5. The response is cut off at [`RESPONSE_LIMIT`].
 //! 6. Nothing here can panic, whatever the network does.
 
-use alloc::borrow::ToOwned;
-use alloc::vec;
-use alloc::vec::Vec;
-mod error_code;
-mod imports;
+#![forbid(unsafe_code)]
 
-use self::error_code::ErrorCode;
-use self::imports::{
-    Fields, FutureIncomingResponse, IncomingResponse, METHOD_POST, METHOD_PUT, OutgoingBody, OutgoingRequest, Pollable,
-    SCHEME_HTTP, SCHEME_HTTPS, SCHEME_OTHER, StreamError,
-};
-use super::abi::Answer;
-use super::heap;
-use crate::decimal;
 use crate::duration;
 use crate::error::{Case, Error};
 use crate::transport::{Method, Protocol, RESPONSE_LIMIT, Request, Response, Transport, from_error_code};
+use wasi::clocks::monotonic_clock::subscribe_duration;
+use wasi::http::outgoing_handler::handle;
+use wasi::http::types::{
+    ErrorCode, Fields, FutureIncomingResponse, IncomingResponse, Method as WasiMethod, OutgoingBody, OutgoingRequest, Scheme,
+};
+use wasi::io::poll::{Pollable, poll};
+use wasi::io::streams::StreamError;
 
 /// The most that one write may take: more traps in hosts that follow the letter of `wasi:io`.
 const WRITE_LIMIT: u64 = 4096;
@@ -44,26 +39,19 @@ pub struct WasiHttp {
 impl WasiHttp {
     /// The clock runs from now, for `timeout` nanoseconds.
     pub fn new(timeout: i64) -> WasiHttp {
-        WasiHttp { timeout, deadline: Pollable::after(u64::try_from(timeout).unwrap_or(0)) }
+        WasiHttp { timeout, deadline: subscribe_duration(u64::try_from(timeout).unwrap_or(0)) }
     }
 
     /// Waits for `ready`, or for the end of the time.
     fn wait(&self, ready: &Pollable, authority: &str) -> Result<(), Error> {
-        let wait = || {
-            // Both may be ready; what has come in time counts.
-            if imports::poll(&[ready, &self.deadline]).contains(&0) {
-                return Ok(());
-            }
-            Err(Case::Timeout.because(text![
-                "no answer from ",
-                authority,
-                " within ",
-                duration::format(self.timeout),
-                ": check whether the agent is well, or give a longer `timeout`"
-            ]))
-        };
-        // Safety: the list of what is ready is not used any more. So what was read before stays the last piece of memory.
-        unsafe { heap::passing(wait) }
+        // Both may be ready; what has come in time counts.
+        if poll(&[ready, &self.deadline]).contains(&0) {
+            return Ok(());
+        }
+        Err(Case::Timeout.because(format!(
+            "no answer from {authority} within {}: check whether the agent is well, or give a longer `timeout`",
+            duration::format(self.timeout)
+        )))
     }
 
     /// Writes the body as fast as the host takes it. `false` if the host does not want it: the response says why.
@@ -71,17 +59,17 @@ impl WasiHttp {
         if bytes.is_empty() {
             return Ok(true);
         }
-        let Some(stream) = body.write() else { return Ok(false) };
+        let Ok(stream) = body.write() else { return Ok(false) };
         let mut ready = None;
         while !bytes.is_empty() {
-            let Answer::Ok(permit) = stream.check_write() else { return Ok(false) };
+            let Ok(permit) = stream.check_write() else { return Ok(false) };
             if permit == 0 {
                 self.wait(ready.get_or_insert_with(|| stream.subscribe()), authority)?;
                 continue;
             }
             let size = usize::try_from(permit.min(WRITE_LIMIT)).unwrap_or(0).min(bytes.len());
             let Some((piece, rest)) = bytes.split_at_checked(size) else { return Ok(false) };
-            if !stream.write(piece) {
+            if stream.write(piece).is_err() {
                 return Ok(false);
             }
             bytes = rest;
@@ -93,42 +81,41 @@ impl WasiHttp {
     fn response(&self, future: &FutureIncomingResponse, authority: &str) -> Result<IncomingResponse, Error> {
         self.wait(&future.subscribe(), authority)?;
         match future.get() {
-            Some(Answer::Ok(response)) => Ok(response),
-            Some(Answer::Err(code)) => Err(from_code(&code, authority)),
-            None => Err(lost(authority)),
+            Some(Ok(Ok(response))) => Ok(response),
+            Some(Ok(Err(code))) => Err(from_code(&code, authority)),
+            Some(Err(())) | None => Err(lost(authority)),
         }
     }
 
     fn body(&self, response: &IncomingResponse, authority: &str) -> Result<Vec<u8>, Error> {
-        let body = response.consume().ok_or_else(|| lost(authority))?;
-        let stream = body.stream().ok_or_else(|| lost(authority))?;
-        let (mut ready, mut bytes) = (None, Vec::new());
+        let body = response.consume().map_err(|()| lost(authority))?;
+        let stream = body.stream().map_err(|()| lost(authority))?;
+        // Joined at the end: a buffer that grows leaves holes that are smaller than what it needs next.
+        let (mut ready, mut pieces, mut length) = (None, Vec::new(), 0);
         loop {
             match stream.read(READ_SIZE) {
-                Answer::Ok(piece) if piece.is_empty() => {
+                Ok(piece) if piece.is_empty() => {
                     self.wait(ready.get_or_insert_with(|| stream.subscribe()), authority)?;
                 }
-                Answer::Ok(piece) if bytes.len() + piece.len() > RESPONSE_LIMIT => {
-                    return Err(Case::ResponseTooLarge.because(text![
-                        "the answer from ",
-                        authority,
-                        " is larger than ",
-                        decimal(RESPONSE_LIMIT >> 20),
-                        " MiB: check `host` and `port`, or read the sessions of one node"
-                    ]));
+                Ok(piece) if length + piece.len() > RESPONSE_LIMIT => {
+                    return Err(Case::ResponseTooLarge.because(format!(
+                        "the answer from {authority} is larger than {} MiB: check `host` and `port`, or read the sessions of \
+                         one node",
+                        RESPONSE_LIMIT >> 20
+                    )));
                 }
-                // Safety: the host has just written it, and here alone it is used.
-                Answer::Ok(piece) => unsafe { heap::append(&mut bytes, &piece) },
-                Answer::Err(StreamError::Closed) => return Ok(bytes),
+                Ok(piece) => {
+                    length += piece.len();
+                    pieces.push(piece);
+                }
+                Err(StreamError::Closed) if pieces.len() == 1 => return Ok(pieces.swap_remove(0)),
+                Err(StreamError::Closed) => return Ok(pieces.concat()),
                 // Its code says no more: hosts have one for everything that breaks off.
-                Answer::Err(StreamError::LastOperationFailed(_)) => {
-                    return Err(Case::InvalidResponse.because(text![
-                        "the answer from ",
-                        authority,
-                        " broke off after ",
-                        decimal(bytes.len()),
-                        " bytes: check whether the agent is well, and try again"
-                    ]));
+                Err(StreamError::LastOperationFailed(_)) => {
+                    return Err(Case::InvalidResponse.because(format!(
+                        "the answer from {authority} broke off after {length} bytes: check whether the agent is well, and try \
+                         again"
+                    )));
                 }
             }
         }
@@ -140,63 +127,54 @@ impl Transport for WasiHttp {
         let authority = request.authority.as_str();
         let insecure = request.protocol == Protocol::HttpsInsecure;
         let unsupported = || {
-            Case::Unsupported.because(text![
-                "this host does not grant `validate_certs=false` for ",
-                authority,
-                ": have it trust the CA of the agent's certificate instead"
-            ])
+            Case::Unsupported.because(format!(
+                "this host does not grant `validate_certs=false` for {authority}: have it trust the CA of the agent's \
+                 certificate instead"
+            ))
         };
 
-        let length = decimal(request.body.len());
-        let mut headers = vec![("content-length", length.as_str())];
+        let mut headers = vec![("content-length".to_owned(), request.body.len().to_string().into_bytes())];
         if let Some(token) = &request.token {
-            headers.push(("x-consul-token", token.secret()));
+            headers.push(("x-consul-token".to_owned(), token.secret().as_bytes().to_vec()));
         }
-        let headers =
-            Fields::from_list(&headers).ok_or_else(|| Case::Other.because("the host refuses the request's headers"))?;
+        let headers = Fields::from_list(&headers).map_err(|_| Case::Other.because("the host refuses the request's headers"))?;
         let outgoing = OutgoingRequest::new(headers);
         let method = match request.method {
             // A request is one, until it is told otherwise.
             Method::Get => None,
-            Method::Put => Some(METHOD_PUT),
-            Method::Post => Some(METHOD_POST),
+            Method::Put => Some(WasiMethod::Put),
+            Method::Post => Some(WasiMethod::Post),
         };
-        let (scheme, other) = match request.protocol {
-            Protocol::Http => (SCHEME_HTTP, ""),
-            Protocol::Https => (SCHEME_HTTPS, ""),
-            Protocol::HttpsInsecure => (SCHEME_OTHER, "https+insecure"),
+        let scheme = match request.protocol {
+            Protocol::Http => Scheme::Http,
+            Protocol::Https => Scheme::Https,
+            Protocol::HttpsInsecure => Scheme::Other("https+insecure".to_owned()),
         };
-        for (accepted, what) in [
-            (method.is_none_or(|method| outgoing.set_method(method)), "method"),
-            (outgoing.set_scheme(scheme, other), "scheme"),
-            (outgoing.set_authority(authority), "authority"),
-            (outgoing.set_path_with_query(&request.path_and_query), "path"),
-        ] {
-            if !accepted {
-                return Err(match what {
-                    "scheme" if insecure => unsupported(),
-                    _ => Error::invalid("host", text!["the host refuses this ", what, ": ", authority]),
-                });
-            }
+        let refused = |what: &str| Error::invalid("host", format!("the host refuses this {what}: {authority}"));
+        if let Some(method) = method {
+            outgoing.set_method(&method).map_err(|()| refused("method"))?;
         }
+        outgoing.set_scheme(Some(&scheme)).map_err(|()| if insecure { unsupported() } else { refused("scheme") })?;
+        outgoing.set_authority(Some(authority)).map_err(|()| refused("authority"))?;
+        outgoing.set_path_with_query(Some(&request.path_and_query)).map_err(|()| refused("path"))?;
 
-        let body = outgoing.body().ok_or_else(|| Case::Other.because("the host gives the request no body"))?;
-        let future = match imports::handle(outgoing) {
-            Answer::Ok(future) => future,
-            Answer::Err(ErrorCode::HttpProtocolError) if insecure => return Err(unsupported()),
-            Answer::Err(code) => return Err(from_code(&code, authority)),
+        let body = outgoing.body().map_err(|()| Case::Other.because("the host gives the request no body"))?;
+        let future = match handle(outgoing, None) {
+            Ok(future) => future,
+            Err(ErrorCode::HttpProtocolError) if insecure => return Err(unsupported()),
+            Err(code) => return Err(from_code(&code, authority)),
         };
         if self.write(&body, &request.body, authority)? {
-            body.finish();
+            // An error of it is one of the response too.
+            let _ = OutgoingBody::finish(body, None);
         }
         let response = self.response(&future, authority)?;
         let mut headers = Vec::new();
         if !request.headers.is_empty() {
             let fields = response.headers();
             for name in request.headers {
-                let values = fields.get(name);
-                let value = values.first().and_then(|value| core::str::from_utf8(value).ok());
-                headers.extend(value.map(|value| (*name, value.to_owned())));
+                let value = fields.get(&(*name).to_owned()).into_iter().next().and_then(|value| String::from_utf8(value).ok());
+                headers.extend(value.map(|value| (*name, value)));
             }
         }
         Ok(Response { status: response.status(), headers, body: self.body(&response, authority)? })
@@ -204,9 +182,60 @@ impl Transport for WasiHttp {
 }
 
 fn lost(authority: &str) -> Error {
-    Case::Other.because(text!["the host lost the answer from ", authority])
+    Case::Other.because(format!("the host lost the answer from {authority}"))
 }
 
 fn from_code(code: &ErrorCode, authority: &str) -> Error {
-    from_error_code(code.name(), code.detail(), authority)
+    let detail = match code {
+        ErrorCode::DnsError(payload) => payload.rcode.as_deref(),
+        ErrorCode::TlsAlertReceived(payload) => payload.alert_message.as_deref(),
+        ErrorCode::InternalError(text) => text.as_deref(),
+        _ => None,
+    };
+    from_error_code(name(code), detail, authority)
+}
+
+/// The name of a code in WIT.
+fn name(code: &ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::DnsTimeout => "DNS-timeout",
+        ErrorCode::DnsError(_) => "DNS-error",
+        ErrorCode::DestinationNotFound => "destination-not-found",
+        ErrorCode::DestinationUnavailable => "destination-unavailable",
+        ErrorCode::DestinationIpProhibited => "destination-IP-prohibited",
+        ErrorCode::DestinationIpUnroutable => "destination-IP-unroutable",
+        ErrorCode::ConnectionRefused => "connection-refused",
+        ErrorCode::ConnectionTerminated => "connection-terminated",
+        ErrorCode::ConnectionTimeout => "connection-timeout",
+        ErrorCode::ConnectionReadTimeout => "connection-read-timeout",
+        ErrorCode::ConnectionWriteTimeout => "connection-write-timeout",
+        ErrorCode::ConnectionLimitReached => "connection-limit-reached",
+        ErrorCode::TlsProtocolError => "TLS-protocol-error",
+        ErrorCode::TlsCertificateError => "TLS-certificate-error",
+        ErrorCode::TlsAlertReceived(_) => "TLS-alert-received",
+        ErrorCode::HttpRequestDenied => "HTTP-request-denied",
+        ErrorCode::HttpRequestLengthRequired => "HTTP-request-length-required",
+        ErrorCode::HttpRequestBodySize(_) => "HTTP-request-body-size",
+        ErrorCode::HttpRequestMethodInvalid => "HTTP-request-method-invalid",
+        ErrorCode::HttpRequestUriInvalid => "HTTP-request-URI-invalid",
+        ErrorCode::HttpRequestUriTooLong => "HTTP-request-URI-too-long",
+        ErrorCode::HttpRequestHeaderSectionSize(_) => "HTTP-request-header-section-size",
+        ErrorCode::HttpRequestHeaderSize(_) => "HTTP-request-header-size",
+        ErrorCode::HttpRequestTrailerSectionSize(_) => "HTTP-request-trailer-section-size",
+        ErrorCode::HttpRequestTrailerSize(_) => "HTTP-request-trailer-size",
+        ErrorCode::HttpResponseIncomplete => "HTTP-response-incomplete",
+        ErrorCode::HttpResponseHeaderSectionSize(_) => "HTTP-response-header-section-size",
+        ErrorCode::HttpResponseHeaderSize(_) => "HTTP-response-header-size",
+        ErrorCode::HttpResponseBodySize(_) => "HTTP-response-body-size",
+        ErrorCode::HttpResponseTrailerSectionSize(_) => "HTTP-response-trailer-section-size",
+        ErrorCode::HttpResponseTrailerSize(_) => "HTTP-response-trailer-size",
+        ErrorCode::HttpResponseTransferCoding(_) => "HTTP-response-transfer-coding",
+        ErrorCode::HttpResponseContentCoding(_) => "HTTP-response-content-coding",
+        ErrorCode::HttpResponseTimeout => "HTTP-response-timeout",
+        ErrorCode::HttpUpgradeFailed => "HTTP-upgrade-failed",
+        ErrorCode::HttpProtocolError => "HTTP-protocol-error",
+        ErrorCode::LoopDetected => "loop-detected",
+        ErrorCode::ConfigurationError => "configuration-error",
+        ErrorCode::InternalError(_) => "internal-error",
+    }
 }

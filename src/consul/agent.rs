@@ -1,11 +1,25 @@
 //! [`GET /v1/agent/self`](https://developer.hashicorp.com/consul/api-docs/agent#read-configuration), for the name of the agent's
 //! own node, which a session is tied to by default. Needs `agent:read`.
 
-use super::{Connection, json};
+#![forbid(unsafe_code)]
+
+use super::connection::Connection;
+use super::response::{json, not_consul};
 use crate::error::Error;
-use crate::text::Text;
 use crate::transport::{Method, Request, Response};
-use alloc::borrow::ToOwned;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Agent {
+    config: Config,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    node_name: String,
+}
 
 /// The request.
 pub fn request(connection: &Connection) -> Request {
@@ -13,9 +27,7 @@ pub fn request(connection: &Connection) -> Request {
 }
 
 /// The node's name.
-pub fn response(response: &Response) -> Result<Text, Error> {
-    match json(response)?.get("Config").get("NodeName").text() {
-        "" => Err(super::not_consul(&response.body, "it has no node name")),
-        name => Ok(name.to_owned().into()),
-    }
+pub fn response(response: &Response) -> Result<String, Error> {
+    let Agent { config: Config { node_name } } = json(response)?;
+    if node_name.is_empty() { Err(not_consul(&response.body, "it has no node name")) } else { Ok(node_name) }
 }

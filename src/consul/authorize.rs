@@ -2,25 +2,37 @@
 //!
 //! It answers exactly for any token, the anonymous and the agent's default one too, where reads only come back shorter.
 
-use super::{Connection, json};
+#![forbid(unsafe_code)]
+
+use super::connection::{Connection, body};
+use super::response::json;
 use crate::error::Error;
-use crate::json::Json;
 use crate::transport::{Method, Request, Response};
-use alloc::vec;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Question<'a> {
+    resource: &'static str,
+    access: &'static str,
+    segment: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    allow: bool,
+}
 
 /// Asks for `session:read` on this node.
 pub fn request(connection: &Connection, node: &str) -> Request {
-    let question = Json::object(vec![("Resource", "session".into()), ("Access", "read".into()), ("Segment", node.into())]);
-    Request {
-        body: Json::List(vec![question]).to_text().into_bytes(),
-        ..connection.request(Method::Post, "internal/acl/authorize", "")
-    }
+    let body = body(&[Question { resource: "session", access: "read", segment: node }]);
+    Request { body, ..connection.request(Method::Post, "internal/acl/authorize", "") }
 }
 
 /// Whether it is allowed.
 pub fn response(response: &Response) -> Result<bool, Error> {
-    match json(response)?.items().first().map(|answer| answer.get("Allow")) {
-        Some(Json::Bool(allow)) => Ok(*allow),
-        _ => Err(super::not_consul(&response.body, "it does not say `Allow`")),
-    }
+    // As many answers as there were questions.
+    let (Answer { allow },) = json(response)?;
+    Ok(allow)
 }

@@ -4,17 +4,23 @@
 //! A transaction, since it answers with the indexes of the very acquisition and says why there is none; the older
 //! `PUT /v1/kv/<key>?acquire` answers `true` or `false`.
 
-use super::{Connection, Query, encode, json, not_consul};
-use crate::digits;
+#![forbid(unsafe_code)]
+
+use super::connection::{Connection, body, encode};
+use super::read::Query;
+use super::renew;
+use super::response::{json, not_consul, parse};
 use crate::error::{Error, from_status};
-use crate::json::Json;
-use crate::lock::{Acquisition, Contents, Holding, Key, Lock, base64};
+use crate::lock::{Acquisition, Contents, Holding, Key, Lock, StoredKey};
 use crate::options::SessionId;
-use crate::text::Maybe;
 use crate::transport::{INDEX, Method, Request, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
 
 /// What a transaction does with the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verb {
     /// Acquires it.
     Lock,
@@ -22,49 +28,77 @@ pub enum Verb {
     Unlock,
 }
 
-/// The request that acquires or releases.
-pub fn request(connection: &Connection, verb: Verb, key: &Key, id: &SessionId, contents: Option<&Contents>) -> Request {
-    let verb = match verb {
-        Verb::Lock => "lock",
-        Verb::Unlock => "unlock",
-    };
-    let value = contents.and_then(|contents| contents.value.as_ref());
-    let flags = contents.and_then(|contents| contents.flags.as_ref());
-    let operation = text![
-        "[{\"KV\":{\"Verb\":\"",
-        verb,
-        "\",\"Key\":",
-        Json::from(key.as_str()).to_text(),
-        ",\"Value\":\"",
-        base64(value.map_or(&[], |value| value)),
-        "\",\"Flags\":",
-        digits(flags.copied().unwrap_or(0)),
-        ",\"Session\":\"",
-        id.as_str(),
-        "\"",
-        connection.scope,
-        "}}]"
-    ];
-    Request { body: operation.into_bytes(), ..connection.request(Method::Put, "txn", "") }
+#[derive(Serialize)]
+struct Operation<'a> {
+    #[serde(rename = "KV")]
+    kv: KvOperation<'a>,
 }
 
-/// Whether the key was acquired, or released: what another session, or none, holds is [`Held`](Acquisition::Held). `contents` is what was
-/// sent: of that a transaction does not repeat the value.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct KvOperation<'a> {
+    verb: Verb,
+    key: &'a str,
+    value: String,
+    flags: u64,
+    session: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<&'a str>,
+}
+
+/// The request that acquires or releases.
+pub fn request(connection: &Connection, verb: Verb, key: &Key, id: &SessionId, contents: Option<&Contents>) -> Request {
+    let value = contents.and_then(|contents| contents.value.as_deref()).unwrap_or_default();
+    let kv = KvOperation {
+        verb,
+        key: key.as_str(),
+        value: STANDARD.encode(value),
+        flags: contents.and_then(|contents| contents.flags).unwrap_or(0),
+        session: id.as_str(),
+        namespace: connection.namespace.as_deref(),
+        partition: connection.partition.as_deref(),
+    };
+    Request { body: body(&[Operation { kv }]), ..connection.request(Method::Put, "txn", "") }
+}
+
+/// The answer to a transaction of one operation, which has one result or one error.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Transaction {
+    results: Option<(Done,)>,
+    errors: Option<(Failure,)>,
+}
+
+#[derive(Deserialize)]
+struct Done {
+    #[serde(rename = "KV")]
+    kv: StoredKey,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Failure {
+    what: String,
+}
+
+/// Whether the key was acquired, or released: what another session, or none, holds is [`Held`](Acquisition::Held). `contents` is
+/// what was sent: of that a transaction does not repeat the value.
 pub fn response(response: &Response, id: &SessionId, contents: Option<&Contents>) -> Result<Acquisition, Error> {
-    let rolled_back = response.status == 409;
-    let json = if rolled_back { Json::parse(&response.body).unwrap_or(Json::Null) } else { json(response)? };
-    let first = |name| json.get(name).items().first().unwrap_or(&Json::Null);
-    if rolled_back {
-        let reason = first("Errors").get("What").text();
-        return match reason {
+    if response.status == 409 {
+        let Transaction { errors, .. } = parse(&response.body).unwrap_or_default();
+        let reason = errors.map(|(failure,)| failure.what).unwrap_or_default();
+        return match reason.as_str() {
             reason if reason.ends_with("held") || reason.ends_with("held by another session") => Ok(Acquisition::Held),
             reason if reason.ends_with("due to lock delay") => Ok(Acquisition::Delayed),
-            reason if reason.starts_with("invalid session") => Err(super::renew::missing(id)),
+            reason if reason.starts_with("invalid session") => Err(renew::missing(id)),
             reason => Err(from_status(response.status, reason.as_bytes())),
         };
     }
-    let lock = Lock::read(first("Results").get("KV"));
-    let mut lock = lock.ok_or_else(|| not_consul(&response.body, "it is no result of a transaction"))?;
+    let Transaction { results, .. } = json(response)?;
+    let (done,) = results.ok_or_else(|| not_consul(&response.body, "it is no result of a transaction"))?;
+    let mut lock = Lock::from(done.kv);
     if let Some(value) = contents.and_then(|contents| contents.value.as_ref()) {
         lock.value = value.clone();
     }
@@ -73,7 +107,7 @@ pub fn response(response: &Response, id: &SessionId, contents: Option<&Contents>
 
 /// The request that reads.
 pub fn read(connection: &Connection, key: &Key, query: &Query) -> Request {
-    let path = text!["kv/", encode(key.as_str())];
+    let path = format!("kv/{}", encode(key.as_str()));
     Request { headers: &[INDEX], ..connection.request(Method::Get, &path, &query.parameters()) }
 }
 
@@ -82,9 +116,8 @@ pub fn holding(response: &Response) -> Result<Holding, Error> {
     let index = response.index();
     // With a text it is no answer about a key, but of something that knows no such path.
     if response.status == 404 && response.body.is_empty() {
-        return Ok(Holding { lock: Maybe::None, index });
+        return Ok(Holding { lock: None, index });
     }
-    let json = json(response)?;
-    let lock = json.items().first().and_then(Lock::read).ok_or_else(|| not_consul(&response.body, "it is no key"))?;
-    Ok(Holding { lock: Maybe::Some(lock), index })
+    let (key,): (StoredKey,) = json(response)?;
+    Ok(Holding { lock: Some(key.into()), index })
 }

@@ -4,15 +4,15 @@
 //! [`/v1/session/list`](https://developer.hashicorp.com/consul/api-docs/session#list-sessions).
 //! All answer with an array.
 
-use super::{Connection, add, encode};
+#![forbid(unsafe_code)]
+
+use super::connection::{Connection, add, encode};
+use super::response::sessions;
 use crate::duration;
 use crate::error::Error;
 use crate::options::SessionId;
 use crate::session::Session;
-use crate::text::Text;
 use crate::transport::{DEFAULT_POLICY, FILTERED, INDEX, Method, Request, Response};
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Which sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Scope {
     /// The one with this id.
     Id(SessionId),
     /// Those of the node of this name.
-    Node(Text),
+    Node(String),
     /// All of the datacenter.
     All,
 }
@@ -71,7 +71,7 @@ impl Query {
             Consistency::Consistent => add(&mut parameters, "consistent", None),
         }
         if self.index > 0 {
-            add(&mut parameters, "index", Some(&crate::digits(self.index)));
+            add(&mut parameters, "index", Some(&self.index.to_string()));
             if let Some(wait) = self.wait {
                 add(&mut parameters, "wait", Some(&duration::format(wait)));
             }
@@ -103,8 +103,8 @@ impl Listing {
 /// The request.
 pub fn request(connection: &Connection, scope: &Scope, query: &Query) -> Request {
     let path = match scope {
-        Scope::Id(id) => text!["session/info/", id.as_str()],
-        Scope::Node(node) => text!["session/node/", encode(node)],
+        Scope::Id(id) => format!("session/info/{}", id.as_str()),
+        Scope::Node(node) => format!("session/node/{}", encode(node)),
         Scope::All => "session/list".into(),
     };
     // The policy only says something where there is no token.
@@ -114,8 +114,10 @@ pub fn request(connection: &Connection, scope: &Scope, query: &Query) -> Request
 
 /// The sessions, and whether there may be more.
 pub fn response(response: &Response, with_token: bool) -> Result<Listing, Error> {
+    let mut sessions = sessions(response)?;
+    sessions.sort_unstable_by(|a, b| a.age().cmp(&b.age()));
     Ok(Listing {
-        sessions: Session::sort(super::sessions(response)?),
+        sessions,
         index: response.index(),
         filtered: response.header(FILTERED) == Some("true"),
         masked: !with_token && response.header(DEFAULT_POLICY) == Some("deny"),

@@ -1,6 +1,9 @@
 //! [`PUT /v1/session/renew/<id>`](https://developer.hashicorp.com/consul/api-docs/session#renew-session)
 
-use super::{Connection, sessions};
+#![forbid(unsafe_code)]
+
+use super::connection::Connection;
+use super::response::sessions;
 use crate::error::{Case, Error};
 use crate::options::SessionId;
 use crate::session::Session;
@@ -9,7 +12,7 @@ use crate::transport::{Method, Request, Response};
 /// The request. Without a consistency mode: a follower that is asked `stale` would restart its own timer only, and the
 /// leader's would run out.
 pub fn request(connection: &Connection, id: &SessionId) -> Request {
-    connection.request(Method::Put, &text!["session/renew/", id.as_str()], "")
+    connection.request(Method::Put, &format!("session/renew/{}", id.as_str()), "")
 }
 
 /// The session.
@@ -22,5 +25,5 @@ pub fn response(response: &Response, id: &SessionId) -> Result<Session, Error> {
 
 /// The error for a session that is needed and not there.
 pub(super) fn missing(id: &SessionId) -> Error {
-    Case::NotFound.because(text!["no session ", id.as_str(), " exists (any more): create a new one"])
+    Case::NotFound.because(format!("no session {} exists (any more): create a new one", id.as_str()))
 }

@@ -173,6 +173,7 @@ fn bad_answers() -> Vec<BadAnswer> {
         BadAnswer::lost("JSON null", json("null"), invalid, check_host),
         BadAnswer::lost("a list of something else", json("[1,\"x\",null]"), invalid, check_host),
         BadAnswer::lost("a session whose id is a number", json("[{\"ID\":5}]"), invalid, check_host),
+        BadAnswer::lost("a session that has a member twice", json("[{\"ID\":\"a\",\"Name\":\"a\",\"Name\":\"b\"}]"), invalid, check_host),
         BadAnswer::lost("JSON that is not UTF-8", Reply::raw(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[\"\xff]".as_slice()), invalid, check_host),
         BadAnswer::lost("JSON that is nested too deep", json(&deep), invalid, check_host),
         BadAnswer::lost("JSON that is nested too deep in a session", json(&far_down), invalid, check_host),
@@ -333,7 +334,7 @@ fn foreign_sessions() -> Result<()> {
             r#"[{{"ID":"{ID}"}},
                 {{"ID":"{ID}","Name":null,"Node":7,"LockDelay":-5000000000,"Behavior":[],"TTL":{{}},"NodeChecks":null,
                   "ServiceChecks":[null,{{"ID":"web"}}],"Checks":"x","CreateIndex":-1,"ModifyIndex":1e400,"New":[{{"a":[]}}]}},
-                {{"Name":"a","Name":"b","ID":"{ID}","LockDelay":9223372036854775808}}]"#
+                {{"Name":"b","ID":"{ID}","LockDelay":9223372036854775808}}]"#
         )
         .replace("1e400", "1e300"),
     )])?;

@@ -152,8 +152,8 @@ fn renews(script: Script) -> Result<Session, Error> {
 }
 
 fn creates(script: Script) -> Result<SessionId, Error> {
-    let options = Options::from_json(r#"{"name": "web"}"#).unwrap().or_default().unwrap();
-    call(json!({}), script, |client| client.create(&NewSession::new(&options).unwrap()))
+    let options = Options::from_json(r#"{"name": "web"}"#).unwrap().resolve();
+    call(json!({}), script, |client| client.create(&NewSession::new(&options)))
 }
 
 #[test]

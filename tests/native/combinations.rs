@@ -2,7 +2,6 @@
 
 use consul_session::Options;
 use consul_session::apply::Task;
-use consul_session::consul::{Connection, NewSession};
 use consul_session::error::{Case, Error};
 use serde_json::{Value, json};
 
@@ -86,19 +85,4 @@ fn what_only_describes_a_new_session_stands_beside_any_state() {
 fn the_timeout_is_the_transports_to_keep() {
     assert_eq!(task(&json!({})).unwrap().timeout(), 10_000_000_000);
     assert_eq!(task(&json!({"timeout": "1m500ms"})).unwrap().timeout(), 60_500_000_000);
-}
-
-#[test]
-fn parts_of_the_core_say_which_default_they_miss() {
-    let missing = |error: Error, option: &str| {
-        assert_eq!(error.case, Case::InvalidOption { option: option.into() });
-        assert_eq!(error.message, format!("option `{option}` is required"));
-    };
-    let mut options = Options::default().or_default().unwrap();
-    options.host = None;
-    missing(Connection::new(&options).unwrap_err(), "host");
-    let mut options = Options::default().or_default().unwrap();
-    options.timeout = None;
-    missing(Connection::new(&options).unwrap_err(), "timeout");
-    missing(NewSession::new(&Options::default()).unwrap_err(), "delay");
 }

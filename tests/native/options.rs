@@ -2,18 +2,24 @@
 
 use consul_session::Options;
 use consul_session::error::{Case, Error};
-use consul_session::json::Json;
-use consul_session::options::{self, Kind, TABLE};
+use consul_session::options::{self, DELAY, Kind, Resolved, TABLE, WAIT};
 use serde_json::{Value, json};
 
-/// Makes the way from an option's name to what is stored, for all of them.
+/// Makes the way from an option's name to what is stored, for all of them; those with a default stand first.
 macro_rules! fields {
-    ($($name:ident)*) => {
-        const FIELDS: &[&str] = &[$(stringify!($name)),*];
-
+    ($($with:ident)*; $($without:ident)*) => {
         fn stored(options: &Options, name: &str) -> String {
             match name {
-                $(stringify!($name) => options.$name.as_ref().map_or("none".into(), |value| format!("{value:?}")),)*
+                $(stringify!($with) => options.$with.as_ref().map_or("none".into(), |value| format!("{value:?}")),)*
+                $(stringify!($without) => options.$without.as_ref().map_or("none".into(), |value| format!("{value:?}")),)*
+                _ => panic!("no such option: {name}"),
+            }
+        }
+
+        fn resolved(options: &Resolved, name: &str) -> String {
+            match name {
+                $(stringify!($with) => format!("{:?}", options.$with),)*
+                $(stringify!($without) => options.$without.as_ref().map_or("none".into(), |value| format!("{value:?}")),)*
                 _ => panic!("no such option: {name}"),
             }
         }
@@ -21,9 +27,33 @@ macro_rules! fields {
 }
 
 fields! {
-    state id name node datacenter checks node_checks service_checks behavior delay ttl token host port scheme validate_certs
-    timeout namespace partition on_mismatch dry_run
+    state behavior delay host port scheme validate_certs timeout on_mismatch dry_run;
+    id name node datacenter checks node_checks service_checks ttl token namespace partition
 }
+
+const FIELDS: [&str; 21] = [
+    "state",
+    "id",
+    "name",
+    "node",
+    "datacenter",
+    "checks",
+    "node_checks",
+    "service_checks",
+    "behavior",
+    "delay",
+    "ttl",
+    "token",
+    "host",
+    "port",
+    "scheme",
+    "validate_certs",
+    "timeout",
+    "namespace",
+    "partition",
+    "on_mismatch",
+    "dry_run",
+];
 
 const UUID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
 
@@ -258,7 +288,7 @@ fn durations() {
 #[test]
 fn numbers_that_are_no_numbers_are_refused() {
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
-        let error = Options::default().set("delay", &Json::Fraction(number)).unwrap_err();
+        let error = options::seconds("delay", DELAY, number).unwrap_err();
         assert!(error.message.contains("is no duration; accepted: seconds or a duration"), "{error}");
     }
 }
@@ -388,9 +418,9 @@ fn values_in_messages_are_one_line_and_not_too_long() {
 
 #[test]
 fn defaults_are_those_of_the_page() {
-    let all = Options::default().or_default().unwrap();
+    let all = Options::default().resolve();
     for name in FIELDS {
-        let expected = match *name {
+        let expected = match name {
             "state" => "Present",
             "behavior" => "Release",
             "delay" => "15000000000",
@@ -403,7 +433,13 @@ fn defaults_are_those_of_the_page() {
             "dry_run" => "false",
             _ => "none",
         };
-        assert_eq!(stored(&all, name), expected, "{name}");
+        assert_eq!(resolved(&all, name), expected, "{name}");
+        // The table says the same.
+        let mut written = Options::default();
+        if let Some(default) = options::info(name).and_then(|info| info.default) {
+            written.set(name, &default.into()).unwrap();
+        }
+        assert_eq!(stored(&written, name), expected, "{name}");
     }
 }
 
@@ -414,7 +450,10 @@ fn defaults_do_not_replace_what_is_given() {
         "timeout": 1, "on_mismatch": "replace", "dry_run": true, "ttl": 0, "checks": [],
     });
     let given = Options::from_json(&given.to_string()).unwrap();
-    assert_eq!(given.or_default(), Ok(given.clone()));
+    let all = given.clone().resolve();
+    for name in FIELDS {
+        assert_eq!(resolved(&all, name), stored(&given, name), "{name}");
+    }
 }
 
 #[test]
@@ -464,10 +503,10 @@ fn options_are_one_json_object() {
 
 #[test]
 fn the_wait_of_a_blocking_query_is_checked_as_options_are() {
-    assert_eq!(options::wait(&Json::Fraction(0.5)), Ok(500_000_000));
-    assert_eq!(options::wait(&Json::from("10m")), Ok(600_000_000_000));
-    for value in [Json::Whole(0), Json::Whole(601), Json::from("soon"), Json::Null] {
-        let error = options::wait(&value).unwrap_err();
+    assert_eq!(options::seconds("wait", WAIT, 0.5), Ok(500_000_000));
+    assert_eq!(options::seconds("wait", WAIT, 600.0), Ok(600_000_000_000));
+    for value in [0.0, 601.0, f64::NAN, 0.0005] {
+        let error = options::seconds("wait", WAIT, value).unwrap_err();
         assert_eq!(error.case, Case::InvalidOption { option: "wait".into() });
         assert!(error.message.contains("`wait`"), "{error}");
     }
@@ -479,9 +518,6 @@ fn every_row_of_the_table_says_what_it_is_for() {
         assert!(!info.help.trim().is_empty(), "{}", info.name);
         assert!(!info.kind.to_string().is_empty(), "{}", info.name);
         assert_eq!(options::info(info.name).map(|found| found.name), Some(info.name));
-        if let Some(default) = info.default {
-            Options::default().set(info.name, &Json::from(default)).unwrap();
-        }
     }
     assert!(options::info("nmae").is_none());
 }

@@ -186,10 +186,7 @@ fn creating_beside_destroying_never_fails_and_leaves_at_most_one() {
 
 /// Everything that is said to the callers.
 fn all_texts(results: &[&Result<Outcome, Error>]) -> String {
-    results
-        .iter()
-        .map(|result| result.as_ref().map_or_else(|error| error.to_json(), |outcome| outcome.to_json()).to_string())
-        .collect()
+    results.iter().map(|result| result.as_ref().map_or_else(|error| error.to_json(), |outcome| outcome.to_json())).collect()
 }
 
 /// Whoever failed tries again, undisturbed: everybody has the same session then.

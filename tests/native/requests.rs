@@ -17,7 +17,7 @@ fn session_id(number: u64) -> SessionId {
 /// Creates a session with these options; the body must be this.
 #[track_caller]
 fn creates(options: Value, body: &str) {
-    let new = NewSession::new(&Options::from_json(&options.to_string()).unwrap().or_default().unwrap()).unwrap();
+    let new = NewSession::new(&Options::from_json(&options.to_string()).unwrap().resolve());
     let script = Script::new([put("/v1/session/create").body(body).gives(json!({"ID": id(1)}))]);
     let created = call(json!({}), script, |client| client.create(&new));
     assert_eq!(created, Ok(session_id(1)), "{options}");
@@ -102,7 +102,7 @@ fn reads_say_how_fresh_and_how_long() {
 fn datacenter_namespace_and_partition_are_in_every_request() {
     let options = json!({"datacenter": "dc 2", "namespace": "team-a", "partition": "p&q"});
     const QUERY: &str = "dc=dc%202&ns=team-a&partition=p%26q";
-    let (id1, new) = (id(1), NewSession::new(&Options::default().or_default().unwrap()).unwrap());
+    let (id1, new) = (id(1), NewSession::new(&Options::default().resolve()));
     let with = |path: &str| format!("/v1/{path}?{QUERY}");
     let all = || Script::new([get(&with("session/list")).gives(json!([]))]);
     assert!(call(options.clone(), all(), |client| client.sessions(&Scope::All, &Query::default())).is_ok());
@@ -165,7 +165,7 @@ fn the_token_is_in_every_request_and_only_in_its_own_field() {
         ],
     )
     .unwrap();
-    assert!(!outcome.to_json().to_string().contains(token));
+    assert!(!outcome.to_json().contains(token));
 }
 
 #[test]
@@ -202,6 +202,7 @@ fn sessions_that_others_made_are_read_whatever_they_hold() {
         service_checks: vec![check("s", "ns1"), check("", ""), check("", ""), check("", "")],
         checks: vec!["old".into(), String::new()],
         namespace: Some("ns1".into()),
+        create_index: u64::MAX,
         ..Session::default()
     };
     assert_eq!(listing.sessions, [expected]);
@@ -212,7 +213,7 @@ fn pretty_answers_are_read_too() {
     let script = Script::new([put("/v1/session/create")
         .body(r#"{"LockDelay":"15s","Behavior":"release"}"#)
         .says(200, &format!("{{\n    \"ID\": \"{}\"\n}}\n", id(1).to_uppercase()))]);
-    let new = NewSession::new(&Options::default().or_default().unwrap()).unwrap();
+    let new = NewSession::new(&Options::default().resolve());
     assert_eq!(call(json!({}), script, |client| client.create(&new)), Ok(session_id(1)));
     let script = Script::new([put(&format!("/v1/session/destroy/{}", id(1))).says(200, " true\n")]);
     assert_eq!(call(json!({}), script, |client| client.destroy(&session_id(1))), Ok(()));

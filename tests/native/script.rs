@@ -159,8 +159,8 @@ pub fn apply(options: Value, expected: impl IntoIterator<Item = Exchange>) -> Re
 #[track_caller]
 pub fn call<T>(options: Value, script: Script, endpoint: impl FnOnce(&mut Client) -> Result<T, Error>) -> Result<T, Error> {
     let mut script = script;
-    let options = Options::from_json(&options.to_string()).unwrap().or_default().unwrap();
-    endpoint(&mut Client { connection: &Connection::new(&options).unwrap(), transport: &mut script })
+    let options = Options::from_json(&options.to_string()).unwrap().resolve();
+    endpoint(&mut Client { connection: &Connection::new(&options), transport: &mut script })
 }
 
 /// The id of the session with this number.

@@ -26,7 +26,7 @@ fn is_clean(text: &str) {
 fn error_is_clean(error: &Error) {
     is_clean(&error.message);
     is_clean(&format!("{error} {error:?} {error:#?}"));
-    is_clean(&error.to_json().to_string());
+    is_clean(&error.to_json());
 }
 
 #[track_caller]
@@ -34,7 +34,7 @@ fn result_is_clean(result: &Result<Outcome, Error>) {
     match result {
         Ok(outcome) => {
             is_clean(&format!("{outcome:?}"));
-            is_clean(&outcome.to_json().to_string());
+            is_clean(&outcome.to_json());
         }
         Err(error) => error_is_clean(error),
     }
@@ -55,7 +55,7 @@ fn it_is_in_no_url_and_no_body_and_no_debug_text() {
         "token": TOKEN, "name": "web", "node": "n1", "datacenter": "dc1", "namespace": "ns1", "partition": "p1",
     });
     let options = Options::from_json(&options.to_string()).unwrap();
-    let connection = Connection::new(&options.or_default().unwrap()).unwrap();
+    let connection = Connection::new(&options.clone().resolve());
     let task = Task::new(options.clone()).unwrap();
     is_clean(&format!("{options:?} {options:#?} {connection:?} {task:?} {task:#?}"));
     let mut watch = Watch(Vec::new());

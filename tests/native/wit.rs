@@ -3,8 +3,8 @@
 use consul_session::error::Case;
 use consul_session::options::{self, Behavior, OnMismatch, Scheme, State};
 use std::path::Path;
-use wit_parser::abi::AbiVariant;
-use wit_parser::{Docs, Handle, Interface, PackageId, Resolve, Stability, Type, TypeDef, TypeDefKind};
+use strum::VariantNames as _;
+use wit_parser::{Docs, Interface, PackageId, Resolve, Stability, Type, TypeDef, TypeDefKind};
 
 fn package() -> (Resolve, PackageId) {
     let mut resolve = Resolve::default();
@@ -62,10 +62,10 @@ fn enums_have_the_words_of_the_page() {
     let (resolve, package) = package();
     let sessions = interface(&resolve, package, "sessions");
     let desired_state = interface(&resolve, package, "desired-state");
-    assert_eq!(names(kind(&resolve, desired_state, "state")), State::NAMES);
-    assert_eq!(names(kind(&resolve, desired_state, "on-mismatch")), OnMismatch::NAMES);
-    assert_eq!(names(kind(&resolve, sessions, "behavior")), Behavior::NAMES);
-    assert_eq!(names(kind(&resolve, sessions, "scheme")), Scheme::NAMES);
+    assert_eq!(names(kind(&resolve, desired_state, "state")), State::VARIANTS);
+    assert_eq!(names(kind(&resolve, desired_state, "on-mismatch")), OnMismatch::VARIANTS);
+    assert_eq!(names(kind(&resolve, sessions, "behavior")), Behavior::VARIANTS);
+    assert_eq!(names(kind(&resolve, sessions, "scheme")), Scheme::VARIANTS);
 }
 
 /// One of each case, in the order of the type. A new case does not compile here before it is in the list.
@@ -113,166 +113,17 @@ fn the_variant_error_has_the_cases_of_the_core() {
     assert_eq!(names(kind(&resolve, sessions, "error")), core);
 }
 
-/// The plugin's types have to lie in memory as the host writes and reads them, which nothing checks when they are compiled.
+/// The transport names the codes by hand: in Rust they have none.
 #[test]
-fn the_plugins_types_are_those_of_the_interfaces() {
-    let source = concat!(
-        include_str!("../../src/component/types.rs"),
-        include_str!("../../src/session.rs"),
-        include_str!("../../src/lock.rs")
-    );
-    let (resolve, package) = package();
-    let (mut missing, mut count) = (Vec::new(), 0);
-    // Functions with the same arguments share a type.
-    let mut arguments: Vec<(String, &str)> = Vec::new();
-    for interface in ["sessions", "desired-state", "locks"].map(|name| interface(&resolve, package, name)) {
-        let types = interface.types.values().map(|&id| &resolve.types[id]).filter(|definition| !is_use(&resolve, definition));
-        let functions = interface.functions.values().filter(|function| function.name != "apply-json");
-        let items = types.filter_map(|definition| item(&resolve, definition)).chain(functions.map(|function| {
-            let fields = function.params.iter().map(|param| (param.name.as_str(), &param.ty));
-            let body = record(&resolve, "x", fields.clone());
-            if let Some((_, same)) = arguments.iter().find(|(known, _)| *known == body) {
-                return format!("\npub type {}Arguments = {}Arguments;\n", camel(&function.name), camel(same));
-            }
-            arguments.push((body, &function.name));
-            record(&resolve, &format!("{}-arguments", function.name), fields)
-        }));
-        for item in items {
-            count += 1;
-            if !source.contains(&item) {
-                missing.push(item);
-            }
-        }
-    }
-    assert_eq!(missing, [""; 0]);
-    // `Key` and Base64 are no types of an interface.
-    assert_eq!(source.matches("\npub ").count(), count + 2, "there are others");
-}
-
-#[test]
-fn the_error_codes_are_those_of_wasi_http() {
-    let source = include_str!("../../src/component/wasi_http/error_code.rs");
+fn the_transport_names_the_error_codes_of_wasi_http() {
+    let source = include_str!("../../src/component/wasi_http.rs");
     let (resolve, _) = package();
     let (_, types) = resolve.interfaces.iter().find(|(_, it)| it.types.contains_key("error-code")).unwrap();
     let TypeDefKind::Variant(codes) = kind(&resolve, types, "error-code") else { panic!("no variant") };
-    let case = |name: &str, payload: Option<&Type>| {
-        let payload = payload.map(|payload| format!("({})", rust(&resolve, payload))).unwrap_or_default();
-        format!("    {}{payload} = \"{name}\",\n", camel(name))
-    };
-    let cases: String = codes.cases.iter().map(|it| case(&it.name, it.ty.as_ref())).collect();
-    let payloads = ["DNS-error-payload", "TLS-alert-received-payload", "field-size-payload"];
-    let payloads = payloads.map(|name| item(&resolve, &resolve.types[types.types[name]]).unwrap());
-    for expected in [format!("\nerror_codes! {{\n{cases}}}\n")].iter().chain(&payloads) {
-        assert!(source.contains(expected), "{expected}");
-    }
-}
-
-/// What a function takes `wit-component` compares when the component is built; what the host writes for an answer, nothing does.
-#[test]
-fn the_imports_answer_as_their_interfaces_say() {
-    let source = include_str!("../../src/component/wasi_http/imports.rs");
-    let (resolve, _) = package();
-    let interface = |name: &str| resolve.interfaces.iter().find(|(_, it)| it.name.as_deref() == Some(name)).unwrap().1;
-    let mut missing = Vec::new();
-
-    let mut functions = 0;
-    for block in source.split("#[link(wasm_import_module = \"wasi:").skip(1).filter(|block| !block.starts_with("$")) {
-        let (_, name) = block.split('@').next().unwrap().split_once('/').unwrap();
-        for declaration in block.split("#[link_name = \"").skip(1) {
-            functions += 1;
-            let (function, declaration) = declaration.split_once("\"]").unwrap();
-            let function = &interface(name).functions[function];
-            let of = function.result.as_ref().unwrap();
-            let answer = match &resolve.types.iter().find(|(id, _)| *of == Type::Id(*id)).map(|(_, it)| &it.kind) {
-                _ if resolve.wasm_signature(AbiVariant::GuestImport, function).retptr => {
-                    format!("answer: *mut {}", rust(&resolve, of))
-                }
-                Some(TypeDefKind::Handle(_)) => format!("-> {};", rust(&resolve, of)),
-                _ => "-> u32;".into(),
-            };
-            let declaration = &declaration[..=declaration.find(';').unwrap()];
-            let ends = [format!("{answer});"), format!("{answer},\n    );")];
-            if !declaration.ends_with(&answer) && !ends.iter().any(|end| declaration.ends_with(end)) {
-                missing.push(format!("{}: {answer}", function.name));
-            }
-        }
-    }
-
-    for (name, item_name) in
-        [("types", "field-value"), ("types", "headers"), ("types", "header-error"), ("streams", "stream-error")]
-    {
-        let item = item(&resolve, &resolve.types[interface(name).types[item_name]]).unwrap();
-        // Rust has no `C` for an enum without payloads.
-        let item = if item_name == "header-error" { item.replace("(C, u8)", "(u8)") } else { item };
-        if !source.contains(&item) {
-            missing.push(item);
-        }
-    }
-
-    let mut cases = 0;
-    for variant in ["method", "scheme"] {
-        for (place, case) in names(kind(&resolve, interface("types"), variant)).into_iter().enumerate() {
-            let name = format!("pub const {}_{}: u32 = ", variant.to_uppercase(), case.to_uppercase());
-            cases += usize::from(source.contains(&format!("{name}{place};\n")));
-        }
-    }
-    assert_eq!(missing, [""; 0]);
-    assert!(functions > 20, "only {functions} functions were looked at");
-    assert_eq!(cases, source.matches("pub const ").count());
-}
-
-/// A type of WIT in Rust; `None` for an enum that has the words of an option.
-fn item(resolve: &Resolve, definition: &TypeDef) -> Option<String> {
-    let name = definition.name.as_deref().unwrap();
-    Some(match &definition.kind {
-        TypeDefKind::Record(it) => record(resolve, name, it.fields.iter().map(|field| (field.name.as_str(), &field.ty))),
-        TypeDefKind::Variant(variant) => {
-            let payload = |it: &Type| format!("({})", rust(resolve, it));
-            let case = |it: &wit_parser::Case| {
-                format!("    {}{},\n", camel(&it.name), it.ty.as_ref().map(payload).unwrap_or_default())
-            };
-            let cases: String = variant.cases.iter().map(case).collect();
-            format!("\n#[repr(C, u8)]\npub enum {} {{\n{cases}}}\n", camel(name))
-        }
-        TypeDefKind::Enum(_) if ["behavior", "on-mismatch", "scheme", "state"].contains(&name) => return None,
-        TypeDefKind::Enum(it) => {
-            let cases: String = it.cases.iter().map(|case| format!("    {},\n", camel(&case.name))).collect();
-            format!("\n#[repr(u8)]\npub enum {} {{\n{cases}}}\n", camel(name))
-        }
-        TypeDefKind::Type(of) => format!("\npub type {} = {};\n", camel(name), rust(resolve, of)),
-        TypeDefKind::List(of) => format!("\npub type {} = List<{}>;\n", camel(name), rust(resolve, of)),
-        other => panic!("{name}: {other:?}"),
-    })
-}
-
-fn record<'a>(resolve: &Resolve, name: &str, fields: impl Iterator<Item = (&'a str, &'a Type)>) -> String {
-    let fields: String =
-        fields.map(|(name, of)| format!("    pub {}: {},\n", name.replace('-', "_"), rust(resolve, of))).collect();
-    format!("\n#[repr(C)]\npub struct {} {{\n{fields}}}\n", camel(name))
-}
-
-fn rust(resolve: &Resolve, of: &Type) -> String {
-    match of {
-        Type::Bool => "bool".into(),
-        Type::U8 => "u8".into(),
-        Type::U16 => "u16".into(),
-        Type::U32 => "u32".into(),
-        Type::U64 => "u64".into(),
-        Type::S64 => "i64".into(),
-        Type::F64 => "f64".into(),
-        Type::String => "Text".into(),
-        Type::Id(id) => match (&resolve.types[*id].name, &resolve.types[*id].kind) {
-            (Some(name), _) => camel(name),
-            (None, TypeDefKind::Option(of)) => format!("Maybe<{}>", rust(resolve, of)),
-            (None, TypeDefKind::List(of)) => format!("List<{}>", rust(resolve, of)),
-            (None, TypeDefKind::Handle(Handle::Own(of))) => rust(resolve, &Type::Id(*of)),
-            (None, TypeDefKind::Result(of)) => {
-                let part = |of: &Option<Type>| of.as_ref().map_or("()".into(), |of| rust(resolve, of));
-                format!("Answer<{}, {}>", part(&of.ok), part(&of.err))
-            }
-            (None, other) => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
+    for case in &codes.cases {
+        let payload = if case.ty.is_some() { "(_)" } else { "" };
+        let arm = format!("        ErrorCode::{}{payload} => \"{}\",\n", camel(&case.name), case.name);
+        assert!(source.contains(&arm), "{arm}");
     }
 }
 

@@ -4,22 +4,19 @@
 //! that nothing uses and every host would have to grant.
 
 use crate::root;
-use crate::shorten::shorten;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use wasm_metadata::{AddMetadata, AddMetadataField};
-use wit_component::{ComponentEncoder, StringEncoding};
-use wit_parser::Resolve;
+use wit_component::ComponentEncoder;
 
 /// What the components are built for.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "component";
 
-/// Both components: the name of the file in `dist/`, the features of the crate that make it, and its world.
-const COMPONENTS: [(&str, &str, &str); 2] =
-    [("consul-session.wasm", "command", "command"), ("consul-session-plugin.wasm", "", "plugin")];
+/// Both components: the name of the file in `dist/`, and the features of the crate that make it.
+const COMPONENTS: [(&str, &str); 2] = [("consul-session-plugin.wasm", ""), ("consul-session.wasm", "command")];
 
 /// Builds both components into `dist/`; the plugin's path.
 pub fn run() -> Result<PathBuf> {
@@ -30,35 +27,21 @@ pub fn run() -> Result<PathBuf> {
 pub fn run_to(dist: &Path) -> Result<PathBuf> {
     add_target()?;
     std::fs::create_dir_all(dist)?;
-    for (name, features, world) in COMPONENTS {
-        let mut module = core_module("consul-session", features)?;
-        add_world(&mut module, world)?;
-        write(&dist.join(name), &wrap(&module, "consul-session")?)?;
+    for (name, features) in COMPONENTS {
+        write(&dist.join(name), &component("consul-session", features)?)?;
     }
     Ok(dist.join("consul-session-plugin.wasm"))
 }
 
 /// The component that this package is with these features.
 pub fn component(package: &str, features: &str) -> Result<Vec<u8>> {
-    wrap(&core_module(package, features)?, package)
-}
-
-/// Writes the world of `wit/` into the module: the plugin's exports are not `wit-bindgen`'s, which would do it.
-fn add_world(module: &mut Vec<u8>, world: &str) -> Result<()> {
-    let mut wit = Resolve::default();
-    let (package, _) = wit.push_dir(root().join("wit"))?;
-    let world = wit.select_world(&[package], Some(world))?;
-    wit_component::embed_component_metadata(module, &wit, world, StringEncoding::UTF8, false)
-}
-
-/// Makes a component of this package's module.
-fn wrap(module: &[u8], package: &str) -> Result<Vec<u8>> {
+    let module = core_module(package, features)?;
     let component = ComponentEncoder::default()
         .validate(true)
-        .module(module)
+        .module(&module)
         .and_then(|encoder| encoder.encode())
         .with_context(|| format!("the module of {package} cannot be made a component"))?;
-    with_metadata(&shorten(&component)?, package)
+    with_metadata(&component, package)
 }
 
 /// Writes the file whole or not at all: a test run beside this one may be reading it.

@@ -3,7 +3,6 @@
 mod bench;
 mod build;
 mod compose;
-mod shorten;
 mod test;
 
 use anyhow::{Result, bail};

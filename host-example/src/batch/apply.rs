@@ -4,8 +4,8 @@ use super::file::Record;
 use super::pool::{Interrupt, Work, run};
 use super::replay::{Done, Shared, Snapshot, Want, step};
 use consul_session::error::{Case, Error};
-use consul_session::json::Json;
-use consul_session::options::{Options, Scheme};
+use consul_session::options::Options;
+use consul_session::outcome::Outcome;
 use consul_session_host::{self as host, Connection, Consistency, CreateOptions, Host, Query};
 use indicatif::ProgressBar;
 use std::collections::{BTreeSet, HashMap};
@@ -32,7 +32,7 @@ pub struct Entry {
     /// Whether something was, or may have been, changed for it: then it is brought to its end.
     begun: bool,
     /// None until it is known.
-    pub ending: Option<Result<Json<'static>, Error>>,
+    pub ending: Option<Result<Outcome, Error>>,
 }
 
 /// An agent of Consul's, and the way to it.
@@ -58,23 +58,23 @@ pub enum Did {
     OwnNode(usize, Result<String, Error>),
     Create(usize, Result<String, Error>),
     Destroy(usize, String, Result<(), Error>),
-    Alone(usize, Result<String, Error>),
+    Alone(usize, Box<Result<Outcome, Error>>),
 }
 
 impl Apply {
-    pub fn new(host: Host, records: Vec<Record>, interrupt: Interrupt, progress: ProgressBar) -> Result<Apply, Error> {
+    pub fn new(host: Host, records: Vec<Record>, interrupt: Interrupt, progress: ProgressBar) -> Apply {
         let mut agents = Vec::new();
         let mut known = HashMap::new();
         let mut entries = Vec::new();
         for record in records {
-            let (key, connection) = connection(&record.options)?;
+            let (key, connection) = connection(&record.options);
             let agent = *known.entry(key).or_insert_with(|| {
                 agents.push(Agent { connection, shared: Shared::default(), stopped: false });
                 agents.len() - 1
             });
             entries.push(Entry { record, agent, done: Done::default(), begun: false, ending: None });
         }
-        Ok(Apply { host, interrupt, progress, records: entries, agents, stopped: false })
+        Apply { host, interrupt, progress, records: entries, agents, stopped: false }
     }
 
     /// Brings every record to its end, or as far as it goes.
@@ -116,7 +116,7 @@ impl Apply {
         }
         let job = match step(&entry.record.task, &entry.record.options, &agent.shared, &entry.done) {
             Ok(ended) => {
-                self.end(at, ended.map(|outcome| outcome.to_json().into_owned()));
+                self.end(at, ended);
                 return None;
             }
             Err(Want::OwnNode) => Job::OwnNode(entry.agent),
@@ -145,7 +145,7 @@ impl Apply {
         }
     }
 
-    fn end(&mut self, at: usize, ending: Result<Json<'static>, Error>) {
+    fn end(&mut self, at: usize, ending: Result<Outcome, Error>) {
         self.begun(at);
         self.records[at].ending = Some(ending);
     }
@@ -194,8 +194,8 @@ impl Work for Apply {
         };
         let connection = self.agents[agent].connection.clone();
         let record = match &job {
-            Job::Alone(at) => self.records[*at].record.json.clone(),
-            _ => String::new(),
+            Job::Alone(at) => (&self.records[*at].record.options).into(),
+            _ => host::Options::default(),
         };
         async move {
             let to = Some(&connection);
@@ -208,7 +208,7 @@ impl Work for Apply {
                     let result = host.destroy(&id, to).await.map_err(Error::from);
                     Did::Destroy(at, id, result)
                 }
-                Job::Alone(at) => Did::Alone(at, host.apply_json(&record).await.map_err(Error::from)),
+                Job::Alone(at) => Did::Alone(at, Box::new(host.apply(&record).await.map(Outcome::from).map_err(Error::from))),
             }
         }
     }
@@ -252,14 +252,10 @@ impl Work for Apply {
                 return self.step(at);
             }
             Did::Alone(at, result) => {
-                if let Err(error) = &result {
+                if let Err(error) = &*result {
                     self.note(self.records[at].agent, error);
                 }
-                let ending = result.and_then(|answer| match Json::parse(answer.as_bytes()) {
-                    Ok(json) => Ok(json.into_owned()),
-                    Err(error) => Err(Case::Other.because(format!("the component's answer is not JSON: {error}"))),
-                });
-                self.end(at, ending);
+                self.end(at, *result);
             }
         }
         None
@@ -295,11 +291,11 @@ async fn own_node(host: &Host, connection: Connection) -> Result<String, Error> 
 }
 
 /// The way to the agent that the options name; the same for records that can share their readings.
-pub fn connection(options: &Options) -> Result<(impl Eq + Hash + use<>, Connection), Error> {
-    let options = options.or_default()?;
+pub fn connection(options: &Options) -> (impl Eq + Hash + use<>, Connection) {
+    let options = options.clone().resolve();
     let connection = Connection::from(&options);
     let Connection { host, port, validate_certs, token, datacenter, namespace, partition, .. } = connection.clone();
-    let scheme = options.scheme.map(Scheme::name);
+    let scheme = options.scheme.name();
     let key = (host, port, scheme, validate_certs, token, options.timeout, datacenter, namespace, partition);
-    Ok((key, connection))
+    (key, connection)
 }

@@ -2,14 +2,14 @@
 
 use super::apply::{CONSISTENT, connection};
 use super::pool::{Interrupt, Work, progress, run};
-use super::{at_once, counts_json, ended, is_followed, listen, seconds, shown, told};
+use super::{at_once, counts_json, ended, is_followed, listen, merge, seconds, shown, told};
 use crate::terminal;
-use consul_session::cli::{DIM, Format, Invocation, Output, RED, counted, error_line, or_dash, printable};
+use consul_session::cli::{DIM, Format, Invocation, Output, RED, counted, error_line, json as json_text, or_dash, printable};
 use consul_session::error::{Case, Error};
-use consul_session::json::Json;
 use consul_session::options::Options;
 use consul_session_host::{Connection, Host, Session};
 use indicatif::ProgressBar;
+use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
@@ -23,12 +23,12 @@ const SHOWN: usize = 5;
 pub async fn destroy(host: &Host, invocation: &Invocation) -> Result<Output, Error> {
     let at_once = at_once(invocation)?;
     let prefix = prefix(invocation)?;
-    let options = invocation.checked()?;
+    let options = &invocation.options;
     let dry_run = invocation.is_dry_run();
-    let (_, connection) = connection(&options)?;
-    let (found, filtered) = list(host, &options, &connection, prefix).await?;
+    let (_, connection) = connection(options);
+    let (found, filtered) = list(host, options, &connection, prefix).await?;
     let format = invocation.format;
-    if !dry_run && !found.is_empty() && !invocation.flags.contains(&"yes") && !confirmed(&found, prefix, &options)? {
+    if !dry_run && !found.is_empty() && !invocation.flags.contains(&"yes") && !confirmed(&found, prefix, options)? {
         return Ok(Output { stdout: String::new(), stderr: "nothing was destroyed\n".into(), success: false });
     }
     let start = Instant::now();
@@ -42,7 +42,7 @@ pub async fn destroy(host: &Host, invocation: &Invocation) -> Result<Output, Err
     let left = match dry_run {
         true => None,
         // Others may have made new ones meanwhile.
-        false => list(host, &options, &work.connection, prefix).await.ok().map(|(left, _)| left.len()),
+        false => list(host, options, &work.connection, prefix).await.ok().map(|(left, _)| left.len()),
     };
     let output = work.output(prefix, dry_run, filtered, left, start, format);
     Ok(ended(output, &work.interrupt))
@@ -159,34 +159,25 @@ impl Destroy {
         let success = self.results.iter().all(|result| matches!(word(result), "to destroy" | "destroyed"));
         let took = start.elapsed();
         if format == Format::Json {
-            let mut fields = vec![
-                (
-                    "changed".into(),
-                    Json::Bool(self.results.iter().any(|result| matches!(word(result), "to destroy" | "destroyed"))),
-                ),
-                ("failed".into(), Json::Bool(!success)),
-                ("interrupted".into(), Json::Bool(interrupted)),
-                ("filtered".into(), Json::Bool(filtered)),
-                ("seconds".into(), seconds(took)),
-            ];
-            fields.push(("counts".into(), counts_json(counts)));
-            fields.extend(left.map(|left| ("left".into(), Json::Whole(left as i64))));
+            let changed = self.results.iter().any(|result| matches!(word(result), "to destroy" | "destroyed"));
             let sessions = self.found.iter().zip(&self.results).map(|(session, result)| {
-                let mut fields = vec![
-                    ("result".into(), word(result).into()),
-                    ("session_id".into(), (&session.id).into()),
-                    ("name".into(), (&session.name).into()),
-                    ("node".into(), (&session.node).into()),
-                ];
-                if let Some(Err(error)) = result
-                    && let Json::Object(error) = error.to_json()
-                {
-                    fields.extend(error);
+                let mut fields = json!({
+                    "result": word(result), "session_id": session.id, "name": session.name, "node": session.node,
+                });
+                if let Some(Err(error)) = result {
+                    merge(&mut fields, json!(error));
                 }
-                Json::Object(fields)
+                fields
             });
-            fields.push(("sessions".into(), Json::List(sessions.collect())));
-            return Output { stdout: format!("{:#}\n", Json::Object(fields)), stderr: String::new(), success };
+            let mut answer = json!({
+                "changed": changed, "failed": !success, "interrupted": interrupted, "filtered": filtered,
+                "seconds": seconds(took), "counts": counts_json(counts),
+            });
+            if let Some(left) = left {
+                answer["left"] = left.into();
+            }
+            answer["sessions"] = sessions.collect();
+            return Output { stdout: json_text(&answer), stderr: String::new(), success };
         }
         let looks = terminal::looks();
         let all = || self.found.iter().zip(&self.results).map(|(session, result)| (session, result, word(result)));

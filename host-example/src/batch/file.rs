@@ -5,9 +5,9 @@
 
 use consul_session::apply::Task;
 use consul_session::error::{Case, Error};
-use consul_session::json::Json;
 use consul_session::options::{self, Options, State};
 use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::Value as Json;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::rc::Rc;
@@ -17,8 +17,8 @@ const MOST_VALUES: usize = 2_000_000;
 /// A list of objects with lists in them, and some room for what is then refused by its name.
 const DEEPEST: usize = 16;
 
-/// Options as they were typed, or as they stand in a record.
-pub type Fields = Vec<(&'static str, Json<'static>)>;
+/// Options as they stand in a record.
+type Fields = Vec<(&'static str, Json)>;
 
 /// A record that was checked: nothing that is known to be refused is left in it.
 #[derive(Debug)]
@@ -27,8 +27,6 @@ pub struct Record {
     pub line: usize,
     /// With what was typed for all of them.
     pub options: Options,
-    /// The same as the component takes it.
-    pub json: String,
     pub task: Task,
 }
 
@@ -48,7 +46,7 @@ fn mistake(line: usize, option: &str, message: impl Into<String>) -> Mistake {
 /// Reads all records, with what was typed as defaults.
 ///
 /// Errors: everything that is wrong, in the file's order.
-pub fn read(text: &str, typed: &Fields) -> Result<Vec<Record>, Vec<Mistake>> {
+pub fn read(text: &str, typed: &Options) -> Result<Vec<Record>, Vec<Mistake>> {
     let items = parse(text).and_then(list).map_err(|mistake| vec![mistake])?;
     let (mut records, mut mistakes) = (Vec::new(), Vec::new());
     let mut seen = HashMap::new();
@@ -97,18 +95,13 @@ fn twice(record: &Record, first: usize) -> Mistake {
 }
 
 /// Checks a record as a whole.
-fn record(line: usize, mut fields: Fields, lines: &HashMap<&str, usize>, typed: &Fields) -> Result<Record, Mistake> {
-    for (name, value) in typed {
-        if !fields.iter().any(|(own, _)| own == name) {
-            fields.push((name, value.clone()));
-        }
-    }
+fn record(line: usize, fields: Fields, lines: &HashMap<&str, usize>, typed: &Options) -> Result<Record, Mistake> {
     let at = |option: &str, message: String| mistake(lines.get(option).copied().unwrap_or(line), option, message);
     let refused = |error: Error| match &error.case {
         Case::InvalidOption { option } => at(option, error.message.clone()),
         _ => mistake(line, "options", error.message.clone()),
     };
-    let mut options = Options::default();
+    let mut options = typed.clone();
     for (name, value) in &fields {
         options.set(name, value).map_err(refused)?;
     }
@@ -120,8 +113,7 @@ fn record(line: usize, mut fields: Fields, lines: &HashMap<&str, usize>, typed: 
     if options.id.is_none() && options.name.is_none() {
         return Err(at("name", "option `name` is missing: without one each run would make another session".into()));
     }
-    let json = Json::Object(fields.into_iter().map(|(name, value)| (name.into(), value)).collect()).to_string();
-    Ok(Record { line, options, json, task })
+    Ok(Record { line, options, task })
 }
 
 /// The options of one record, each checked by itself, and their lines.
@@ -154,7 +146,7 @@ fn fields(item: &Node, values: &mut usize, mistakes: &mut Vec<Mistake>) -> (Fiel
 }
 
 /// One option of a record.
-fn option(name: &str, value: &Node) -> Result<(&'static str, Json<'static>), String> {
+fn option(name: &str, value: &Node) -> Result<(&'static str, Json), String> {
     let said = |error: Error| error.into_parts().message;
     let info = options::info(name).ok_or_else(|| said(options::unknown(name)))?;
     if info.name == "dry_run" {
@@ -250,8 +242,8 @@ impl Value {
 
 impl Node {
     /// As an option's value; what it is where it can be none.
-    fn json(&self) -> Result<Json<'static>, &'static str> {
-        let text = |text: &Rc<str>| Json::Text(text.to_string().into());
+    fn json(&self) -> Result<Json, &'static str> {
+        let text = |text: &Rc<str>| Json::String(text.to_string());
         match &self.value {
             Value::Null => Ok(Json::Null),
             Value::Text(word) => Ok(text(word)),
@@ -260,7 +252,7 @@ impl Node {
                     Value::Text(word) => Ok(text(word)),
                     _ => Err("a list of something else than texts"),
                 });
-                texts.collect::<Result<_, _>>().map(Json::List)
+                texts.collect::<Result<_, _>>().map(Json::Array)
             }
             Value::Map(_) => Err(self.value.kind()),
         }
@@ -373,15 +365,19 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn typed() -> Fields {
-        vec![("delay", Json::from("20s")), ("port", Json::from("8501"))]
+    fn typed() -> Options {
+        options(r#"{"delay": "20s", "port": "8501"}"#)
     }
 
-    /// The records' options as JSON.
+    fn options(json: &str) -> Options {
+        Options::from_json(json).unwrap()
+    }
+
+    /// The records' options.
     #[track_caller]
-    fn records(text: &str) -> Vec<(usize, String)> {
+    fn records(text: &str) -> Vec<(usize, Options)> {
         let records = read(text, &typed()).unwrap();
-        records.into_iter().map(|record| (record.line, record.json)).collect()
+        records.into_iter().map(|record| (record.line, record.options)).collect()
     }
 
     /// Line, option and text of each mistake.
@@ -404,7 +400,7 @@ mod tests {
             (1, r#"{"name":"a","checks":["x","y"],"delay":"20s","port":"8501"}"#),
             (3, r#"{"name":"b","delay":"5","port":"8501"}"#),
         ]
-        .map(|(line, json)| (line, json.to_owned()));
+        .map(|(line, json)| (line, options(json)));
         for text in [
             "- name: a\n  checks: [x, y]\n- name: b\n  delay: 5\n",
             "- {name: a,\n   checks: [x, y]}\n- {name: b, delay: 5, ttl: ~}\n",
@@ -418,19 +414,22 @@ mod tests {
     #[test]
     fn what_has_no_quotes_is_taken_as_written() {
         for name in ["no", "007", "1e3", "0o17", "0x1F", "2026-01-02", "true", "12_000", ".inf", "1:30"] {
-            let expected = [(1, format!(r#"{{"name":"{name}","delay":"20s","port":"8501"}}"#))];
+            let expected = [(1, options(&format!(r#"{{"name":"{name}","delay":"20s","port":"8501"}}"#)))];
             assert_eq!(records(&format!("- name: {name}")), expected);
             assert_eq!(records(&format!("- name: \"{name}\"")), expected);
         }
         assert_eq!(
             records("- {name: a, validate_certs: no, delay: '0.5'}")[0].1,
-            r#"{"name":"a","validate_certs":"no","delay":"0.5","port":"8501"}"#
+            options(r#"{"name":"a","validate_certs":"no","delay":"0.5","port":"8501"}"#)
         );
         // Not given: what was typed counts.
         for none in ["~", "null", "Null", "NULL", ""] {
-            assert_eq!(records(&format!("- name: a\n  delay: {none}\n"))[0].1, r#"{"name":"a","delay":"20s","port":"8501"}"#);
+            assert_eq!(
+                records(&format!("- name: a\n  delay: {none}\n"))[0].1,
+                options(r#"{"name":"a","delay":"20s","port":"8501"}"#)
+            );
         }
-        assert_eq!(records("- name: 'null'")[0].1, r#"{"name":"null","delay":"20s","port":"8501"}"#);
+        assert_eq!(records("- name: 'null'")[0].1, options(r#"{"name":"null","delay":"20s","port":"8501"}"#));
         assert_eq!(
             one("- {name: a, checks: [b, ~]}").2,
             "option `checks`: a list of something else than texts cannot stand here; accepted: a list: a,b"
@@ -442,11 +441,11 @@ mod tests {
     fn records_are_merged() {
         let text = "- &base\n  name: a\n  delay: 1\n- <<: *base\n  name: b\n- {name: c, <<: [*base, {ttl: 10, delay: 2}]}\n";
         assert_eq!(
-            records(text).into_iter().map(|(_, json)| json).collect::<Vec<_>>(),
+            records(text).into_iter().map(|(_, options)| options).collect::<Vec<_>>(),
             [
-                r#"{"name":"a","delay":"1","port":"8501"}"#,
-                r#"{"name":"b","delay":"1","port":"8501"}"#,
-                r#"{"name":"c","delay":"1","ttl":"10","port":"8501"}"#
+                options(r#"{"name":"a","delay":"1","port":"8501"}"#),
+                options(r#"{"name":"b","delay":"1","port":"8501"}"#),
+                options(r#"{"name":"c","delay":"1","ttl":"10","port":"8501"}"#)
             ]
         );
         assert_eq!(

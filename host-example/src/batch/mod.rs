@@ -11,16 +11,17 @@ pub use destroy::destroy;
 use crate::{VERBOSE, read_all, terminal};
 use anstyle::Style;
 use apply::{Apply, Entry};
-use consul_session::Session;
 use consul_session::cli::{
-    Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, or_dash, printable,
+    Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json as json_text, or_dash,
+    printable,
 };
+use consul_session::duration::Seconds;
 use consul_session::error::{Case, Error};
-use consul_session::json::Json;
 use consul_session::options::Options;
 use consul_session_host::{Host, Limits};
 use file::Mistake;
 use pool::{INTERRUPTED, Interrupt};
+use serde_json::{Value, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -82,7 +83,7 @@ pub async fn apply(host: &Host, invocation: &Invocation) -> Result<Output, Error
     let start = Instant::now();
     let interrupt = listen()?;
     let progress = pool::progress(records.len(), "sessions", is_followed(invocation));
-    let mut apply = Apply::new(host.clone(), records, interrupt.clone(), progress.clone())?;
+    let mut apply = Apply::new(host.clone(), records, interrupt.clone(), progress.clone());
     apply.run(at_once).await;
     progress.finish_and_clear();
     let output = applied(name, &apply.records, dry_run, &interrupt, start.elapsed(), invocation.format);
@@ -129,23 +130,15 @@ fn refused(file: &str, mistakes: &[Mistake], format: Format) -> Output {
             (String::new(), told(&lines.collect::<Vec<_>>(), "errors") + "nothing was sent\n")
         }
         Format::Json => {
-            let all = mistakes.iter().map(|mistake| {
-                Json::object(vec![
-                    ("line", Json::Whole(mistake.line as i64)),
-                    ("option", (&mistake.option).into()),
-                    ("msg", (&mistake.message).into()),
-                ])
+            let all = mistakes
+                .iter()
+                .map(|mistake| json!({ "line": mistake.line, "option": mistake.option, "msg": mistake.message }))
+                .collect::<Value>();
+            let json = json!({
+                "changed": false, "failed": true, "error": "invalid-option",
+                "msg": mistakes.first().map(place).unwrap_or_default(), "file": file, "mistakes": all,
             });
-            let first = mistakes.first().map(place).unwrap_or_default();
-            let json = Json::object(vec![
-                ("changed", Json::Bool(false)),
-                ("failed", Json::Bool(true)),
-                ("error", "invalid-option".into()),
-                ("msg", (&first).into()),
-                ("file", file.into()),
-                ("mistakes", Json::List(all.collect())),
-            ]);
-            (format!("{json:#}\n"), String::new())
+            (json_text(&json), String::new())
         }
     };
     Output { stdout, stderr, success: false }
@@ -166,14 +159,13 @@ impl Fate {
     const ALL: [Fate; 6] = [Fate::Created, Fate::Replaced, Fate::Destroyed, Fate::Unchanged, Fate::Failed, Fate::NotTried];
 
     fn of(entry: &Entry) -> Fate {
-        let count = |answer: &Json, side| answer.get("diff").get(side).get("sessions").items().len();
         match &entry.ending {
             None => Fate::NotTried,
             Some(Err(_)) => Fate::Failed,
-            Some(Ok(answer)) if *answer.get("changed") != Json::Bool(true) => Fate::Unchanged,
-            Some(Ok(answer)) => match (count(answer, "before"), count(answer, "after")) {
-                (0, _) => Fate::Created,
-                (_, 0) => Fate::Destroyed,
+            Some(Ok(outcome)) if !outcome.changed => Fate::Unchanged,
+            Some(Ok(outcome)) => match outcome.diff.as_ref().map(|diff| (diff.before.len(), diff.after.len())) {
+                None | Some((0, _)) => Fate::Created,
+                Some((_, 0)) => Fate::Destroyed,
                 _ => Fate::Replaced,
             },
         }
@@ -212,17 +204,13 @@ fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, 
     let success = !fates.iter().any(|fate| matches!(fate, Fate::Failed | Fate::NotTried));
     if format == Format::Json {
         let changed = fates.iter().any(|fate| matches!(fate, Fate::Created | Fate::Replaced | Fate::Destroyed));
-        let mut fields = vec![
-            ("changed".into(), Json::Bool(changed)),
-            ("failed".into(), Json::Bool(!success)),
-            ("interrupted".into(), Json::Bool(interrupt.is_set())),
-            ("file".into(), file.into()),
-            ("seconds".into(), seconds(took)),
-        ];
-        fields.push(("counts".into(), counts_json(counts.map(|(fate, count)| (fate.word(dry_run), count)))));
         let records = entries.iter().zip(&fates).map(|(entry, fate)| record_json(entry, fate.word(dry_run)));
-        fields.push(("records".into(), Json::List(records.collect())));
-        return Output { stdout: format!("{:#}\n", Json::Object(fields)), stderr: String::new(), success };
+        let answer = json!({
+            "changed": changed, "failed": !success, "interrupted": interrupt.is_set(), "file": file, "seconds": seconds(took),
+            "counts": counts_json(counts.map(|(fate, count)| (fate.word(dry_run), count))),
+            "records": records.collect::<Value>(),
+        });
+        return Output { stdout: json_text(&answer), stderr: String::new(), success };
     }
     let looks = terminal::looks();
     let (mut rows, mut ids, mut differences) = (Vec::new(), String::new(), String::new());
@@ -231,21 +219,22 @@ fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, 
         let line = entry.record.line;
         let (mut name, mut node, mut id) = (entry.record.options.name.clone(), entry.record.options.node.clone(), None);
         match &entry.ending {
-            Some(Ok(answer)) => {
-                let sessions = |side| answer.get("diff").get(side).get("sessions").items().iter().map(Session::from);
+            Some(Ok(outcome)) => {
+                let (before, after) = outcome.diff.as_ref().map_or((&[][..], &[][..]), |diff| (&diff.before, &diff.after));
                 // The session as it is, or as it was.
-                if let Some(session) = sessions("after").chain(sessions("before")).next() {
+                if let Some(session) = after.iter().chain(before).next().cloned() {
                     (name, node, id) = (Some(session.name), Some(session.node), Some(session.id).filter(|id| !id.is_empty()));
                 }
                 ids.extend(id.iter().map(|id| format!("{}\n", printable(id))));
                 // What is made is in the file, and what is destroyed is told whole: only here are there two to compare.
                 if (*fate, dry_run) == (Fate::Replaced, true) {
-                    let [before, after] = ["before", "after"].map(|side| sessions(side).collect::<Vec<_>>());
-                    differences += &format!("\n{file}:{line}:\n{}", difference(&before, &after, looks.stdout));
+                    differences += &format!("\n{file}:{line}:\n{}", difference(before, after, looks.stdout));
                 }
-                let all = answer.get("notes").texts();
                 notes.extend(
-                    all.iter().map(|note| looks.stderr.titled(DIM, &format!("{file}:{line}: note:"), &printable(note))),
+                    outcome
+                        .notes
+                        .iter()
+                        .map(|note| looks.stderr.titled(DIM, &format!("{file}:{line}: note:"), &printable(note))),
                 );
             }
             Some(Err(error)) => errors.push(error_line(error, &format!("{file}:{line}: "), looks.stderr)),
@@ -269,33 +258,40 @@ fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, 
     Output { stdout, stderr, success }
 }
 
-fn record_json<'a>(entry: &'a Entry, result: &'a str) -> Json<'a> {
+fn record_json(entry: &Entry, result: &str) -> Value {
     let Options { name, node, .. } = &entry.record.options;
-    let mut fields = vec![("line".into(), Json::Whole(entry.record.line as i64)), ("result".into(), Json::from(result))];
+    let mut fields = json!({ "line": entry.record.line, "result": result });
     match &entry.ending {
-        Some(Ok(Json::Object(answer))) => {
+        Some(Ok(outcome)) => {
             // What the sessions are like is the file's business.
             let told = ["changed", "session_id", "name", "node", "destroyed", "notes"];
-            fields.extend(answer.iter().filter(|(key, _)| told.contains(&&**key)).cloned());
-        }
-        Some(Err(error)) => {
-            if let Json::Object(error) = error.to_json() {
-                fields.extend(error);
+            let mut outcome = json!(outcome);
+            if let Value::Object(outcome) = &mut outcome {
+                outcome.retain(|key, _| told.contains(&key.as_str()));
             }
+            merge(&mut fields, outcome);
         }
-        _ => {}
+        Some(Err(error)) => merge(&mut fields, json!(error)),
+        None => {}
     }
     for (key, value) in [("name", name), ("node", node)] {
-        if let (Some(value), false) = (value, fields.iter().any(|(known, _)| known == key)) {
-            fields.push((key.into(), value.into()));
+        if let (Some(value), None) = (value, fields.get(key)) {
+            fields[key] = value.as_str().into();
         }
     }
-    Json::Object(fields)
+    fields
+}
+
+/// Adds the members of an object to another.
+fn merge(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
+    }
 }
 
 /// How many of each kind.
-fn counts_json(counts: impl Iterator<Item = (&'static str, usize)>) -> Json<'static> {
-    Json::Object(counts.map(|(kind, count)| (kind.replace(' ', "_").into(), Json::Whole(count as i64))).collect())
+fn counts_json(counts: impl Iterator<Item = (&'static str, usize)>) -> Value {
+    Value::Object(counts.map(|(kind, count)| (kind.replace(' ', "_"), count.into())).collect())
 }
 
 /// The first of these lines, and how many more there are.
@@ -311,6 +307,7 @@ fn shown(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-fn seconds(time: Duration) -> Json<'static> {
-    Json::Seconds(i64::try_from(time.as_millis() * 1_000_000).unwrap_or(i64::MAX))
+/// To the millisecond.
+fn seconds(time: Duration) -> Seconds {
+    Seconds(i64::try_from(time.as_millis() * 1_000_000).unwrap_or(i64::MAX))
 }

@@ -7,12 +7,13 @@
 use consul_session::apply::Task;
 use consul_session::duration;
 use consul_session::error::{Case, Error};
-use consul_session::json::Json;
 use consul_session::options::Options;
 use consul_session::outcome::Outcome;
 use consul_session::session::Session;
 use consul_session::transport::{FILTERED, Request, Response, Transport};
 use consul_session_host::{Behavior, CreateOptions, Listing};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::HashMap;
 
 /// All sessions of a datacenter, as they were read once.
@@ -121,7 +122,7 @@ impl Replay<'_> {
                 None if rest == "create" => match &self.done.creation {
                     Some(Ok(id)) => {
                         self.created = true;
-                        Ok(json(Json::object(vec![("ID", id.into())]).to_string()))
+                        Ok(response(&json!({ "ID": id })))
                     }
                     Some(Err(error)) => {
                         self.created = true;
@@ -135,16 +136,13 @@ impl Replay<'_> {
                 }
                 Some(("info", id)) => self.info(id)?,
                 Some(("destroy", id)) => match self.done.destructions.get(id) {
-                    Some(result) => result.clone().map(|()| json("true".into())),
+                    Some(result) => result.clone().map(|()| response(&true)),
                     None => return Err(Want::Destruction(id.to_owned())),
                 },
                 _ => return Err(Want::Alone),
             },
             Some(("agent", "self")) => match &self.shared.own_node {
-                Some(Ok(node)) => {
-                    let name = Json::object(vec![("NodeName", node.into())]);
-                    Ok(json(Json::object(vec![("Config", name)]).to_string()))
-                }
+                Some(Ok(node)) => Ok(response(&json!({ "Config": { "NodeName": node } }))),
                 Some(Err(error)) => Err(error.clone()),
                 None => return Err(Want::OwnNode),
             },
@@ -182,7 +180,7 @@ impl Replay<'_> {
         if snapshot.filtered && found.is_empty() && !self.creates() {
             return Err(Want::Alone);
         }
-        let mut response = json(found.into_iter().collect::<Json>().to_string());
+        let mut response = response(&found);
         if snapshot.filtered {
             response.headers.push((FILTERED, "true".into()));
         }
@@ -196,30 +194,45 @@ impl Replay<'_> {
     }
 }
 
-fn json(body: String) -> Response {
-    Response { status: 200, headers: Vec::new(), body: body.into_bytes() }
+fn response(body: &impl Serialize) -> Response {
+    Response { status: 200, headers: Vec::new(), body: serde_json::to_vec(body).expect("strings and numbers are JSON") }
+}
+
+/// What the core sends to create a session.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Creation {
+    name: Option<String>,
+    node: Option<String>,
+    lock_delay: String,
+    behavior: String,
+    #[serde(rename = "TTL")]
+    ttl: String,
+    node_checks: Option<Vec<String>>,
+    service_checks: Option<Vec<ById>>,
+}
+
+#[derive(Deserialize)]
+struct ById {
+    #[serde(rename = "ID")]
+    id: String,
 }
 
 /// What the core would send to create a session, as the component takes it.
 fn new_session(body: &[u8]) -> CreateOptions {
-    let json = Json::parse(body).unwrap_or(Json::Null);
-    let text = |name| Some(json.get(name).text().to_owned()).filter(|text| !text.is_empty());
-    let seconds = |name| duration::parse_go(json.get(name).text()).map(|nanoseconds| nanoseconds as f64 / 1e9);
-    let list = |name, read: &dyn Fn(&Json) -> String| match json.get(name) {
-        Json::List(items) => Some(items.iter().map(read).collect()),
-        _ => None,
-    };
+    let creation: Creation = serde_json::from_slice(body).unwrap_or_default();
+    let seconds = |text: &str| duration::parse_go(text).map(|nanoseconds| nanoseconds as f64 / 1e9);
     CreateOptions {
-        name: text("Name"),
-        node: text("Node"),
-        lock_delay: seconds("LockDelay"),
-        behavior: match json.get("Behavior").text() {
+        name: creation.name,
+        node: creation.node,
+        lock_delay: seconds(&creation.lock_delay),
+        behavior: match creation.behavior.as_str() {
             "release" => Some(Behavior::Release),
             "delete" => Some(Behavior::Delete),
             _ => None,
         },
-        ttl: seconds("TTL"),
-        node_checks: list("NodeChecks", &|check| check.text().to_owned()),
-        service_checks: list("ServiceChecks", &|check| check.get("ID").text().to_owned()),
+        ttl: seconds(&creation.ttl),
+        node_checks: creation.node_checks,
+        service_checks: creation.service_checks.map(|checks| checks.into_iter().map(|check| check.id).collect()),
     }
 }

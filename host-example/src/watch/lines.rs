@@ -5,35 +5,36 @@ use super::state::{Event, Summary};
 use consul_session::Session;
 use consul_session::cli::{counted, or_dash, printable, ttl};
 use consul_session::error::Error;
-use consul_session::json::Json;
 use humantime::format_rfc3339_millis;
+use serde_json::{Map, Value, json};
 
 /// One JSON object a line. The keys are described in the README.
-pub fn json(news: &News, agent: &str) -> String {
+pub fn lines_of_json(news: &News, agent: &str) -> String {
     news.events.iter().map(|event| format!("{}\n", object(news, event, agent))).collect()
 }
 
 /// The line of an error that ends the watching.
 pub fn json_of_last(error: Error) -> String {
-    json(&News::new(0, vec![Event::Failed(error)]), "")
+    lines_of_json(&News::new(0, vec![Event::Failed(error)]), "")
 }
 
 fn object(news: &News, event: &Event, agent: &str) -> String {
     let time = format_rfc3339_millis(news.time).to_string();
-    let summary = |summary: &Summary| {
-        let sessions = i64::try_from(summary.sessions).unwrap_or(i64::MAX);
-        vec![("agent", agent.into()), ("sessions", Json::Whole(sessions)), ("filtered", Json::Bool(summary.filtered))]
-    };
+    let summary = |summary: &Summary| json!({ "agent": agent, "sessions": summary.sessions, "filtered": summary.filtered });
     let more = match event {
-        Event::Is(session) | Event::Came(session) => vec![("session", session.into())],
-        Event::Went(session, why) => vec![("session", session.into()), ("why", why.map(|why| why.name()).into())],
+        Event::Is(session) | Event::Came(session) | Event::Went(session, None) => json!({ "session": session }),
+        Event::Went(session, Some(why)) => json!({ "session": session, "why": why.name() }),
         Event::Listed(listed) | Event::Recovered(listed) => summary(listed),
-        Event::Failed(error) => vec![("error", error.case.name().into()), ("msg", (&error.message).into())],
+        Event::Failed(error) => json!({ "error": error.case.name(), "msg": error.message }),
     };
-    let index = i64::try_from(news.index).unwrap_or(i64::MAX);
-    let mut fields = vec![("event", name(event).into()), ("time", (&time).into()), ("index", Json::Whole(index))];
-    fields.extend(more);
-    Json::object(fields).to_string()
+    let mut fields = Map::new();
+    fields.insert("event".into(), name(event).into());
+    fields.insert("time".into(), time.into());
+    fields.insert("index".into(), news.index.into());
+    if let Value::Object(more) = more {
+        fields.extend(more);
+    }
+    Value::Object(fields).to_string()
 }
 
 fn name(event: &Event) -> &'static str {
@@ -103,7 +104,7 @@ mod tests {
         let session = r#""session":{"ID":"a","Name":"x\u001b[2J\n","Node":"n1","LockDelay":0,"Behavior":"","TTL":"","NodeChecks":[],"ServiceChecks":[],"CreateIndex":0,"ModifyIndex":0}"#;
         let at = r#""time":"1970-01-01T00:00:01.500Z","index":7"#;
         assert_eq!(
-            json(&news(), "h:1").lines().collect::<Vec<_>>(),
+            lines_of_json(&news(), "h:1").lines().collect::<Vec<_>>(),
             [
                 format!(r#"{{"event":"is",{at},{session}}}"#),
                 format!(r#"{{"event":"listed",{at},"agent":"h:1","sessions":1,"filtered":true}}"#),
