@@ -25,8 +25,23 @@ fn main() -> ExitCode {
             let script = root().join("tests/conformance/runners/jco-node/locks.mjs");
             locks.run(tools::command("node").arg(script).arg(transpiled(Transpiled::Node)?))
         }),
+        trial("a call while another waits is refused in jco (Chromium)", reentry)
+            .with_ignored_flag(no_consul || (tools::node_modules().and(tools::chromium()).is_err() && !in_ci())),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// The browser's script says what has to be so; it prints the id of the one session that it made.
+fn reentry() -> Result<()> {
+    let consul = Consul::start(Kind::Plain)?;
+    let script = root().join("tests/conformance/runners/browser/reentry.mjs");
+    let mut node = tools::command("node");
+    node.arg(script).arg(transpiled(Transpiled::Browser)?).arg(consul.http().port().to_string());
+    let output = node.output()?;
+    ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    let sessions = consul.api().sessions()?;
+    ensure!(sessions.len() == 1 && sessions[0]["ID"] == String::from_utf8(output.stdout)?.trim(), "{sessions:?}");
+    Ok(())
 }
 
 /// An agent, and two sessions that want its key `key`.

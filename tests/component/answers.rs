@@ -46,6 +46,11 @@ pub fn trials() -> Vec<Trial> {
     ];
     let mut trials: Vec<Trial> = bad_answers().into_iter().flat_map(BadAnswer::trials).collect();
     trials.extend(tests.map(|(name, test)| trial(format!("answer: {name}"), test)));
+    trials.extend(
+        large_answers().map(|(name, large, ends)| {
+            trial(format!("answer: 64 MiB of {name}"), move || memory_of_a_large_answer(large, ends))
+        }),
+    );
     trials
 }
 
@@ -376,6 +381,93 @@ fn memory_of_a_list() -> Result<()> {
         ensure!(instance.memory().as_u64() < 3 * size, "apply: {} for {size} bytes", instance.memory());
         answer(instance.apply_json(&json)).await?.value()?;
         ensure!(instance.memory().as_u64() < 4 * size, "apply-json: {} for {size} bytes", instance.memory());
+        Ok(())
+    })
+}
+
+/// The most memory that the plugin takes to read an answer, whatever is in it; stated in docs/host-contract.md.
+const MOST_READ: u64 = 240 << 20;
+/// And to write it as JSON.
+const MOST_WRITTEN: u64 = 360 << 20;
+
+/// What is made of an answer: its text.
+type Large = fn() -> String;
+
+/// Answers of nearly 64 MiB of one shape each, and how a read of each ends: with the sessions, or with this error.
+fn large_answers() -> [(&'static str, Large, Option<&'static str>); 13] {
+    const PLAIN: &str = r#"{"ID":"adf4238a-882b-9ddc-4a9d-5b6758e4159e","Name":"session-1","Node":"node-1","LockDelay":15000000000,"Behavior":"release","TTL":"","NodeChecks":["serfHealth"],"ServiceChecks":null,"CreateIndex":5,"ModifyIndex":5}"#;
+    let shapes: [(&str, Large, Option<&str>); 13] = [
+        ("sessions", || filled(PLAIN), None),
+        ("sessions whose names are not ASCII", || filled(&PLAIN.replace("session-1", "sëssiön-1 🦀")), None),
+        ("sessions with a service check", || filled(&with_service_checks(PLAIN, 1)), None),
+        ("sessions with three service checks", || filled(&with_service_checks(PLAIN, 3)), None),
+        ("sessions with an unknown field of 10,000 numbers", || filled(&with_unknown(&list_of("0", 20_000))), None),
+        (
+            "one session with an unknown field of 32,000,000 numbers",
+            || format!("[{}]", with_unknown(&list_of("0", 64_000_000))),
+            None,
+        ),
+        (
+            "one session with an unknown field that is nested",
+            || format!("[{}]", with_unknown(&format!("{}{}", "[".repeat(32_000_000), "]".repeat(32_000_000)))),
+            None,
+        ),
+        ("the shortest sessions", || filled(r#"{"ID":"x"}"#), Some("response-too-large")),
+        (
+            "one session with 21,000,000 node checks",
+            || format!(r#"[{{"ID":"x","NodeChecks":{}}}]"#, list_of(r#""""#, 64_000_000)),
+            Some("response-too-large"),
+        ),
+        (
+            "one session with 21,000,000 service checks",
+            || format!(r#"[{{"ID":"x","ServiceChecks":{}}}]"#, list_of("{}", 64_000_000)),
+            Some("response-too-large"),
+        ),
+        ("empty objects", || filled("{}"), Some("invalid-response")),
+        ("empty lists", || filled("[]"), Some("invalid-response")),
+        ("numbers", || filled("0"), Some("invalid-response")),
+    ];
+    shapes
+}
+
+/// A list of this element of nearly 64 MiB.
+fn filled(element: &str) -> String {
+    list_of(element, (64 << 20) - 100)
+}
+
+/// A list of this element of nearly as many bytes.
+fn list_of(element: &str, size: usize) -> String {
+    format!("[{}]", vec![element; size / (element.len() + 1)].join(","))
+}
+
+fn with_service_checks(session: &str, count: usize) -> String {
+    let checks = (0..count).map(|n| format!(r#"{{"ID":"service:web-{n}","Namespace":""}}"#)).collect::<Vec<_>>().join(",");
+    session.replace("null", &format!("[{checks}]"))
+}
+
+fn with_unknown(value: &str) -> String {
+    format!(r#"{{"ID":"x","Unknown":{value}}}"#)
+}
+
+fn memory_of_a_large_answer(large: Large, ends: Option<&str>) -> Result<()> {
+    let body = large();
+    ensure!((60 << 20..=64 << 20).contains(&body.len()), "{} bytes", body.len());
+    let (server, small) = (Scripted::start(move |_| Reply::json(&body))?, Scripted::replies([Reply::json("[]")])?);
+    let to = server.address();
+    let options = format!(r#"{{"state":"list","host":"{}","port":{}}}"#, to.ip(), to.port());
+    block_on(async {
+        let mut instance = host()?.instance().await?;
+        let listed = answer(instance.list_sessions(None, Some(&connection(to)))).await?;
+        let read = instance.memory().as_u64();
+        let printed = answer(instance.apply_json(&options)).await?;
+        match ends {
+            None => ensure!(!listed.value()?.sessions.is_empty() && printed.value()?.len() > 100),
+            Some(case) => ensure!(listed.error(case)? == printed.error(case)?),
+        }
+        let written = instance.memory().as_u64();
+        ensure!(read <= MOST_READ && written <= MOST_WRITTEN, "{} and {} MiB of memory", read >> 20, written >> 20);
+        // The instance goes on.
+        answer(instance.list_sessions(None, Some(&connection(small.address())))).await?.value()?;
         Ok(())
     })
 }

@@ -28,6 +28,16 @@ pub fn plugin() -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("no plugin at {}: run `cargo xtask build`", path.display()))
 }
 
+/// The plugin as plain `cargo build --release --target wasm32-wasip2` makes it, or the one that `CONSUL_SESSION_WASIP2` names.
+pub fn wasip2() -> Result<PathBuf> {
+    let path = match std::env::var_os("CONSUL_SESSION_WASIP2") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/wasm32-wasip2/release/consul_session.wasm")),
+    };
+    let advice = "run `cargo build --release --target wasm32-wasip2`";
+    path.canonicalize().with_context(|| format!("no component at {}: {advice}", path.display()))
+}
+
 /// The command component, which lies beside the plugin.
 pub fn component() -> Result<PathBuf> {
     let path = plugin()?.with_file_name("consul-session.wasm");

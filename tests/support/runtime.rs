@@ -2,7 +2,7 @@
 
 use crate::embedded::block_on;
 use crate::tools::{self, Transpiled, transpiled};
-use crate::{component, plugin};
+use crate::{component, plugin, wasip2};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use consul_session_host::CallError;
 use serde_json::{Map, Value, json};
@@ -55,6 +55,14 @@ pub const ALL: &[Runtime] = &[
         only: None,
         needs: || tools::wasmtime().map(drop),
         start: wasmtime_invoke,
+    },
+    Runtime {
+        name: "wasmtime run --invoke, wasm32-wasip2",
+        note: "as plain `cargo build --release --target wasm32-wasip2` makes it; compiled once",
+        host_code: None,
+        only: None,
+        needs: || tools::wasmtime().and(wasip2()).map(drop),
+        start: wasmtime_wasip2,
     },
     Runtime {
         name: "consul-session.wasm under wasmtime",
@@ -160,15 +168,39 @@ fn locked_version(name: &str) -> Result<String> {
 
 /// The plugin by the command line of wasmtime: values in and out in WAVE, a process for each call.
 fn wasmtime_invoke() -> Result<Running> {
-    let (wasmtime, plugin) = (tools::wasmtime()?, plugin()?);
+    let plugin = plugin()?;
     let answer = result_of_apply_json(&plugin)?;
+    invoke(answer, move |wasmtime| {
+        wasmtime.arg(&plugin);
+    })
+}
+
+/// The component of the target wasm32-wasip2 is larger, and would be compiled by each call.
+fn wasmtime_wasip2() -> Result<Running> {
+    let component = wasip2()?;
+    let answer = result_of_apply_json(&component)?;
+    let folder = tempfile::tempdir()?;
+    let compiled = folder.path().join("plugin.cwasm");
+    let mut compile = tools::command(tools::wasmtime()?);
+    let (success, text) = output(compile.arg("compile").arg(&component).arg("-o").arg(&compiled), "")?;
+    ensure!(success, "wasmtime failed: {text}");
+    invoke(answer, move |wasmtime| {
+        wasmtime.arg("--allow-precompiled").arg(folder.path().join("plugin.cwasm"));
+    })
+}
+
+/// Calls `apply-json`, whose answer is of this type, by `wasmtime run --invoke`; what it runs is added to the command.
+fn invoke(answer: Type, run: impl Fn(&mut Command) + Send + 'static) -> Result<Running> {
+    let wasmtime = tools::wasmtime()?;
     Ok(Running {
         version: wasmtime_version(&wasmtime)?,
         apply: Box::new(move |options| {
             let options = wasm_wave::to_string(&wasm_wave::value::Value::make_string(options.into()))?;
             let call = format!("apply-json({options})");
             let mut command = tools::command(&wasmtime);
-            let (success, text) = output(command.args(["run", "-S", "http", "--invoke", &call]).arg(&plugin), "")?;
+            command.args(["run", "-S", "http", "--invoke", &call]);
+            run(&mut command);
+            let (success, text) = output(&mut command, "")?;
             ensure!(success, "wasmtime failed: {text}");
             let value: wasm_wave::value::Value = wasm_wave::from_str(&answer, text.trim()).with_context(|| text.clone())?;
             printed(wave_to_json(&value)?)

@@ -14,6 +14,8 @@ use wit_component::ComponentEncoder;
 /// What the components are built for.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "component";
+/// What the plugin can be built for without this program.
+const WASIP2: &str = "wasm32-wasip2";
 
 /// Both components: the name of the file in `dist/`, and the features of the crate that make it.
 const COMPONENTS: [(&str, &str); 2] = [("consul-session-plugin.wasm", ""), ("consul-session.wasm", "command")];
@@ -25,7 +27,7 @@ pub fn run() -> Result<PathBuf> {
 
 /// Builds both components into this folder; the plugin's path.
 pub fn run_to(dist: &Path) -> Result<PathBuf> {
-    add_target()?;
+    add_target(TARGET)?;
     std::fs::create_dir_all(dist)?;
     for (name, features) in COMPONENTS {
         write(&dist.join(name), &component("consul-session", features)?)?;
@@ -53,21 +55,33 @@ pub fn write(path: &Path, component: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// `rust-toolchain.toml` names the target, but rustup adds it by itself only where its auto-install is on.
-fn add_target() -> Result<()> {
-    let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]))?;
+/// Builds the plugin as one does without this program, which adds imports of `wasi:cli`; the component's path.
+pub fn wasip2() -> Result<PathBuf> {
+    add_target(WASIP2)?;
+    let status = Command::new("cargo")
+        .current_dir(root())
+        .args(["build", "--locked", "--release", "--target", WASIP2])
+        .status()
+        .context("cargo cannot be run")?;
+    if !status.success() {
+        bail!("the plugin does not build for {WASIP2}");
+    }
+    Ok(target_directory()?.join(WASIP2).join("release").join("consul_session.wasm"))
+}
+
+/// `rust-toolchain.toml` names the targets, but rustup adds them by itself only where its auto-install is on.
+fn add_target(target: &str) -> Result<()> {
+    let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
     if Path::new(libdir.trim()).exists() {
         return Ok(());
     }
-    println!("adding the target {TARGET} to the toolchain");
-    output(Command::new("rustup").args(["target", "add", TARGET]))
-        .with_context(|| format!("the target {TARGET} is missing and rustup cannot add it"))?;
+    println!("adding the target {target} to the toolchain");
+    output(Command::new("rustup").args(["target", "add", target]))
+        .with_context(|| format!("the target {target} is missing and rustup cannot add it"))?;
     Ok(())
 }
 
 fn core_module(package: &str, features: &str) -> Result<Vec<u8>> {
-    let target_dir =
-        metadata()?["target_directory"].as_str().map(PathBuf::from).context("cargo metadata has no target_directory")?;
     // Paths of this machine stand in panic locations; the same source must give the same bytes everywhere.
     let home = |name: &str, folder: &str| {
         std::env::var_os(name).map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(folder)))
@@ -98,7 +112,7 @@ fn core_module(package: &str, features: &str) -> Result<Vec<u8>> {
     if !status.success() {
         bail!("{package} does not build");
     }
-    let path = target_dir.join(TARGET).join(PROFILE).join(package.replace('-', "_")).with_extension("wasm");
+    let path = target_directory()?.join(TARGET).join(PROFILE).join(package.replace('-', "_")).with_extension("wasm");
     std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
@@ -119,6 +133,10 @@ fn with_metadata(component: &[u8], package: &str) -> Result<Vec<u8>> {
     add.licenses = AddMetadataField::Set(field("license")?.parse()?);
     add.source = AddMetadataField::Set(field("repository")?.parse()?);
     add.to_wasm(component).context("metadata cannot be added")
+}
+
+fn target_directory() -> Result<PathBuf> {
+    metadata()?["target_directory"].as_str().map(PathBuf::from).context("cargo metadata has no target_directory")
 }
 
 fn metadata() -> Result<Value> {

@@ -15,6 +15,7 @@ pub const EMBEDDED: [&str; 2] = ["--features", "consul-session-host/embedded"];
 /// Runs it all; `args` go to `cargo test`.
 pub fn run(args: &[String]) -> Result<()> {
     let plugin = step("the component", build::run)?;
+    let wasip2 = step("the component by plain cargo", build::wasip2)?;
     step("the composition", || compose::run(&plugin))?;
     let consul = step("a real Consul agent", consul)?;
     let python = step("wasmtime for Python and as a command line", python)?;
@@ -46,6 +47,7 @@ pub fn run(args: &[String]) -> Result<()> {
             ("WASMTIME_BIN", &wasmtime),
             ("CHROMIUM_BIN", &chromium),
             ("CONSUL_SESSION_PLUGIN", &plugin),
+            ("CONSUL_SESSION_WASIP2", &wasip2),
         ];
         cargo(&command, &environment)
     })
