@@ -53,7 +53,7 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Memory of one instance. The largest answer that the plugin reads takes about 185 MiB.
+    /// Memory of one instance. The largest answer that the plugin reads takes up to 240 MiB, and up to 360 MiB as JSON.
     memory: ByteSize = ByteSize::mib(512);
     /// Entries in the tables of one instance's module.
     table: usize = 10_000;
