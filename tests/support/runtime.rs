@@ -181,9 +181,8 @@ fn wasmtime_wasip2() -> Result<Running> {
     let answer = result_of_apply_json(&component)?;
     let folder = tempfile::tempdir()?;
     let compiled = folder.path().join("plugin.cwasm");
-    let mut compile = tools::command(tools::wasmtime()?);
-    let (success, text) = output(compile.arg("compile").arg(&component).arg("-o").arg(&compiled), "")?;
-    ensure!(success, "wasmtime failed: {text}");
+    let compile = tools::command(tools::wasmtime()?).arg("compile").arg(&component).arg("-o").arg(&compiled).output()?;
+    ensure!(compile.status.success(), "wasmtime compile: {}", String::from_utf8_lossy(&compile.stderr));
     invoke(answer, move |wasmtime| {
         wasmtime.arg("--allow-precompiled").arg(folder.path().join("plugin.cwasm"));
     })
