@@ -13,7 +13,11 @@ use serde_json::Value;
 pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
     // Consul's tools take an empty variable for none.
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
-    let mut give = |name, value: &str| invocation.give(name, &Value::from(value), Source::Environment);
+    // What was typed counts, whatever the environment holds instead.
+    let mut give = |name, value: &str| match invocation.is_given(name) {
+        true => Ok(()),
+        false => invocation.give(name, &Value::from(value), Source::Environment),
+    };
     let mut scheme = None;
     if let Some(address) = variable("CONSUL_HTTP_ADDR") {
         let (given, host, port) = split(&address)?;
@@ -142,6 +146,7 @@ mod tests {
         let variables = [("CONSUL_HTTP_ADDR", "http://a:1"), ("CONSUL_HTTP_TOKEN", "t"), ("CONSUL_HTTP_SSL", "true")];
         assert_eq!(with(&[], &variables).unwrap(), "a 1 https t -");
         assert_eq!(with(&[("host", "b"), ("scheme", "http"), ("token", "u")], &variables).unwrap(), "b 1 http u -");
+        assert_eq!(with(&[("port", "2")], &[("CONSUL_HTTP_ADDR", "http://a:b")]).unwrap(), "a 2 http - -");
         assert_eq!(with(&[], &[("CONSUL_HTTP_ADDR", ""), ("CONSUL_HTTP_SSL", "0")]).unwrap(), "- - - - -");
         let verify = |value| with(&[("host", "b")], &[("CONSUL_HTTP_SSL_VERIFY", value)]).unwrap();
         assert_eq!((verify("false"), verify("1")), ("b - - - false".into(), "b - - - -".into()));
