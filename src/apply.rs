@@ -304,8 +304,11 @@ impl Run<'_> {
     /// After a creation by name: finds out who keeps their session, and cleans up.
     fn settle(&mut self, name: &str, own_id: &SessionId, before: &[Session]) -> Result<Outcome, Error> {
         let listing = self.named(name, &Query::CONSISTENT).map_err(|error| {
-            Case::OutcomeUnknown.because(format!("{error}; session {} was created, but whether another caller created one of that name at the same time could not be \
-                 checked: do the same again, which finds it", own_id.as_str()))
+            Case::OutcomeUnknown.because(format!(
+                "{error}; session {} was created, but whether another caller created one of that name at the same time could not \
+                 be checked: do the same again, which finds it",
+                own_id.as_str()
+            ))
         })?;
         let Some(own) = listing.sessions.iter().find(|session| session.id == own_id.as_str()).cloned() else {
             return Ok(self.created_and_gone(own_id));
@@ -438,7 +441,10 @@ impl Run<'_> {
         } else {
             return Ok(nothing_to_destroy());
         };
-        Err(Case::Hidden.because(format!("no session named `{name}` can be seen on node `{node}`, but there may be one: {reason}; give a `token` with session:read")))
+        Err(Case::Hidden.because(format!(
+            "no session named `{name}` can be seen on node `{node}`, but there may be one: {reason}; give a `token` with \
+             session:read"
+        )))
     }
 
     /// The sessions of this name, in the scope of the options: on the given node, or in the whole datacenter.

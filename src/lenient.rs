@@ -215,15 +215,12 @@ mod tests {
         let expected = Sample { text: "a".into(), count: 7, list: vec!["x".into(), String::new(), "y".into()] };
         let json = r#"{"text": "a", "count": 7, "list": ["x", 1, "y"], "more": [[{"a": 1}]]}"#;
         assert_eq!(read::<Sample>(json), expected);
-        for other in ["null", "true", "1.5", "-1", "1e400", "[]", "[[1], {}]", "{}", "{\"a\": [1]}"] {
-            // No number of a float's size: serde_json refuses it as it refuses what is not JSON.
-            if other == "1e400" {
-                assert!(serde_json::from_str::<Any<Sample>>(other).is_err());
-                continue;
-            }
+        for other in ["null", "true", "1.5", "-1", "[]", "[[1], {}]", "{}", "{\"a\": [1]}"] {
             let json = format!(r#"{{"text": {other}, "count": {other}, "list": {{}}}}"#);
             assert_eq!(read::<Sample>(&json), Sample::default(), "{json}");
         }
+        // No number of a float's size: serde_json refuses it as it refuses what is not JSON.
+        assert!(serde_json::from_str::<Any<Sample>>("1e400").is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use crate::duration::{self, MILLISECOND, SECOND};
 use crate::error::Error;
+use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -165,7 +166,7 @@ pub const TABLE: &[Info] = &[
         default: None,
         default_note: "",
         help: "Name of the session, not unique in Consul; filters what is read",
-        set: |options, value| put(&mut options.name, value, |value| not_empty(text_of(value)?)),
+        set: |options, value| put(&mut options.name, value, text_value),
     },
     Info {
         name: "node",
@@ -173,7 +174,7 @@ pub const TABLE: &[Info] = &[
         default: None,
         default_note: "the agent's",
         help: "Name of the node that the session is tied to; required by `node`, filters other reads",
-        set: |options, value| put(&mut options.node, value, |value| path_segment(text_of(value)?)),
+        set: |options, value| put(&mut options.node, value, node_value),
     },
     Info {
         name: "datacenter",
@@ -181,7 +182,7 @@ pub const TABLE: &[Info] = &[
         default: None,
         default_note: "the agent's",
         help: "Datacenter to ask, on every request",
-        set: |options, value| put(&mut options.datacenter, value, |value| not_empty(text_of(value)?)),
+        set: |options, value| put(&mut options.datacenter, value, text_value),
     },
     Info {
         name: "checks",
@@ -238,8 +239,10 @@ pub const TABLE: &[Info] = &[
         default_note: "",
         help: "ACL token; sent only in the header `X-Consul-Token`, never shown",
         set: |options, value| {
-            let text = value_of_secret(value)?;
-            options.token = text.map_or(Ok(None), read_token)?;
+            options.token = match value {
+                Value::Null => None,
+                value => read_token(text_of(value).map_err(|_| "the token is not a text")?)?,
+            };
             Ok(())
         },
     },
@@ -293,7 +296,7 @@ pub const TABLE: &[Info] = &[
         default: None,
         default_note: "",
         help: "Namespace (Consul Enterprise)",
-        set: |options, value| put(&mut options.namespace, value, |value| not_empty(text_of(value)?)),
+        set: |options, value| put(&mut options.namespace, value, text_value),
     },
     Info {
         name: "partition",
@@ -301,7 +304,7 @@ pub const TABLE: &[Info] = &[
         default: None,
         default_note: "",
         help: "Admin partition (Consul Enterprise)",
-        set: |options, value| put(&mut options.partition, value, |value| not_empty(text_of(value)?)),
+        set: |options, value| put(&mut options.partition, value, text_value),
     },
     Info {
         name: "on_mismatch",
@@ -346,8 +349,8 @@ impl Options {
         let info = info(name).ok_or_else(|| unknown(name))?;
         (info.set)(self, value).map_err(|reason| {
             let shown = match value {
-                Value::String(text) => format!("`{}`", shown(text)),
-                other => shown(&serde_json::to_string(other).unwrap_or_default()),
+                Value::String(text) => quoted(text),
+                other => json(other),
             };
             refused(info.name, info.kind, &shown, reason)
         })
@@ -458,6 +461,16 @@ fn shown(text: &str) -> String {
     if text.chars().nth(80).is_some() { line + "…" } else { line }
 }
 
+/// A text for an error text.
+fn quoted(text: &str) -> String {
+    format!("`{}`", shown(text))
+}
+
+/// A value of another kind for an error text.
+fn json(value: &impl Serialize) -> String {
+    shown(&serde_json::to_string(value).unwrap_or_default())
+}
+
 /// Why a value is refused: what is wrong with it, to stand behind the value.
 type Reason = &'static str;
 
@@ -487,18 +500,32 @@ fn text_of(value: &Value) -> Result<String, Reason> {
     }
 }
 
+fn text_value(value: &Value) -> Result<String, Reason> {
+    let text = text_of(value)?;
+    not_empty(&text)?;
+    Ok(text)
+}
+
+fn node_value(value: &Value) -> Result<String, Reason> {
+    let text = text_of(value)?;
+    path_segment(&text)?;
+    Ok(text)
+}
+
 /// The text of a value that only a text can stand for.
 fn string(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
 fn texts_of(value: &Value) -> Result<Vec<String>, Reason> {
-    no_empty_element(match value {
+    let items = match value {
         Value::Array(items) => items.iter().map(text_of).collect::<Result<_, _>>()?,
         Value::String(text) if text.trim_ascii().is_empty() => Vec::new(),
         Value::String(text) => text.split(',').map(|item| item.trim_ascii().to_owned()).collect(),
         other => vec![text_of(other).map_err(|_| "is not a list of texts")?],
-    })
+    };
+    no_empty_element(&items)?;
+    Ok(items)
 }
 
 /// Nanoseconds.
@@ -529,31 +556,24 @@ fn choice<T: FromStr>(value: &Value) -> Result<T, Reason> {
     string(value).parse().map_err(|_| "is not known")
 }
 
-fn value_of_secret(value: &Value) -> Result<Option<String>, Reason> {
-    match value {
-        Value::Null => Ok(None),
-        value => text_of(value).map(Some).map_err(|_| "the token is not a text"),
-    }
-}
-
 // The checks of each kind of value, wherever it comes from.
 
-fn not_empty(text: String) -> Result<String, Reason> {
+fn not_empty(text: &str) -> Result<(), Reason> {
     // An empty name would mean every unnamed session, and an empty node or datacenter is a variable left empty.
-    if text.is_empty() { Err("is empty; leave the option out instead") } else { Ok(text) }
+    if text.is_empty() { Err("is empty; leave the option out instead") } else { Ok(()) }
 }
 
-fn path_segment(text: String) -> Result<String, Reason> {
-    let text = not_empty(text)?;
+fn path_segment(text: &str) -> Result<(), Reason> {
+    not_empty(text)?;
     // Consul answers such a path with a redirect to another one.
     match text.split('/').any(|part| matches!(part, "" | "." | "..")) {
         true => Err("cannot stand in a URL's path"),
-        false => Ok(text),
+        false => Ok(()),
     }
 }
 
-fn no_empty_element(items: Vec<String>) -> Result<Vec<String>, Reason> {
-    if items.iter().any(String::is_empty) { Err("has an empty element") } else { Ok(items) }
+fn no_empty_element(items: &[String]) -> Result<(), Reason> {
+    if items.iter().any(String::is_empty) { Err("has an empty element") } else { Ok(()) }
 }
 
 impl Bounds {
@@ -610,19 +630,20 @@ fn read_host(text: &str) -> Result<Host, Reason> {
 ///
 /// [`InvalidOption`](crate::error::Case::InvalidOption), as of the functions below.
 pub fn text(name: &str, text: String) -> Result<String, Error> {
-    let shown = format!("`{}`", shown(&text));
-    not_empty(text).map_err(|reason| refused(name, Kind::Text, &shown, reason))
+    not_empty(&text).map_err(|reason| refused(name, Kind::Text, &quoted(&text), reason))?;
+    Ok(text)
 }
 
 /// Checks the name of a node.
 pub fn node(name: &str, text: String) -> Result<String, Error> {
-    let shown = format!("`{}`", shown(&text));
-    path_segment(text).map_err(|reason| refused(name, Kind::Node, &shown, reason))
+    path_segment(&text).map_err(|reason| refused(name, Kind::Node, &quoted(&text), reason))?;
+    Ok(text)
 }
 
 /// Checks a list of texts.
 pub fn texts(name: &str, items: Vec<String>) -> Result<Vec<String>, Error> {
-    no_empty_element(items).map_err(|reason| refused(name, Kind::List, "the list", reason))
+    no_empty_element(&items).map_err(|reason| refused(name, Kind::List, &json(&items), reason))?;
+    Ok(items)
 }
 
 /// Checks a count of seconds. Nanoseconds.
@@ -635,7 +656,7 @@ pub fn seconds(name: &str, bounds: Bounds, seconds: f64) -> Result<i64, Error> {
 
 /// Checks the id of a session.
 pub fn session_id(name: &str, text: &str) -> Result<SessionId, Error> {
-    read_session_id(text).map_err(|reason| refused(name, Kind::Uuid, &format!("`{}`", shown(text)), reason))
+    read_session_id(text).map_err(|reason| refused(name, Kind::Uuid, &quoted(text), reason))
 }
 
 /// Checks a port.
@@ -650,7 +671,7 @@ pub fn token(name: &str, token: String) -> Result<Option<Token>, Error> {
 
 /// Checks a host.
 pub fn host(name: &str, text: &str) -> Result<Host, Error> {
-    read_host(text).map_err(|reason| refused(name, Kind::Host, &format!("`{}`", shown(text)), reason))
+    read_host(text).map_err(|reason| refused(name, Kind::Host, &quoted(text), reason))
 }
 
 /// What is wanted; see `wit/desired-state.wit`.

@@ -13,6 +13,7 @@ use consul_session::cli::{self, Action, Command, DIM, Format, Invocation, Output
 use consul_session::error::{Case, Error};
 use consul_session::{Options, Outcome};
 use consul_session_host::{DevAgent, Host, TlsSetupError};
+use serde_json::Value;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -166,6 +167,13 @@ fn host(invocation: &mut Invocation) -> Result<Host, Error> {
 /// Has the component apply the options.
 async fn apply(host: &Host, options: &Options) -> Result<Outcome, Error> {
     Ok(host.apply(&options.into()).await?.into())
+}
+
+/// Adds the members of an object to another.
+fn merge(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
+    }
 }
 
 /// All of standard input.

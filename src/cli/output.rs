@@ -27,7 +27,7 @@ pub fn success(outcome: &Outcome, invocation: &Invocation, looks: &Looks) -> Out
 
 fn print(outcome: &Outcome, format: Format, dry_run: bool, looks: &Looks) -> Output {
     let (stdout, stderr) = match format {
-        Format::Json => (json(outcome), String::new()),
+        Format::Json => (json_text(outcome), String::new()),
         Format::Table => (table(outcome, dry_run, looks.stdout) + &notes(outcome, looks.stdout), String::new()),
         Format::Ids => (ids(outcome), notes(outcome, looks.stderr)),
     };
@@ -37,14 +37,14 @@ fn print(outcome: &Outcome, format: Format, dry_run: bool, looks: &Looks) -> Out
 /// Prints an error: for people on standard error, as JSON on standard output.
 pub fn failure(error: &Error, format: Format, looks: &Looks) -> Output {
     let (stdout, stderr) = match format {
-        Format::Json => (json(error), String::new()),
+        Format::Json => (json_text(error), String::new()),
         Format::Table | Format::Ids => (String::new(), error_line(error, "", looks.stderr)),
     };
     Output { stdout, stderr, success: false }
 }
 
 /// One JSON value, indented by two spaces.
-pub fn json(value: &impl Serialize) -> String {
+pub fn json_text(value: &impl Serialize) -> String {
     #[expect(clippy::expect_used, reason = "strings and numbers are always written")]
     let text = serde_json::to_string_pretty(value).expect("it is JSON");
     text + "\n"

@@ -6,7 +6,7 @@ use super::bindings::exports::consul_session::plugin::{desired_state, locks, ses
 use super::convert;
 use super::wasi_http::WasiHttp;
 use crate::apply::Task;
-use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, Verb};
+use crate::consul::{Client, Listing, NewSession, Scope, Verb};
 use crate::error::{Case, Error};
 use crate::lock::{Acquisition, Contents, Key};
 use crate::options::{self, Options};
@@ -120,7 +120,7 @@ fn apply(options: Options) -> Result<Outcome, Error> {
 }
 
 fn read(scope: &Scope, query: Option<sessions::Query>, connection: Option<sessions::Connection>) -> Result<Listing, Error> {
-    let query: Query = convert::query(query)?;
+    let query = convert::query(query)?;
     with_client(connection, query.longest_wait(), |client| client.sessions(scope, &query))
 }
 
@@ -142,7 +142,7 @@ fn with_client<T>(
     longer: i64,
     call: impl FnOnce(&mut Client) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let connection: Connection = convert::connection(connection)?;
+    let connection = convert::connection(connection)?;
     let mut transport = WasiHttp::new(connection.timeout().saturating_add(longer));
     call(&mut Client { connection: &connection, transport: &mut transport })
 }

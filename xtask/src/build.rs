@@ -15,7 +15,7 @@ use wit_component::ComponentEncoder;
 pub const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "component";
 /// What the plugin can be built for without this program.
-const WASIP2: &str = "wasm32-wasip2";
+pub const WASIP2: &str = "wasm32-wasip2";
 
 /// Both components: the name of the file in `dist/`, and the features of the crate that make it.
 const COMPONENTS: [(&str, &str); 2] = [("consul-session-plugin.wasm", ""), ("consul-session.wasm", "command")];
@@ -55,22 +55,8 @@ pub fn write(path: &Path, component: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the plugin as one does without this program, which adds imports of `wasi:cli`; the component's path.
-pub fn wasip2() -> Result<PathBuf> {
-    add_target(WASIP2)?;
-    let status = Command::new("cargo")
-        .current_dir(root())
-        .args(["build", "--locked", "--release", "--target", WASIP2])
-        .status()
-        .context("cargo cannot be run")?;
-    if !status.success() {
-        bail!("the plugin does not build for {WASIP2}");
-    }
-    Ok(target_directory()?.join(WASIP2).join("release").join("consul_session.wasm"))
-}
-
 /// `rust-toolchain.toml` names the targets, but rustup adds them by itself only where its auto-install is on.
-fn add_target(target: &str) -> Result<()> {
+pub fn add_target(target: &str) -> Result<()> {
     let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
     if Path::new(libdir.trim()).exists() {
         return Ok(());
@@ -135,7 +121,7 @@ fn with_metadata(component: &[u8], package: &str) -> Result<Vec<u8>> {
     add.to_wasm(component).context("metadata cannot be added")
 }
 
-fn target_directory() -> Result<PathBuf> {
+pub fn target_directory() -> Result<PathBuf> {
     metadata()?["target_directory"].as_str().map(PathBuf::from).context("cargo metadata has no target_directory")
 }
 

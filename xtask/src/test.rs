@@ -15,7 +15,7 @@ pub const EMBEDDED: [&str; 2] = ["--features", "consul-session-host/embedded"];
 /// Runs it all; `args` go to `cargo test`.
 pub fn run(args: &[String]) -> Result<()> {
     let plugin = step("the component", build::run)?;
-    let wasip2 = step("the component by plain cargo", build::wasip2)?;
+    let wasip2 = step("the component by plain cargo", wasip2)?;
     step("the composition", || compose::run(&plugin))?;
     let consul = step("a real Consul agent", consul)?;
     let python = step("wasmtime for Python and as a command line", python)?;
@@ -97,6 +97,13 @@ fn nats() -> Result<PathBuf> {
     go.args(["install", "github.com/nats-io/nats-server/v2@v2.15.2"]).env("GOBIN", &folder).env("CGO_ENABLED", "0");
     run_command(&mut go).context("the NATS server cannot be built: install Go 1.24 or newer, or set NATS_BIN")?;
     Ok(folder.join("nats-server"))
+}
+
+/// The plugin as one builds it without this program, which adds imports of `wasi:cli`.
+fn wasip2() -> Result<PathBuf> {
+    build::add_target(build::WASIP2)?;
+    cargo(&["build", "--locked", "--release", "--target", build::WASIP2], &[])?;
+    Ok(build::target_directory()?.join(build::WASIP2).join("release").join("consul_session.wasm"))
 }
 
 /// Runs one step, saying what it is and how long it took.

@@ -2,9 +2,9 @@
 
 use super::apply::{CONSISTENT, connection};
 use super::pool::{Interrupt, Work, progress, run};
-use super::{at_once, counts_json, ended, is_followed, listen, merge, seconds, shown, told};
-use crate::terminal;
-use consul_session::cli::{DIM, Format, Invocation, Output, RED, counted, error_line, json as json_text, or_dash, printable};
+use super::{at_once, counts_json, ended, is_followed, listen, seconds, shown, told};
+use crate::{merge, terminal};
+use consul_session::cli::{DIM, Format, Invocation, Output, RED, counted, error_line, json_text, or_dash, printable};
 use consul_session::error::{Case, Error};
 use consul_session::options::Options;
 use consul_session_host::{Connection, Host, Session};

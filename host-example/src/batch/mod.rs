@@ -8,11 +8,11 @@ mod replay;
 
 pub use destroy::destroy;
 
-use crate::{VERBOSE, read_all, terminal};
+use crate::{VERBOSE, merge, read_all, terminal};
 use anstyle::Style;
 use apply::{Apply, Entry};
 use consul_session::cli::{
-    Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json as json_text, or_dash,
+    Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json_text, or_dash,
     printable,
 };
 use consul_session::duration::Seconds;
@@ -280,13 +280,6 @@ fn record_json(entry: &Entry, result: &str) -> Value {
         }
     }
     fields
-}
-
-/// Adds the members of an object to another.
-fn merge(object: &mut Value, more: Value) {
-    if let (Value::Object(object), Value::Object(more)) = (object, more) {
-        object.extend(more);
-    }
 }
 
 /// How many of each kind.

@@ -2,11 +2,12 @@
 
 use super::News;
 use super::state::{Event, Summary};
+use crate::merge;
 use consul_session::Session;
 use consul_session::cli::{counted, or_dash, printable, ttl};
 use consul_session::error::Error;
 use humantime::format_rfc3339_millis;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 /// One JSON object a line. The keys are described in the README.
 pub fn lines_of_json(news: &News, agent: &str) -> String {
@@ -27,14 +28,9 @@ fn object(news: &News, event: &Event, agent: &str) -> String {
         Event::Listed(listed) | Event::Recovered(listed) => summary(listed),
         Event::Failed(error) => json!({ "error": error.case.name(), "msg": error.message }),
     };
-    let mut fields = Map::new();
-    fields.insert("event".into(), name(event).into());
-    fields.insert("time".into(), time.into());
-    fields.insert("index".into(), news.index.into());
-    if let Value::Object(more) = more {
-        fields.extend(more);
-    }
-    Value::Object(fields).to_string()
+    let mut line = json!({ "event": name(event), "time": time, "index": news.index });
+    merge(&mut line, more);
+    line.to_string()
 }
 
 fn name(event: &Event) -> &'static str {
