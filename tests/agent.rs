@@ -2,7 +2,7 @@
 //! and that the dev agent does with keys as Consul does.
 
 use anyhow::{Context, Result, ensure};
-use consul_session_host::DevAgent;
+use consul_session_dev_agent::DevAgent;
 use consul_session_tests::agent::Api;
 use consul_session_tests::consul::{Consul, Kind, NODE};
 use consul_session_tests::embedded::block_on;

@@ -3,7 +3,7 @@
 //! Each case begins by making its agent forget everything, so each thread has agents of its own.
 
 use anyhow::{Context, Result, anyhow, ensure};
-use consul_session_host::DevAgent;
+use consul_session_dev_agent::DevAgent;
 use consul_session_tests::agent::Api;
 use consul_session_tests::case::{self, Case};
 use consul_session_tests::consul::{Consul, Kind};

@@ -3,7 +3,8 @@
 use crate::{PROGRAM, apply, terminal};
 use consul_session::Error;
 use consul_session::cli::{self, Invocation, Source};
-use consul_session_host::{DevAgent, Host};
+use consul_session_dev_agent::DevAgent;
+use consul_session_host::Host;
 
 /// Each as on the page: what it is for, and its options. `session_id` stands for the id of the first example's session.
 const EXAMPLES: [(&str, &[(&str, &str)]); 5] = [

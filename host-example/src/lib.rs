@@ -16,7 +16,6 @@
 mod bindings;
 mod cache;
 mod config;
-mod dev_agent;
 mod error;
 mod host;
 mod http;
@@ -30,7 +29,6 @@ pub use bindings::{
 pub use bytesize::ByteSize;
 pub use config::ConfigError;
 pub use consul_session::error::{Case, Difference, Error};
-pub use dev_agent::DevAgent;
 pub use error::CallError;
 pub use host::{Builder, Host, Instance};
 pub use http::{Exchange, InvalidToken, Tls, TlsSetupError, Token};

@@ -1,8 +1,9 @@
 //! Each function of `sessions`, and of `locks`, against a real Consul and against the dev agent: the same tests for both.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use consul_session_dev_agent::DevAgent;
 use consul_session_host::{
-    Behavior, Connection, Consistency, CreateOptions, DevAgent, Listing, Lookup, Query, Scheme, ServiceCheck, Session,
+    Behavior, Connection, Consistency, CreateOptions, Listing, Lookup, Query, Scheme, ServiceCheck, Session,
 };
 use consul_session_tests::agent::Api;
 use consul_session_tests::consul::{Consul, Kind};

@@ -3,7 +3,8 @@
 
 use crate::consul::Consul;
 use anyhow::{Context, Result, anyhow, bail};
-use consul_session_host::{CallError, Case, Connection, DevAgent, Error, Host, Options};
+use consul_session_dev_agent::DevAgent;
+use consul_session_host::{CallError, Case, Connection, Error, Host, Options};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};

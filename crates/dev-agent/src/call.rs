@@ -1,8 +1,8 @@
 //! What an endpoint is asked: Consul's checks of parameters and headers, which come before anything else.
 
-use super::answer::{Answer, Meta, bad_request, internal};
-use super::go;
-use super::state::{DATACENTER, State};
+use crate::answer::{Answer, Meta, bad_request, internal};
+use crate::go;
+use crate::state::{DATACENTER, State};
 use http::{HeaderMap, Method};
 use hyper::body::Bytes;
 use percent_encoding::percent_decode_str;

@@ -1,9 +1,9 @@
 //! Nodes, checks, sessions and keys, and what one does to another. Knows neither HTTP nor JSON bodies.
 
-use super::catalog::Registration;
-use super::go;
-use super::kv::{Entry, Keys, Operation, Refusal};
-use super::session::Session;
+use crate::catalog::Registration;
+use crate::go;
+use crate::kv::{Entry, Keys, Operation, Refusal};
+use crate::session::Session;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

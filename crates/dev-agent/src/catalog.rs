@@ -1,7 +1,7 @@
 //! The bodies that register and deregister nodes and checks. Consul reads them strictly: an unknown field is an error.
 
-use super::go::{self, Object, unknown_field};
-use super::state::{Check, NODE, same};
+use crate::go::{self, Object, unknown_field};
+use crate::state::{Check, NODE, same};
 use serde_json::Value;
 
 /// The body of `/v1/catalog/register`. Services are left out.

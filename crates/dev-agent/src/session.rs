@@ -1,6 +1,6 @@
 //! A session, and how Consul reads one from the body of a create.
 
-use super::go::{self, Object};
+use crate::go::{self, Object};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Keys, who holds them, and how Consul reads a transaction.
 
-use super::go::{self, Object};
-use super::session::Session;
+use crate::go::{self, Object};
+use crate::session::Session;
 use base64::DecodeError;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::{Serialize, Serializer};
