@@ -171,7 +171,7 @@ fn readme_limits() -> Result<()> {
     for (name, default, help) in Limits::table() {
         expected += &format!("| `{name}` | {default} | {help} |\n");
     }
-    shows(&readme, "host-example/src/limits.rs", "limits", &expected)
+    shows(&readme, "crates/host/src/limits.rs", "limits", &expected)
 }
 
 /// Whether the README has just this table between the comments that say what it is made from.

@@ -42,7 +42,7 @@ pub struct Runtime {
 pub const ALL: &[Runtime] = &[
     Runtime {
         name: "wasmtime (embedded)",
-        note: "in Rust, by the library of `host-example`",
+        note: "in Rust, by the library `consul-session-host`",
         host_code: Some("wasmtime-rust/runner.rs"),
         only: None,
         needs: || Ok(()),

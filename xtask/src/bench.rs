@@ -23,7 +23,7 @@ pub fn run(quick: bool) -> Result<()> {
         environment.push(("BENCH_COLLECTIONS", step("community.general", || collections(&python))?));
     }
     step("the benchmark: a quarter of an hour, once", || {
-        let packages = ["build", "--profile", PROFILE, "-p", "consul-session-bench", "-p", "consul-session-host"];
+        let packages = ["build", "--profile", PROFILE, "-p", "consul-session-bench", "-p", "consul-session-cli"];
         cargo(&[&packages[..], &EMBEDDED].concat(), &[])
     })?;
     let mut bench = Command::new(root().join("target").join(PROFILE).join("consul-session-bench"));

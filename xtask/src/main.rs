@@ -42,7 +42,7 @@ fn demo() -> Result<()> {
     build::run()?;
     let status = Command::new("cargo")
         .current_dir(root())
-        .args(["run", "--locked", "--package", "consul-session-host", "--", "--dev", "demo"])
+        .args(["run", "--locked", "--package", "consul-session-cli", "--", "--dev", "demo"])
         .status()?;
     if !status.success() {
         bail!("the demo failed");

@@ -10,7 +10,7 @@ use std::time::Instant;
 const OLDEST_CONSUL: (u32, u32) = (1, 20);
 
 /// The program is tested as it is installed, in one file with the component. Said to every step alike, so that none builds it anew.
-pub const EMBEDDED: [&str; 2] = ["--features", "consul-session-host/embedded"];
+pub const EMBEDDED: [&str; 2] = ["--features", "consul-session-cli/embedded"];
 
 /// Runs it all; `args` go to `cargo test`.
 pub fn run(args: &[String]) -> Result<()> {

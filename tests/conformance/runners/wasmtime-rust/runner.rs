@@ -1,4 +1,4 @@
-//! The conformance runner for wasmtime embedded in Rust, by host-example's library. In the test program itself, so that it
+//! The conformance runner for wasmtime embedded in Rust, by the library consul-session-host. In the test program itself, so that it
 //! has no protocol.
 
 use anyhow::Result;

@@ -1,7 +1,7 @@
 //! Embeds the `consul-session` plugin in [wasmtime]: loads the component once, runs each call in an instance of its own,
 //! and gives it what it imports and nothing else: outgoing HTTP over one pooled client, to where it was allowed.
 //!
-#![doc = concat!("```no_run\n", include_str!("../../examples/rust/main.rs"), "```")]
+#![doc = concat!("```no_run\n", include_str!("../../../examples/rust/main.rs"), "```")]
 //!
 //! # What the component may do
 //!

@@ -10,7 +10,7 @@ use wasmtime::error::Context as _;
 #[allow(missing_docs, reason = "the documentation of generated items is the WIT's")]
 mod generated {
     wasmtime::component::bindgen!({
-        path: "../wit",
+        path: "../../wit",
         // The world `plugin` without its imports: those are wasmtime's own, linked in `host.rs`.
         inline: "
             package consul-session:host;

@@ -55,7 +55,7 @@ const PLUGIN: &str = "dist/consul-session-plugin.wasm";
 
 /// The same as a part of this program, so that one file is all there is to install.
 #[cfg(feature = "embedded")]
-const EMBEDDED: Option<&[u8]> = Some(include_bytes!("../../dist/consul-session-plugin.wasm"));
+const EMBEDDED: Option<&[u8]> = Some(include_bytes!("../../../dist/consul-session-plugin.wasm"));
 #[cfg(not(feature = "embedded"))]
 const EMBEDDED: Option<&[u8]> = None;
 
