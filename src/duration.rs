@@ -72,7 +72,6 @@ pub fn format(nanoseconds: i64) -> String {
 }
 
 /// Writes a duration for people, who can type it so too: `1m30s`, `2h`, `1.5s`, `500ms`.
-#[cfg(feature = "cli")]
 pub fn for_people(nanoseconds: i64) -> String {
     let size = nanoseconds.unsigned_abs();
     let (minute, second) = (60 * SECOND.unsigned_abs(), SECOND.unsigned_abs());

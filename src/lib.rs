@@ -10,7 +10,6 @@
 //! | module | holds |
 //! |---|---|
 //! | `component` | wasm32 only: bindings, conversions, and the one file that touches `wasi:http` |
-//! | `cli` | the command line: arguments and environment to options, outcomes to text |
 //! | [`apply`] | the states as steps over `consul` |
 //! | [`consul`] | one file for each endpoint: builds a request, reads a response |
 //! | [`transport`] | the trait that carries a request, and plain requests and responses |
@@ -41,10 +40,8 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod apply;
-#[cfg(feature = "cli")]
-pub mod cli;
 #[cfg(target_arch = "wasm32")]
-mod component;
+pub mod component;
 pub mod consul;
 pub mod duration;
 pub mod error;

@@ -162,7 +162,7 @@ fn readme() -> Result<String> {
 
 fn readme_options() -> Result<()> {
     let readme = readme()?;
-    shows(&readme, "src/options.rs", "options", &consul_session::cli::options_markdown())
+    shows(&readme, "src/options.rs", "options", &consul_session_args::options_markdown())
 }
 
 fn readme_limits() -> Result<()> {

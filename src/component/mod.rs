@@ -1,31 +1,22 @@
-//! The components: what exists only on wasm32. One crate makes both: the plugin, and with the feature `command` the command line.
+//! What exists only on wasm32: the transport over `wasi:http`, and with the feature `plugin` the plugin's exports.
 
-#[cfg(not(feature = "command"))]
+#[cfg(feature = "plugin")]
 mod bindings;
-#[cfg(feature = "command")]
-mod command;
-#[cfg(not(feature = "command"))]
+#[cfg(feature = "plugin")]
 mod convert;
-#[cfg(not(feature = "command"))]
+#[cfg(feature = "plugin")]
 mod plugin;
 mod wasi_http;
 
+pub use wasi_http::WasiHttp;
+
 /// The plugin's functions under their names in the canonical ABI.
-#[cfg(not(feature = "command"))]
+#[cfg(feature = "plugin")]
 #[allow(unsafe_code, reason = "generated, as the bindings are")]
 mod exports {
     use super::{bindings, plugin::Plugin};
 
     bindings::export!(Plugin with_types_in bindings);
-}
-
-/// The command's entry point.
-#[cfg(feature = "command")]
-#[allow(unsafe_code, reason = "generated, as the bindings are")]
-mod exports {
-    use super::command::Command;
-
-    wasi::cli::command::export!(Command);
 }
 
 /// Chosen by what it weighs and by the memory that large lists take with it; docs/performance.md has what was compared.

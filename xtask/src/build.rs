@@ -17,8 +17,9 @@ const PROFILE: &str = "component";
 /// What the plugin can be built for without this program.
 pub const WASIP2: &str = "wasm32-wasip2";
 
-/// Both components: the name of the file in `dist/`, and the features of the crate that make it.
-const COMPONENTS: [(&str, &str); 2] = [("consul-session-plugin.wasm", ""), ("consul-session.wasm", "command")];
+/// Both components: the name of the file in `dist/`, and the package that makes it.
+const COMPONENTS: [(&str, &str); 2] =
+    [("consul-session-plugin.wasm", "consul-session"), ("consul-session.wasm", "consul-session-command")];
 
 /// Builds both components into `dist/`; the plugin's path.
 pub fn run() -> Result<PathBuf> {
@@ -29,15 +30,15 @@ pub fn run() -> Result<PathBuf> {
 pub fn run_to(dist: &Path) -> Result<PathBuf> {
     add_target(TARGET)?;
     std::fs::create_dir_all(dist)?;
-    for (name, features) in COMPONENTS {
-        write(&dist.join(name), &component("consul-session", features)?)?;
+    for (name, package) in COMPONENTS {
+        write(&dist.join(name), &component(package)?)?;
     }
     Ok(dist.join("consul-session-plugin.wasm"))
 }
 
-/// The component that this package is with these features.
-pub fn component(package: &str, features: &str) -> Result<Vec<u8>> {
-    let module = core_module(package, features)?;
+/// The component that this package is.
+pub fn component(package: &str) -> Result<Vec<u8>> {
+    let module = core_module(package)?;
     let component = ComponentEncoder::default()
         .validate(true)
         .module(&module)
@@ -67,7 +68,7 @@ pub fn add_target(target: &str) -> Result<()> {
     Ok(())
 }
 
-fn core_module(package: &str, features: &str) -> Result<Vec<u8>> {
+fn core_module(package: &str) -> Result<Vec<u8>> {
     // Paths of this machine stand in panic locations; the same source must give the same bytes everywhere.
     let home = |name: &str, folder: &str| {
         std::env::var_os(name).map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(folder)))
@@ -89,7 +90,7 @@ fn core_module(package: &str, features: &str) -> Result<Vec<u8>> {
     // Not `cargo build`: for a crate that is an rlib too, cargo leaves out the profile's LTO, and says nothing.
     let status = Command::new("cargo")
         .current_dir(root())
-        .args(["rustc", "--locked", "--package", package, "--lib", "--no-default-features", "--features", features])
+        .args(["rustc", "--locked", "--package", package, "--lib"])
         .args(["--crate-type", "cdylib"])
         .args(["--profile", PROFILE, "--target", TARGET])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))

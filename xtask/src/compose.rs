@@ -9,7 +9,7 @@ use std::process::Command;
 pub fn run(plugin: &Path) -> Result<()> {
     let dist = root().join("dist");
     let (guest, composed) = (dist.join("leader-election-guest.wasm"), dist.join("leader-election.wasm"));
-    build::write(&guest, &build::component("leader-election", "")?)?;
+    build::write(&guest, &build::component("leader-election")?)?;
     let status = Command::new("cargo")
         .current_dir(root())
         .args(["run", "--quiet", "--locked", "--package", "leader-election", "--bin", "compose", "--"])

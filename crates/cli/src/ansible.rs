@@ -1,9 +1,9 @@
 //! A binary module of Ansible: run with the path of a file that holds a task's options, the program is `consul_session`.
 
 use crate::{apply, grants, host};
-use consul_session::cli::{self, Invocation, Output, Source};
 use consul_session::error::Error;
 use consul_session::options::{self, Options};
+use consul_session_args::{self as cli, Invocation, Output, Source};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 

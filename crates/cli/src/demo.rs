@@ -2,7 +2,7 @@
 
 use crate::{PROGRAM, apply, terminal};
 use consul_session::Error;
-use consul_session::cli::{self, Invocation, Source};
+use consul_session_args::{self as cli, Invocation, Source};
 use consul_session_dev_agent::DevAgent;
 use consul_session_host::Host;
 

@@ -2,8 +2,8 @@
 //!
 //! What is typed counts for more than the environment, and that for more than the file.
 
-use consul_session::cli::{Invocation, Program, Source};
 use consul_session::error::Error;
+use consul_session_args::{Invocation, Program, Source};
 use consul_session_host::{Authority, Builder, Host, Rule, Tls, Token};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

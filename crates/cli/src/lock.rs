@@ -7,9 +7,9 @@ mod child;
 
 use crate::watch::is_final;
 use child::{Child, Event, Signals};
-use consul_session::cli::{Command, Invocation, Output, printable};
 use consul_session::duration;
 use consul_session::error::{Case, Error};
+use consul_session_args::{Command, Invocation, Output, printable};
 use consul_session_host::{
     Acquisition, CallError, Connection, Consistency, Contents, CreateOptions, Holding, Host, Lock, Query,
 };

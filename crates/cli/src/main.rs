@@ -9,9 +9,9 @@ mod manual;
 mod terminal;
 mod watch;
 
-use consul_session::cli::{self, Action, Command, DIM, Format, Invocation, Output, Program, Source};
 use consul_session::error::{Case, Error};
 use consul_session::{Options, Outcome};
+use consul_session_args::{self as cli, Action, Command, DIM, Format, Invocation, Output, Program, Source};
 use consul_session_dev_agent::DevAgent;
 use consul_session_host::{Host, TlsSetupError};
 use serde_json::Value;

@@ -8,9 +8,9 @@ use clap::{Arg, ArgAction, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use consul_session::Error;
-use consul_session::cli::help::{EXAMPLES, EXIT, FORMAT, INPUT, PURPOSE, described, environment, flags_of, usage};
-use consul_session::cli::{Command, Format, Invocation, Output};
 use consul_session::options::{Info, Kind, TABLE};
+use consul_session_args::help::{EXAMPLES, EXIT, FORMAT, INPUT, PURPOSE, described, environment, flags_of, usage};
+use consul_session_args::{Command, Format, Invocation, Output};
 use roff::{Roff, bold, roman};
 
 /// Prints the completions of a shell.

@@ -1,6 +1,6 @@
 //! What standard output and standard error are.
 
-use consul_session::cli::{Look, Looks};
+use consul_session_args::{Look, Looks};
 use rustix::fd::AsFd;
 use rustix::termios::tcgetwinsize;
 use std::io::{self, IsTerminal};

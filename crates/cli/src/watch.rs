@@ -9,8 +9,8 @@ mod state;
 
 use crate::{VERBOSE, terminal};
 use backon::{BackoffBuilder, ExponentialBuilder};
-use consul_session::cli::{self, Command, Format, Invocation, Output};
 use consul_session::error::{Case, Error};
+use consul_session_args::{self as cli, Command, Format, Invocation, Output};
 use consul_session_host::{CallError, Connection, Consistency, Exceeded, Host, Query};
 use screen::Screen;
 use state::{Event, Listing, Watch};

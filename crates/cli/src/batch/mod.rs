@@ -11,13 +11,13 @@ pub use destroy::destroy;
 use crate::{VERBOSE, merge, read_all, terminal};
 use anstyle::Style;
 use apply::{Apply, Entry};
-use consul_session::cli::{
-    Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json_text, or_dash,
-    printable,
-};
 use consul_session::duration::Seconds;
 use consul_session::error::{Case, Error};
 use consul_session::options::Options;
+use consul_session_args::{
+    Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json_text, or_dash,
+    printable,
+};
 use consul_session_host::{Host, Limits};
 use file::Mistake;
 use pool::{INTERRUPTED, Interrupt};

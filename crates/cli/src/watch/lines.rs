@@ -4,8 +4,8 @@ use super::News;
 use super::state::{Event, Summary};
 use crate::merge;
 use consul_session::Session;
-use consul_session::cli::{counted, or_dash, printable, ttl};
 use consul_session::error::Error;
+use consul_session_args::{counted, or_dash, printable, ttl};
 use humantime::format_rfc3339_millis;
 use serde_json::json;
 

@@ -6,7 +6,7 @@ use super::state::{Event, Summary, Why};
 use anstyle::Style;
 use comfy_table::{ContentArrangement, Row, Table, presets};
 use consul_session::Session;
-use consul_session::cli::{DIM, GREEN, Look, RED, YELLOW, or_dash, printable, ttl, wrapped};
+use consul_session_args::{DIM, GREEN, Look, RED, YELLOW, or_dash, printable, ttl, wrapped};
 use crossterm::cursor::{MoveToColumn, MoveToPreviousLine};
 use crossterm::terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate};
 use crossterm::{QueueableCommand, style::Print};

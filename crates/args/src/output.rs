@@ -1,12 +1,12 @@
 //! Answers and errors to text.
 
-use super::invocation::{Format, Invocation};
-use super::look::{DIM, GREEN, Look, Looks, RED, YELLOW};
-use crate::duration;
-use crate::error::Error;
-use crate::outcome::Outcome;
-use crate::session::Session;
+use crate::invocation::{Format, Invocation};
+use crate::look::{DIM, GREEN, Look, Looks, RED, YELLOW};
 use anstyle::Style;
+use consul_session::duration;
+use consul_session::error::Error;
+use consul_session::outcome::Outcome;
+use consul_session::session::Session;
 use serde::Serialize;
 
 /// What a program prints, and how it ends.
@@ -184,8 +184,8 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Case;
-    use crate::outcome::Diff;
+    use consul_session::error::Case;
+    use consul_session::outcome::Diff;
 
     fn session(id: &str) -> Session {
         Session {

@@ -1,15 +1,15 @@
 //! `CONSUL_HTTP_ADDR`, `CONSUL_HTTP_TOKEN`, `CONSUL_HTTP_SSL` and `CONSUL_HTTP_SSL_VERIFY`, as Consul's own tools read them. An
 //! option that was typed counts for more, each by itself.
 
-use super::invocation::{Invocation, Source};
-use crate::error::Error;
+use crate::invocation::{Invocation, Source};
+use consul_session::error::Error;
 use serde_json::Value;
 
 /// Gives what the environment says, where it was not given already.
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](crate::error::Case::InvalidOption), of the variable.
+/// [`InvalidOption`](consul_session::error::Case::InvalidOption), of the variable.
 pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
     // Consul's tools take an empty variable for none.
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());

@@ -1,9 +1,9 @@
 //! Words to an [`Invocation`].
 
-use super::environment;
-use super::invocation::{Action, Command, Format, Invocation, Program, Source};
-use crate::error::Error;
-use crate::options::{self, Info, Kind, Options, nearest};
+use crate::environment;
+use crate::invocation::{Action, Command, Format, Invocation, Program, Source};
+use consul_session::error::Error;
+use consul_session::options::{self, Info, Kind, Options, nearest};
 use lexopt::{Arg, Parser, ValueExt};
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](crate::error::Case::InvalidOption), with the format in which to print it.
+/// [`InvalidOption`](consul_session::error::Case::InvalidOption), with the format in which to print it.
 pub fn parse(
     program: &Program,
     words: Vec<String>,
@@ -343,7 +343,7 @@ mod tests {
             (r#"{"host":"http://x"}"#, "host"),
         ] {
             let (_, error) = read(input).unwrap_err();
-            assert_eq!(error.case, crate::error::Case::InvalidOption { option: option.into() }, "{input}");
+            assert_eq!(error.case, consul_session::error::Case::InvalidOption { option: option.into() }, "{input}");
         }
     }
 
@@ -374,7 +374,7 @@ mod tests {
             (&["--format", "yaml"], "format", "accepted: table, json, ids"),
         ] {
             let (_, error) = typed(words).unwrap_err();
-            assert_eq!(error.case, crate::error::Case::InvalidOption { option: option.into() }, "{words:?}");
+            assert_eq!(error.case, consul_session::error::Case::InvalidOption { option: option.into() }, "{words:?}");
             assert!(error.message.contains(part), "{words:?}: {error}");
             assert!(!error.message.contains("secret-secret"), "{words:?}: {error}");
         }

@@ -1,10 +1,10 @@
 //! The help, made from the table of options.
 
-use super::invocation::{Action, Command, Program};
-use super::look::{Look, NO_BREAK, wrapped};
-use super::output::Output;
-use crate::options::{Info, Kind, TABLE};
+use crate::invocation::{Action, Command, Program};
+use crate::look::{Look, NO_BREAK, wrapped};
+use crate::output::Output;
 use comfy_table::{ContentArrangement, Table, presets};
+use consul_session::options::{Info, Kind, TABLE};
 
 /// Columns of the help, where there are as many.
 const WIDTH: usize = 80;
@@ -218,7 +218,7 @@ mod tests {
         }
         assert!(help.contains("program demo [OPTION=VALUE]...") && help.contains("--allow RULE") && help.contains("OWN"));
         assert_eq!(
-            one(crate::options::info("on_mismatch").unwrap(), WIDTH),
+            one(consul_session::options::info("on_mismatch").unwrap(), WIDTH),
             "on_mismatch\n  what it is for  What to do with a session that differs from the options:\n                  fail, or create a new one and destroy it\n  accepted        fail, replace\n  default         fail\n  in WIT          on-mismatch\n"
         );
     }

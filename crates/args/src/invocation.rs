@@ -1,7 +1,7 @@
 //! What was typed, as data.
 
-use crate::error::Error;
-use crate::options::{self, Info, Options};
+use consul_session::error::Error;
+use consul_session::options::{self, Info, Options};
 use serde_json::Value;
 
 /// What a program has beside the options: its name, and flags and commands of its own.
@@ -130,7 +130,7 @@ impl Invocation {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](crate::error::Case::InvalidOption), also for a value that is not taken.
+    /// [`InvalidOption`](consul_session::error::Case::InvalidOption), also for a value that is not taken.
     pub fn give(&mut self, name: &str, value: &Value, source: Source) -> Result<(), Error> {
         let info = options::info(name).ok_or_else(|| options::unknown(name))?;
         let socket = value.as_str().filter(|host| name == "host" && host.starts_with(Program::UNIX));
@@ -162,7 +162,7 @@ impl Invocation {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](crate::error::Case::InvalidOption).
+    /// [`InvalidOption`](consul_session::error::Case::InvalidOption).
     pub fn accept(&self, formats: &[Format], command: &str) -> Result<(), Error> {
         if formats.contains(&self.format) {
             return Ok(());
@@ -178,7 +178,7 @@ impl Invocation {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](crate::error::Case::InvalidOption).
+    /// [`InvalidOption`](consul_session::error::Case::InvalidOption).
     pub fn only(&self, used: &[&str], why: impl FnOnce(&str) -> String) -> Result<(), Error> {
         match self.given.iter().find(|(option, _)| !used.contains(option) && !CONNECTION.contains(option)) {
             Some((option, _)) => Err(Error::invalid(option, why(option))),

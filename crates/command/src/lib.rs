@@ -1,12 +1,15 @@
 //! The command component: `wasi:cli/run` over the same command line as every other program.
 
-#![forbid(unsafe_code)]
+// Elsewhere there is nothing to make.
+#![cfg(target_arch = "wasm32")]
+#![deny(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use super::wasi_http::WasiHttp;
-use crate::apply::Task;
-use crate::cli::{self, Action, Invocation, Look, Looks, Output, Program};
-use crate::error::{Case, Error};
-use crate::options::Options;
+use consul_session::apply::Task;
+use consul_session::component::WasiHttp;
+use consul_session::error::{Case, Error};
+use consul_session::options::Options;
+use consul_session_args::{self as cli, Action, Invocation, Look, Looks, Output, Program};
 use serde_json::Value;
 use wasi::cli::{environment, stderr, stdin, stdout};
 use wasi::exports::cli::run::Guest;
@@ -73,4 +76,12 @@ fn read_all() -> Result<String, Error> {
 /// Writes a text whole; at most 4096 bytes a write, as `wasi:io` has it.
 fn print(stream: &OutputStream, text: &str) -> Result<(), StreamError> {
     text.as_bytes().chunks(4096).try_for_each(|piece| stream.blocking_write_and_flush(piece))
+}
+
+/// The entry point.
+#[allow(unsafe_code, reason = "generated: the canonical ABI")]
+mod exports {
+    use super::Command;
+
+    wasi::cli::command::export!(Command);
 }
