@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The variable that names the program of `bench/go`.
+/// The variable that names the program of `crates/bench/go`.
 pub const GO: &str = "BENCH_GO";
 
 /// How the host and the benchmark are built.
@@ -31,18 +31,18 @@ pub fn run(quick: bool) -> Result<()> {
     step("the measurement", || run_command(&mut bench))
 }
 
-/// The program of `bench/go`.
+/// The program of `crates/bench/go`.
 pub fn go() -> Result<PathBuf> {
     let program = root().join("target").join("tools").join("bench-go");
     let mut go = Command::new("go");
     go.args(["build", "-trimpath", "-o"]).arg(&program).arg(".").env("CGO_ENABLED", "0");
-    run_command(go.current_dir(root().join("bench").join("go"))).context("install Go 1.24 or newer")?;
+    run_command(go.current_dir(root().join("crates/bench").join("go"))).context("install Go 1.24 or newer")?;
     Ok(program)
 }
 
-/// A folder with Ansible's collections, community.general among them, from the wheel that `bench/requirements.txt` pins.
+/// A folder with Ansible's collections, community.general among them, from the wheel that `crates/bench/requirements.txt` pins.
 fn collections(python: &std::path::Path) -> Result<PathBuf> {
-    let requirements = root().join("bench").join("requirements.txt");
+    let requirements = root().join("crates/bench").join("requirements.txt");
     install("collections", &[&requirements], |folder| {
         let mut pip = Command::new(python);
         pip.args(["-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile", "--target"]).arg(folder);

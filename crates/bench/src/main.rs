@@ -82,7 +82,7 @@ fn in_process(runtime: &Arc<Runtime>) -> Result<Vec<Box<dyn Peer>>> {
 
 fn run(extent: Extent) -> Result<()> {
     let runtime = Arc::new(Runtime::new()?);
-    // The program that `bench/go` is, and the folder that has community.general: set by `cargo xtask bench`.
+    // The program that `go/` is, and the folder that has community.general: set by `cargo xtask bench`.
     let path = |variable| std::env::var_os(variable).map(PathBuf::from);
     let go = path("BENCH_GO");
     let (processes, mut left_out) = Process::all(go.clone())?;

@@ -1,4 +1,4 @@
-//! Consul's own Go client, in a process of its own (`bench/go/`) that is told what to do line by line.
+//! Consul's own Go client, in a process of its own (`go/`) that is told what to do line by line.
 
 use super::{Peer, Round, is_call};
 use crate::place::{MADE, Place};
