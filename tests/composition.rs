@@ -1,15 +1,16 @@
 //! `examples/leader-election` with the plugin plugged into it: one file, in two runtimes, against a real Consul.
 
 use anyhow::{Context, Result, ensure};
-use consul_session_tests::consul::{Consul, Kind};
-use consul_session_tests::embedded::{block_on, trial};
-use consul_session_tests::{in_ci, tools};
 use libtest_mimic::Arguments;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 use tempfile::NamedTempFile;
+use test_support::block_on;
+use test_support::consul::{Consul, Kind};
+use test_support::trial::trial;
+use test_support::{in_ci, tools};
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 use wit_component::DecodedWasm;

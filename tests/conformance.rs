@@ -4,14 +4,9 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use consul_session_dev_agent::DevAgent;
-use consul_session_tests::agent::Api;
-use consul_session_tests::case::{self, Case};
-use consul_session_tests::consul::{Consul, Kind};
-use consul_session_tests::embedded::{start_dev_agent, trial};
+use consul_session_tests::embedded::start_dev_agent;
 use consul_session_tests::report::{self, ExpectedFailure, Tally};
 use consul_session_tests::runtime::{self, Running, Runtime};
-use consul_session_tests::tools::{self, Transpiled};
-use consul_session_tests::{component, in_ci, plugin};
 use libtest_mimic::{Arguments, Trial};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -19,6 +14,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use test_support::agent::Api;
+use test_support::case::{self, Case};
+use test_support::consul::{Consul, Kind};
+use test_support::tools::{self, Transpiled};
+use test_support::trial::trial;
+use test_support::{component, in_ci, plugin};
 
 /// Runtimes wait more than they compute, but a machine of two cores is enough for no more.
 const THREADS: usize = 2;

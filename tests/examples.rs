@@ -1,13 +1,13 @@
 //! The examples for those who embed the plugin: each runs as it stands in its file, and stands in the README as it is there.
 
 use anyhow::{Context, Result, ensure};
-use consul_session_tests::consul::{Consul, Kind};
-use consul_session_tests::embedded::trial;
-use consul_session_tests::in_ci;
-use consul_session_tests::tools::{self, Transpiled, root};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 use std::process::{Command, ExitCode};
+use test_support::consul::{Consul, Kind};
+use test_support::in_ci;
+use test_support::tools::{self, Transpiled, root};
+use test_support::trial::trial;
 
 fn main() -> ExitCode {
     let no_consul = Consul::is_missing();

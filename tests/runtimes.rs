@@ -2,13 +2,13 @@
 //! give records, lists of bytes, variants and whole numbers of 64 bits, which each runtime maps in its own way.
 
 use anyhow::{Context, Result, ensure};
-use consul_session_tests::consul::{Consul, Kind};
-use consul_session_tests::embedded::trial;
-use consul_session_tests::tools::{self, Transpiled, root, transpiled};
-use consul_session_tests::{in_ci, plugin};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use std::process::{Command, ExitCode};
+use test_support::consul::{Consul, Kind};
+use test_support::tools::{self, Transpiled, root, transpiled};
+use test_support::trial::trial;
+use test_support::{in_ci, plugin};
 
 fn main() -> ExitCode {
     let no_consul = Consul::is_missing();

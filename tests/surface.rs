@@ -1,9 +1,9 @@
 //! The file itself: what it imports and exports, how large it is, what it says about itself, and that it can be made again.
 
 use anyhow::{Context, Result, ensure};
-use consul_session_tests::{component, plugin};
 use std::path::Path;
 use std::process::Command;
+use test_support::{component, plugin};
 use wasm_metadata::{Metadata, Payload};
 use wit_component::DecodedWasm;
 use wit_parser::WorldItem;

@@ -32,7 +32,7 @@ pub fn run(args: &[String]) -> Result<()> {
         step(&format!("cargo clippy for {package} on {}", build::TARGET), || cargo(&command, &[]))?;
     }
     step("cargo clippy for the guests", || {
-        let guests = ["clippy", "-p", "leader-election", "-p", "distributed-caller", "--lib"];
+        let guests = ["clippy", "-p", "leader-election", "-p", "nats-caller", "--lib"];
         cargo(&[&guests[..], &["--target", build::TARGET, "--", "-D", "warnings"]].concat(), &[])
     })?;
     step("cargo doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings".as_ref())]))?;
@@ -56,8 +56,8 @@ pub fn run(args: &[String]) -> Result<()> {
 pub fn distributed() -> Result<()> {
     let plugin = step("the component", build::run)?;
     let caller = step("its caller", || {
-        let caller = root().join("dist").join("distributed-caller.wasm");
-        build::write(&caller, &build::component("distributed-caller")?)?;
+        let caller = root().join("dist").join("nats-caller.wasm");
+        build::write(&caller, &build::component("nats-caller")?)?;
         Ok(caller)
     })?;
     let consul = step("a real Consul agent", consul)?;
@@ -70,7 +70,7 @@ pub fn distributed() -> Result<()> {
         ("NATS_BIN", &nats),
         ("WRPC_BIN", &wrpc),
     ];
-    step("cargo test", || cargo(&["test", "-p", "consul-session-tests", "--test", "distributed"], &environment))
+    step("cargo test", || cargo(&["test", "-p", "nats-caller", "--test", "nats"], &environment))
 }
 
 /// wRPC's tool: `WRPC_BIN`, or built from its source. 0.17.0, since 0.18.0 has no NATS any more.

@@ -70,10 +70,10 @@ pub const PEAK: &str = "peak guest memory of the largest list / its body";
 
 /// All of them.
 pub fn figures(runtime: &Arc<Runtime>, place: &Place, instances: usize) -> Result<Vec<Figure>> {
-    let plugin = consul_session_tests::plugin()?;
+    let plugin = test_support::plugin()?;
     let mut figures = vec![
         figure(PLUGIN, fs::metadata(&plugin)?.len() as f64, "bytes"),
-        figure("the command component", fs::metadata(consul_session_tests::component()?)?.len() as f64, "bytes"),
+        figure("the command component", fs::metadata(test_support::component()?)?.len() as f64, "bytes"),
     ];
     figures.extend(ready(runtime)?);
     figures.extend(runtime.block_on(idle(place, instances))?);
@@ -142,7 +142,7 @@ fn ready(runtime: &Runtime) -> Result<Vec<Figure>> {
 async fn idle(place: &Place, count: usize) -> Result<Vec<Figure>> {
     let rule = "127.0.0.1:*".parse()?;
     let builder = consul_session_host::Host::builder().allow(rule).limit("instances", &(count + 1).to_string())?;
-    let host = builder.build(consul_session_tests::plugin()?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let host = builder.build(test_support::plugin()?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let connection = connection(place.address(Work::Info));
     // What is there once, however many there are.
     host.instance().await?.info(&place.id, None, Some(&connection)).await?;

@@ -12,11 +12,11 @@ mod report;
 mod work;
 
 use anyhow::{Context, Result, bail};
-use consul_session_tests::consul::Consul;
 use peers::{Ansible, Fresh, Go, InProcess, Kept, Module, Native, Peer, Process, Round, Stock, host, once};
 use place::Place;
 use std::path::PathBuf;
 use std::sync::Arc;
+use test_support::consul::Consul;
 use tokio::runtime::Runtime;
 use work::WORKS;
 

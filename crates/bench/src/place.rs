@@ -3,10 +3,10 @@
 use crate::canned::{self, Server};
 use crate::work::{Work, sizes};
 use anyhow::{Context, Result, ensure};
-use consul_session_tests::consul::{Consul, Settings};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use test_support::consul::{Consul, Settings};
 
 /// The name of the sessions that works make.
 pub const MADE: &str = "made";

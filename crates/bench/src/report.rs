@@ -8,11 +8,11 @@ use crate::work::Work;
 use anyhow::Result;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
-use consul_session_tests::consul::Consul;
-use consul_session_tests::tools::{ansible_playbook, command, root, wasmtime};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
+use test_support::consul::Consul;
+use test_support::tools::{ansible_playbook, command, root, wasmtime};
 
 const GO: &str = "Consul's Go client";
 

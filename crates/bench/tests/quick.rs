@@ -1,13 +1,13 @@
 //! That the benchmark works, as `cargo xtask bench --quick` runs it. Never what it measures: this is a debug build on any machine.
 
-use consul_session_tests::in_ci;
-use consul_session_tests::tools::root;
 use serde_json::Value;
 use std::process::Command;
+use test_support::in_ci;
+use test_support::tools::root;
 
 #[test]
 fn every_peer_does_every_work() {
-    // The program of `host-example` lies beside it when the whole workspace is tested.
+    // The program of `crates/cli` lies beside it when the whole workspace is tested.
     let output = Command::new(env!("CARGO_BIN_EXE_consul-session-bench")).arg("--quick").current_dir(root()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));

@@ -167,9 +167,9 @@ mod tests {
     use super::*;
     use crate::Limits;
     use bytesize::ByteSize;
-    use consul_session_tests::embedded::TOKEN;
     use std::time::Duration;
     use tempfile::TempDir;
+    use test_support::TOKEN;
 
     /// A folder with this configuration file, and a token in a file beside it.
     fn folder(config: &str) -> TempDir {

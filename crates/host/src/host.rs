@@ -419,15 +419,15 @@ impl View for State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use consul_session_tests::embedded::TOKEN;
-    use consul_session_tests::plugin;
-    use consul_session_tests::scripted::{Reply, Request, Scripted};
     use std::alloc::{Layout, alloc_zeroed};
     use std::future::poll_fn;
     use std::net::SocketAddr;
     use std::pin::pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Mutex, PoisonError};
+    use test_support::TOKEN;
+    use test_support::plugin;
+    use test_support::scripted::{Reply, Request, Scripted};
     use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
     const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";

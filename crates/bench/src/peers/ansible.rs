@@ -4,11 +4,11 @@ use super::{Peer, Round};
 use crate::place::{MADE, Place};
 use crate::work::Work;
 use anyhow::{Context, Result, ensure};
-use consul_session_tests::tools::{ansible_playbook, command, root};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
+use test_support::tools::{ansible_playbook, command, root};
 
 /// How many tasks are measured in one play.
 const TASKS: u32 = 10;

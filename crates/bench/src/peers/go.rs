@@ -4,13 +4,13 @@ use super::{Peer, Round, is_call};
 use crate::place::{MADE, Place};
 use crate::work::{MANY, Work};
 use anyhow::{Context, Result, ensure};
-use consul_session_tests::tools::command;
 use serde::Deserialize;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
+use test_support::tools::command;
 
 /// The process.
 pub struct Go {

@@ -14,7 +14,7 @@ pub struct Kept(pub Host);
 /// A host that may connect to this machine, with all else as it is by default.
 pub fn host() -> Result<Host> {
     let builder = Host::builder().allow("127.0.0.1:*".parse()?);
-    builder.build(consul_session_tests::plugin()?).map_err(|error| anyhow!("{error:?}"))
+    builder.build(test_support::plugin()?).map_err(|error| anyhow!("{error:?}"))
 }
 
 /// How the plugin is told where the agent is.

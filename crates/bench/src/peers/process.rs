@@ -4,12 +4,12 @@ use super::{ONCE, Peer, Round};
 use crate::place::Place;
 use crate::work::Work;
 use anyhow::{Context, Result, ensure};
-use consul_session_tests::tools::{command, root};
-use consul_session_tests::{component, tools};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
+use test_support::tools::{command, root};
+use test_support::{component, tools};
 
 /// The command that reads the session of this id from the agent at this address.
 type Info = Box<dyn Fn(SocketAddr, &str) -> Command>;

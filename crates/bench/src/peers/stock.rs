@@ -57,7 +57,7 @@ impl Stock {
                 config.profiler(ProfilingStrategy::PerfMap);
             }
             let engine = Engine::new(&config)?;
-            let path = consul_session_tests::plugin().map_err(|error| wasmtime::format_err!("{error:#}"))?;
+            let path = test_support::plugin().map_err(|error| wasmtime::format_err!("{error:#}"))?;
             let mut linker = Linker::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
             wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;

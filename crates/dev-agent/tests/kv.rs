@@ -1,0 +1,252 @@
+//! The dev agent beside a real Consul: the same requests about keys, the same answers.
+
+use anyhow::{Context, Result, ensure};
+use consul_session_dev_agent::DevAgent;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+use test_support::agent::Api;
+use test_support::block_on;
+use test_support::consul::{Consul, Kind};
+
+/// Requests about keys, one after another: a method and a path, and a body. `{a}`, `{b}`, … are the ids of the sessions that
+/// were created so far, and `{index}` is the last index that was answered.
+const KEYS: &[(&str, &str)] = &[
+    ("PUT /v1/session/create", r#"{"LockDelay":"1s"}"#),
+    ("PUT /v1/session/create", r#"{"LockDelay":"0s","Behavior":"delete"}"#),
+    // What is not there.
+    ("GET /v1/kv/k", ""),
+    ("GET /v1/kv/k?index=1&wait=10ms", ""),
+    ("DELETE /v1/kv/k", ""),
+    // A key of its own.
+    ("PUT /v1/kv/k", "hello"),
+    ("GET /v1/kv/k", ""),
+    ("GET /v1/kv/k?index={index}&wait=10ms", ""),
+    ("GET /v1/kv/other", ""),
+    ("PUT /v1/kv/k", "hello"),
+    ("GET /v1/kv/k", ""),
+    ("PUT /v1/kv/k?flags=7", "hello"),
+    ("GET /v1/kv/k", ""),
+    ("PUT /v1/kv/k?flags=7", ""),
+    ("GET /v1/kv/k", ""),
+    // Acquired and released, as it was done before transactions.
+    ("PUT /v1/kv/k?acquire={a}&flags=18446744073709551615", "mine"),
+    ("GET /v1/kv/k", ""),
+    ("PUT /v1/kv/k?acquire={b}", "mine"),
+    ("PUT /v1/kv/k?release={b}", "mine"),
+    ("PUT /v1/kv/k", "not mine"),
+    ("GET /v1/kv/k", ""),
+    ("PUT /v1/kv/k?release={a}", "free"),
+    ("GET /v1/kv/k", ""),
+    ("PUT /v1/kv/k?release={a}", "free"),
+    ("PUT /v1/kv/k?acquire=nope", ""),
+    ("PUT /v1/kv/k?acquire=", ""),
+    ("PUT /v1/kv/k?release=", ""),
+    ("PUT /v1/kv/k?acquire=x&release=y", ""),
+    ("PUT /v1/kv/k?flags=x", ""),
+    // In transactions.
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Value":"aGk=","Flags":18446744073709551615,"Session":"{a}"}}]"#),
+    ("GET /v1/kv/t%2Fl", ""),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Value":"aGk=","Flags":18446744073709551615,"Session":"{a}"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Value":"aGkh","Flags":1,"Session":"{a}"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Session":"{b}"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"t/l","Session":"{b}"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"nope","Session":"{b}"}}]"#),
+    ("GET /v1/kv/t/l", ""),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"t/l","Value":"aGkh","Flags":1,"Session":"{a}"}}]"#),
+    ("GET /v1/kv/t/l", ""),
+    ("PUT /v1/txn", r#"[{"kv":{"verb":"lock","KEY":"t/l","Value":"","session":"{b}","Flags":null,"Index":0}}]"#),
+    ("GET /v1/kv/t/l", ""),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"t/l","Session":"{b}"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Session":"nope"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Session":""}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"t/l"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"","Session":"{a}"}}]"#),
+    // More than one at once: all or nothing.
+    (
+        "PUT /v1/txn",
+        r#"[{"KV":{"Verb":"set","Key":"m","Value":"aGk="}},{"KV":{"Verb":"lock","Key":"m","Value":"aGk=","Session":"{a}"}},
+            {"KV":{"Verb":"check-session","Key":"m","Session":"{a}"}},{"KV":{"Verb":"get","Key":"m"}}]"#,
+    ),
+    (
+        "PUT /v1/txn",
+        r#"[{"KV":{"Verb":"set","Key":"n","Value":"aGk="}},{"KV":{"Verb":"lock","Key":"m","Session":"{b}"}},
+            {"KV":{"Verb":"lock","Key":"n","Session":"x"}},{"KV":{"Verb":"check-session","Key":"m","Session":"{b}"}},
+            {"KV":{"Verb":"check-session","Key":"o","Session":"{b}"}},{"KV":{"Verb":"get","Key":"o"}}]"#,
+    ),
+    ("GET /v1/kv/n", ""),
+    // What is no transaction.
+    ("PUT /v1/txn", ""),
+    ("PUT /v1/txn", "{}"),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock""#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":5}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Value":3}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Flags":"x"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Value":"%%"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Nope":1}}]"#),
+    // What is asked for wrongly.
+    ("GET /v1/kv/", ""),
+    ("PUT /v1/kv/", ""),
+    ("GET /v1/kv/k?index=x", ""),
+    ("GET /v1/kv/k?stale&consistent", ""),
+    ("GET /v1/kv/k?dc=nope", ""),
+    ("PUT /v1/kv/k?dc=nope", ""),
+    ("PUT /v1/txn?dc=nope", r#"[{"KV":{"Verb":"set","Key":"k"}}]"#),
+    ("PUT /v1/kv/k?ns=x", ""),
+    ("POST /v1/kv/k", ""),
+    ("OPTIONS /v1/kv/k", ""),
+    ("GET /v1/txn", ""),
+    ("OPTIONS /v1/txn", ""),
+    // The end of a session frees its keys, or deletes them, and a lock delay runs if it has one.
+    ("PUT /v1/kv/d?acquire={b}", "x"),
+    ("PUT /v1/session/destroy/{a}", ""),
+    ("PUT /v1/session/destroy/{b}", ""),
+    ("GET /v1/kv/m", ""),
+    ("GET /v1/kv/d", ""),
+    ("PUT /v1/session/create", r#"{"LockDelay":"-5s"}"#),
+    ("PUT /v1/kv/m?acquire={c}", ""),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{c}"}}]"#),
+    // Looked at before all else.
+    (
+        "PUT /v1/txn",
+        r#"[{"KV":{"Verb":"lock","Key":"q","Session":"nope"}},{"KV":{"Verb":"lock","Key":"m","Session":"nope"}},
+            {"KV":{"Verb":"lock","Key":"m","Session":""}}]"#,
+    ),
+    ("PUT /v1/kv/m", "anybody may write"),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"d","Session":"{c}"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"d","Session":"{c}"}}]"#),
+    ("WAIT", ""),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{c}"}}]"#),
+    // No delay after a release, nor after a session with a negative one.
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"m","Session":"{c}"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{c}"}}]"#),
+    ("PUT /v1/session/destroy/{c}", ""),
+    ("PUT /v1/session/create", r#"{"LockDelay":"0s"}"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{d}"}}]"#),
+    // A deleted key is free, and counts from the beginning.
+    ("DELETE /v1/kv/m", ""),
+    ("GET /v1/kv/m", ""),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{d}"}}]"#),
+];
+
+fn start_dev_agent() -> Result<DevAgent> {
+    Ok(block_on(DevAgent::start((Ipv4Addr::LOCALHOST, 0).into()))?)
+}
+
+#[test]
+fn keys_are_answered_as_by_consul() -> Result<()> {
+    let (consul, dev) = (Consul::start(Kind::Plain)?, start_dev_agent()?);
+    let (expected, found) = (talk(consul.http())?, talk(dev.addr())?);
+    for ((expected, found), (request, body)) in expected.iter().zip(&found).zip(KEYS) {
+        ensure!(expected == found, "{request} {body}\nConsul:\n{expected}\nthe dev agent:\n{found}");
+    }
+    Ok(())
+}
+
+/// What is answered to each of the requests, without what differs from agent to agent: ids of sessions are their letters, and
+/// an index is the number of those below it.
+fn talk(agent: SocketAddr) -> Result<Vec<String>> {
+    let (mut sessions, mut answers, mut last) = (Vec::<String>::new(), Vec::new(), String::new());
+    for (request, body) in KEYS {
+        if *request == "WAIT" {
+            std::thread::sleep(Duration::from_millis(1100));
+            answers.push(String::new());
+            continue;
+        }
+        let fill = |text: &str| {
+            let ids = letters().zip(&sessions).fold(text.to_owned(), |text, (letter, id)| text.replace(&letter, id));
+            ids.replace("{index}", &last)
+        };
+        let answer = raw(agent, &fill(request), &fill(body))?;
+        if request.ends_with("/create") {
+            let id = answer.split('"').find(|part| part.len() == 36).with_context(|| answer.clone())?;
+            sessions.push(id.to_owned());
+        }
+        if let Some(index) = answer.lines().find_map(|line| line.strip_prefix(INDEX)) {
+            last = index.to_owned();
+        }
+        answers.push(letters().zip(&sessions).fold(answer, |text, (letter, id)| text.replace(id, &letter)));
+    }
+    let indexes: BTreeSet<u64> = answers.iter().flat_map(|answer| answer.lines().filter_map(index)).collect();
+    let rank = |line: &str| match index(line) {
+        Some(index) => line.replace(&index.to_string(), &format!("#{}", indexes.range(..index).count())),
+        None => line.to_owned(),
+    };
+    Ok(answers.iter().map(|answer| answer.lines().map(|line| rank(line) + "\n").collect()).collect())
+}
+
+fn letters() -> impl Iterator<Item = String> {
+    ('a'..='z').map(|letter| format!("{{{letter}}}"))
+}
+
+const INDEX: &str = "x-consul-index: ";
+
+/// Raft's index in a line of an answer.
+fn index(line: &str) -> Option<u64> {
+    let line = line.trim();
+    let fields = [INDEX, "\"CreateIndex\": ", "\"ModifyIndex\": "];
+    fields.into_iter().find_map(|field| line.strip_prefix(field)?.trim_end_matches(',').parse().ok())
+}
+
+/// Status, the headers that say something of the answer, in order, and the body.
+fn raw(agent: SocketAddr, request: &str, body: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(agent)?;
+    let length = body.len();
+    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).with_context(|| format!("{request} {body}"))?;
+    let (head, body) = text.split_once("\r\n\r\n").with_context(|| text.clone())?;
+    let (status, headers) = head.split_once("\r\n").with_context(|| text.clone())?;
+    let told = |line: &&str| ["allow", "content-type", "vary", "x-consul-"].iter().any(|name| line.starts_with(name));
+    let headers: Vec<String> = headers
+        .split("\r\n")
+        .map(|line| {
+            let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+            format!("{}: {value}", name.to_ascii_lowercase())
+        })
+        .collect();
+    let headers: BTreeSet<&str> = headers.iter().map(String::as_str).filter(told).collect();
+    let lines: String = headers.into_iter().map(|line| format!("{line}\n")).collect();
+    Ok(format!("{status}\n{lines}\n{body}"))
+}
+
+#[test]
+fn readers_of_keys_wait_as_at_consul() -> Result<()> {
+    let (consul, dev) = (Consul::start(Kind::Plain)?, start_dev_agent()?);
+    for agent in [consul.http(), dev.addr()] {
+        waits_at(agent).with_context(|| format!("at {agent}"))?;
+    }
+    Ok(())
+}
+
+fn waits_at(agent: SocketAddr) -> Result<()> {
+    let api = Api::new(agent, Kind::Plain);
+    let read = |path: String| std::thread::spawn(move || raw(agent, &format!("GET /v1/kv/{path}"), ""));
+    let index = |key: &str| -> Result<u64> {
+        raw(agent, &format!("GET /v1/kv/{key}"), "")?.lines().find_map(index).context("no index")
+    };
+    let session = api.put("/v1/session/create", Some(&json!({"LockDelay": "0s"})))?;
+    let id = session["ID"].as_str().context("no id")?;
+    api.put(&format!("/v1/kv/held?acquire={id}"), None)?;
+
+    let held = read(format!("held?index={}&wait=60s", index("held")?));
+    let missing = read(format!("missing?index={}&wait=60s", index("missing")?));
+    // Nothing tells that they wait. One that came later than the other key would be answered at once.
+    std::thread::sleep(Duration::from_millis(500));
+    api.put("/v1/kv/other", None)?;
+    std::thread::sleep(Duration::from_millis(300));
+    ensure!(!held.is_finished() && !missing.is_finished(), "another key woke them");
+    // The end of a session is a change of its keys.
+    api.put(&format!("/v1/session/destroy/{id}"), None)?;
+    let answer = held.join().expect("no panic")?;
+    ensure!(answer.contains("\"LockIndex\": 1") && !answer.contains("\"Session\""), "{answer}");
+    ensure!(!missing.is_finished());
+    api.put("/v1/kv/missing", None)?;
+    ensure!(missing.join().expect("no panic")?.starts_with("HTTP/1.1 200 "));
+    let deleted = read(format!("missing?index={}&wait=60s", index("missing")?));
+    api.send("DELETE", "/v1/kv/missing", None)?;
+    ensure!(deleted.join().expect("no panic")?.starts_with("HTTP/1.1 404 "));
+    Ok(())
+}

@@ -1,0 +1,389 @@
+//! A real Consul agent of one's own, on free ports.
+
+use crate::agent::Api;
+use crate::certificates::{Authority, Certificate, Pair};
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{LazyLock, mpsc};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The name of the agent's node.
+pub const NODE: &str = "agent-node";
+/// The management token of an agent with ACLs. Any other agent ignores it.
+pub const ROOT_TOKEN: &str = "root";
+/// The longest that an agent may take until it can make sessions. It takes half a second; after a restart with data, five.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Lets any web page use the API and read what the component reads of an answer. Only the runner in a browser needs it.
+const CORS: &str = r#"http_config { response_headers {
+    "Access-Control-Allow-Origin" = "*"
+    "Access-Control-Allow-Methods" = "GET, PUT"
+    "Access-Control-Allow-Headers" = "X-Consul-Token"
+    "Access-Control-Expose-Headers" = "X-Consul-Index, X-Consul-Results-Filtered-By-ACLs, X-Consul-Default-ACL-Policy"
+} }
+"#;
+
+/// What is in an agent's folder.
+const CA: &str = "ca.pem";
+const AGENT: &str = "agent";
+const SOCKET: &str = "consul.sock";
+
+const MISSING: &str = "no Consul agent: run `cargo xtask test`, which builds one, or set CONSUL_BIN";
+
+/// The usual ways in which an agent is set up; [`Settings`] has the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No ACLs, no TLS.
+    Plain,
+    /// ACLs on, default policy deny, [`ROOT_TOKEN`] may do everything.
+    Acl,
+    /// As `Plain`, and HTTPS on a second port, with a good certificate of a private CA.
+    Tls,
+}
+
+/// How an agent is set up. It listens for plain HTTP in any case. Default: [`Kind::Plain`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// ACLs on, default policy deny, [`ROOT_TOKEN`] may do everything.
+    pub acl: bool,
+    /// HTTPS on a second port, with this certificate of a private CA.
+    pub https: Option<Certificate>,
+    /// HTTPS only for clients that show a certificate of the same CA.
+    pub verify_incoming: bool,
+    /// HTTP on a Unix socket too.
+    pub unix_socket: bool,
+    /// As many connections from one address as are wanted, in place of Consul's 200.
+    pub many_connections: bool,
+}
+
+impl From<Kind> for Settings {
+    fn from(kind: Kind) -> Settings {
+        let plain = Settings::default();
+        match kind {
+            Kind::Plain => plain,
+            Kind::Acl => Settings { acl: true, ..plain },
+            Kind::Tls => Settings { https: Some(Certificate::Good), ..plain },
+        }
+    }
+}
+
+/// A running agent. Killed when this is dropped, and (on Linux) also when the test process dies without dropping it.
+pub struct Consul {
+    binary: PathBuf,
+    settings: Settings,
+    ports: Ports,
+    /// Raft's data, if the agent is to survive a restart. A dev agent keeps everything in memory.
+    data: Option<TempDir>,
+    ca: Authority,
+    /// Certificates, and the Unix socket.
+    folder: TempDir,
+    process: Child,
+    /// Without a name in the file system, so that nothing stays behind.
+    log: File,
+}
+
+struct Ports {
+    http: u16,
+    https: u16,
+    server: u16,
+    serf: u16,
+}
+
+impl Consul {
+    /// The Consul program to test with: `CONSUL_BIN`, else the one that `cargo xtask test` has built.
+    ///
+    /// Panics where a missing program is no reason to skip tests: in CI, and where `CONSUL_BIN` names one.
+    pub fn binary() -> Option<PathBuf> {
+        let given = std::env::var_os("CONSUL_BIN").map(PathBuf::from);
+        let must_exist = given.is_some() || crate::in_ci();
+        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/consul-agent/consul");
+        let binary = given.unwrap_or_else(|| built.into());
+        assert!(binary.is_file() || !must_exist, "no Consul at {}", binary.display());
+        binary.is_file().then_some(binary)
+    }
+
+    /// Whether there is no Consul to test with, so that the tests that need one are to be shown as ignored. Says so, and how to
+    /// get one.
+    pub fn is_missing() -> bool {
+        let missing = Consul::binary().is_none();
+        if missing {
+            eprintln!("ignored: {MISSING}");
+        }
+        missing
+    }
+
+    /// Starts an agent that keeps everything in memory (`-dev`), and waits until it can make sessions: about half a second.
+    pub fn start(kind: Kind) -> Result<Consul> {
+        Consul::start_with(kind.into())
+    }
+
+    /// As [`Consul::start`].
+    pub fn start_with(settings: Settings) -> Result<Consul> {
+        Consul::launch(settings, None)
+    }
+
+    /// Starts an agent that keeps its data in a directory of its own, so that [`Consul::restart`] finds it again.
+    pub fn start_persistent(kind: Kind) -> Result<Consul> {
+        Consul::launch(kind.into(), Some(TempDir::new()?))
+    }
+
+    fn launch(settings: Settings, data: Option<TempDir>) -> Result<Consul> {
+        let binary = Consul::binary().context(MISSING)?;
+        let (ca, folder) = (Authority::new()?, TempDir::new()?);
+        std::fs::write(folder.path().join(CA), ca.pem())?;
+        if let Some(certificate) = settings.https {
+            ca.issue(certificate, folder.path(), AGENT)?;
+        }
+        let ports = Ports { http: free_port(), https: free_port(), server: free_port(), serf: free_port() };
+        let log = tempfile::tempfile()?;
+        let command = command(&binary, settings, &ports, data.as_ref().map(TempDir::path), folder.path(), &log)?;
+        let mut agent = Consul { process: spawn(command)?, binary, settings, ports, data, ca, folder, log };
+        agent.wait_until_ready()?;
+        agent.api().register_checks().with_context(|| agent.log_since(0))?;
+        Ok(agent)
+    }
+
+    /// Where its HTTP API is.
+    pub fn http(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.http).into()
+    }
+
+    /// As [`Consul::start_with`], with the port of its HTTPS API, which it must have.
+    pub fn start_secure(settings: Settings) -> Result<(Consul, u16)> {
+        let agent = Consul::start_with(settings)?;
+        let port = agent.https().context("an agent without HTTPS")?.port();
+        Ok((agent, port))
+    }
+
+    /// Where its HTTPS API is, if it has one.
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.settings.https.map(|_| (Ipv4Addr::LOCALHOST, self.ports.https).into())
+    }
+
+    /// The certificate (PEM) of the CA that signed the agent's, unless that is [`Certificate::OtherCa`].
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join(CA)
+    }
+
+    /// A certificate for a client, which the agent accepts if it is a good one.
+    pub fn issue(&self, certificate: Certificate) -> Result<Pair> {
+        self.ca.issue(certificate, self.folder.path(), &format!("client-{certificate:?}"))
+    }
+
+    /// Its Unix socket, if it has one.
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.settings.unix_socket.then(|| self.folder.path().join(SOCKET))
+    }
+
+    /// Requests to the agent itself.
+    pub fn api(&self) -> Api {
+        Api::new(self.http(), if self.settings.acl { Kind::Acl } else { Kind::Plain })
+    }
+
+    /// Kills the agent at once, as a crash does (SIGKILL).
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Halts the agent: connections are accepted by the kernel, and nothing answers (SIGSTOP).
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        // Until then some of its threads may still answer.
+        waitpid(Some(Pid::from_child(&self.process)), WaitOptions::UNTRACED)?;
+        Ok(())
+    }
+
+    /// Lets a halted agent go on (SIGCONT).
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Starts the agent again after [`Consul::kill`] on the same ports, and waits until it can make sessions. One that was
+    /// started with [`Consul::start_persistent`] still has its sessions.
+    pub fn restart(&mut self) -> Result<()> {
+        let data = self.data.as_ref().map(TempDir::path);
+        let command = command(&self.binary, self.settings, &self.ports, data, self.folder.path(), &self.log)?;
+        self.process = spawn(command)?;
+        self.wait_until_ready()?;
+        self.api().register_checks().with_context(|| self.log_since(0))
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.process), signal)?)
+    }
+
+    /// How long the agent's log is now, for [`Consul::log_since`].
+    pub fn log_length(&self) -> u64 {
+        self.log.metadata().map_or(0, |log| log.len())
+    }
+
+    /// What the agent has logged since its log was this long.
+    pub fn log_since(&self, length: u64) -> String {
+        let mut text = vec![0; usize::try_from(self.log_length().saturating_sub(length)).unwrap_or(0)];
+        // Not by seeking: the agent writes at the offset that both share.
+        match self.log.read_exact_at(&mut text, length) {
+            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) => format!("(cannot read the agent's log: {error})"),
+        }
+    }
+
+    /// Waits until the agent leads and its node is healthy: before that a session cannot be made.
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let api = self.api();
+        loop {
+            if api.has_checks(NODE, &["serfHealth"]).unwrap_or(false) {
+                return Ok(());
+            }
+            if let Some(status) = self.process.try_wait()? {
+                bail!("Consul ended at once ({status}); its log:\n{}", self.log_since(0));
+            }
+            if start.elapsed() > START_LIMIT {
+                bail!("Consul was not ready in {START_LIMIT:?}; its log:\n{}", self.log_since(0));
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Consul {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = self.log_since(self.log_length().saturating_sub(4000));
+            eprintln!("the end of the log of Consul at {}:\n{log}", self.http());
+        }
+    }
+}
+
+fn command(
+    binary: &Path,
+    settings: Settings,
+    ports: &Ports,
+    data: Option<&Path>,
+    folder: &Path,
+    log: &File,
+) -> Result<Command> {
+    let mut command = Command::new(binary);
+    command.arg("agent").args(["-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=debug"]);
+    command.arg(format!("-node={NODE}"));
+    match data {
+        None => command.arg("-dev"),
+        Some(data) => command.args(["-server", "-bootstrap-expect=1"]).arg("-data-dir").arg(data),
+    };
+    let Ports { http, https, server, serf } = ports;
+    let https = if settings.https.is_some() { i32::from(*https) } else { -1 };
+    let mut config = format!(
+        "ports {{ http = {http}, https = {https}, server = {server}, serf_lan = {serf}, serf_wan = -1, dns = -1, grpc = -1, grpc_tls = -1 }}
+         performance {{ raft_multiplier = 1 }}
+         connect {{ enabled = false }}
+         {CORS}"
+    );
+    if settings.acl {
+        config.push_str(&format!(
+            "acl {{ enabled = true, default_policy = \"deny\"
+                    tokens {{ initial_management = \"{ROOT_TOKEN}\", agent = \"{ROOT_TOKEN}\" }} }}\n"
+        ));
+    }
+    let file = |name: &str| folder.join(name).display().to_string();
+    if settings.https.is_some() {
+        config.push_str(&format!(
+            "tls {{ https {{ cert_file = {:?}, key_file = {:?}, ca_file = {:?}, verify_incoming = {} }} }}\n",
+            file(&format!("{AGENT}.pem")),
+            file(&format!("{AGENT}-key.pem")),
+            file(CA),
+            settings.verify_incoming
+        ));
+    }
+    if settings.many_connections {
+        config.push_str("limits { http_max_conns_per_client = 10000 }\n");
+    }
+    if settings.unix_socket {
+        config.push_str(&format!("addresses {{ http = \"127.0.0.1 unix://{}\" }}\n", file(SOCKET)));
+    }
+    command.arg("-hcl").arg(config);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    Ok(command)
+}
+
+/// A port that is free for TCP and UDP (gossip takes both), below those that the system hands out to clients, so that none
+/// takes it while the agent is being restarted.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 10_000;
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new((std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16));
+    loop {
+        let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Starts the process so that it is killed when this process dies, however it dies.
+///
+/// Linux sends that signal when the *thread* ends that started the child, and each test has a thread of its own: so one
+/// thread starts them all, and lives as long as the process.
+pub(crate) fn spawn(command: Command) -> io::Result<Child> {
+    type Job = (Command, mpsc::Sender<io::Result<Child>>);
+    static STARTER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in jobs {
+                // The other side waits for the answer.
+                let _ = answer.send(die_with_parent(&mut command).spawn());
+            }
+        });
+        sender
+    });
+    let (answer, child) = mpsc::channel();
+    STARTER.send((command, answer)).map_err(io::Error::other)?;
+    child.recv().map_err(io::Error::other)?
+}
+
+#[cfg(target_os = "linux")]
+fn die_with_parent(command: &mut Command) -> &mut Command {
+    use rustix::process::{getppid, set_parent_process_death_signal};
+    use std::os::unix::process::CommandExt;
+    let parent = rustix::process::getpid();
+    // SAFETY: between fork and exec only two system calls are made, and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // It may have died before.
+            if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent(command: &mut Command) -> &mut Command {
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_differ() {
+        let ports: Vec<u16> = (0..100).map(|_| free_port()).collect();
+        let distinct: std::collections::HashSet<_> = ports.iter().collect();
+        assert_eq!(distinct.len(), ports.len());
+    }
+}
