@@ -287,7 +287,7 @@ async fn call_in_turn(pair: [Options; 2], stop: watch::Receiver<bool>, counts: w
             Ok(_) => counts.send_modify(|counts| counts.successes += 1),
             Err(error) => {
                 let of_trouble = ["unreachable", "timeout", "outcome-unknown", "invalid-response", "unavailable"];
-                ensure!(of_trouble.contains(&error.case.name()), "{error:?}");
+                ensure!(of_trouble.contains(&error.name()), "{error:?}");
                 counts.send_modify(|counts| counts.errors += 1);
                 // An agent that is gone refuses at once.
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -383,7 +383,7 @@ fn blocking_query_of_dying_agent() -> Result<()> {
     });
     agent.kill()?;
     let answer = call.join().map_err(|_| anyhow!("the call panicked"))??;
-    let case = answer.0.as_ref().err().map(|error| error.case.name());
+    let case = answer.0.as_ref().err().map(|error| error.name());
     ensure!(matches!(case, Some("invalid-response" | "unreachable")), "{answer:?}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use consul_session_dev_agent::DevAgent;
-use consul_session_host::{CallError, Case, Connection, Error, Host, Options};
+use consul_session_host::{CallError, Connection, Error, Host, InvalidOption, Options};
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -57,23 +57,24 @@ pub struct Answer<T>(pub Result<T, Error>);
 impl<T: Debug> Answer<T> {
     /// The value; an error of the plugin fails the test.
     pub fn value(self) -> Result<T> {
-        self.0.map_err(|error| anyhow!("{}: {error}", error.case.name()))
+        self.0.map_err(|error| anyhow!("{}: {}", error.name(), error.message()))
     }
 
     /// The text of an error of this case; anything else fails the test.
     pub fn error(self, case: &str) -> Result<String> {
         match self.0 {
             Ok(value) => bail!("expected `{case}`, and it succeeded: {value:?}"),
-            Err(error) if error.case.name() == case => Ok(error.into_parts().message),
+            Err(error) if error.name() == case => Ok(error.message().to_owned()),
             Err(error) => bail!("expected `{case}`, not {error:?}"),
         }
     }
 
     /// The name and the text of an option that was refused; anything else fails the test.
     pub fn invalid_option(self) -> Result<(String, String)> {
-        let Err(error) = self.0 else { bail!("expected `invalid-option`, not {:?}", self.0) };
-        let Case::InvalidOption { option } = &error.case else { bail!("expected `invalid-option`, not {error:?}") };
-        Ok((option.clone(), error.message.clone()))
+        match self.0 {
+            Err(Error::InvalidOption(InvalidOption { option, message })) => Ok((option, message)),
+            other => bail!("expected `invalid-option`, not {other:?}"),
+        }
     }
 }
 

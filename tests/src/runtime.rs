@@ -1,7 +1,7 @@
 //! The runtimes that the conformance cases run in, each answering `apply-json` in its own way.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use consul_session_host::CallError;
+use consul_session_host::{CallError, Difference, Error};
 use serde_json::{Map, Value, json};
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -152,10 +152,27 @@ fn wasmtime_embedded() -> Result<Running> {
         version,
         apply: Box::new(move |options| match runner.apply_json(options) {
             Ok(text) => printed(json!({"ok": text})),
-            Err(CallError::Plugin(error)) => Ok(serde_json::from_str(&error.to_json().to_string())?),
+            Err(CallError::Plugin(error)) => printed(json!({"err": {"tag": error.name(), "val": payload(&error)}})),
             Err(error) => Err(anyhow!("{error:?}")),
         }),
     })
+}
+
+/// What a case of the plugin's error carries, spelt as in WIT.
+fn payload(error: &Error) -> Value {
+    match error {
+        Error::InvalidOption(invalid) => json!({"option": invalid.option, "message": invalid.message}),
+        Error::Mismatch(mismatch) => {
+            let difference = |one: &Difference| json!({"option": one.option, "found": one.found, "wanted": one.wanted});
+            let differences: Vec<Value> = mismatch.differences.iter().map(difference).collect();
+            json!({"session-id": mismatch.session_id, "differences": differences, "message": mismatch.message})
+        }
+        Error::NodeRequired(required) => json!({"nodes": required.nodes, "message": required.message}),
+        Error::AccessDenied(refusal) | Error::Unavailable(refusal) | Error::Refused(refusal) => {
+            json!({"status": refusal.status, "message": refusal.message})
+        }
+        error => json!(error.message()),
+    }
 }
 
 /// The version of a crate that this workspace is built with.

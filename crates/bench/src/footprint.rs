@@ -5,7 +5,7 @@ use crate::peers::{Fresh, InProcess, Kept, Kind, Native, Peer, Stock, connection
 use crate::place::Place;
 use crate::work::{Work, sizes};
 use anyhow::{Context, Result, ensure};
-use consul_session_host::Case;
+use consul_session_host::{CallError, Error};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::sync::Arc;
@@ -203,7 +203,10 @@ pub async fn growth() -> Result<Vec<Figure>> {
                 Ok(listing) => {
                     ensure!(size < TOO_LARGE && listing.sessions.len() == size, "{} sessions", listing.sessions.len())
                 }
-                Err(error) => ensure!(size == TOO_LARGE && error.case() == Some(&Case::ResponseTooLarge), "{size}: {error:?}"),
+                Err(error) => ensure!(
+                    size == TOO_LARGE && matches!(error, CallError::Plugin(Error::ResponseTooLarge(_))),
+                    "{size}: {error:?}"
+                ),
             }
         }
         let what = format!("list of {size} short sessions{}", if size == TOO_LARGE { ", refused as too large" } else { "" });

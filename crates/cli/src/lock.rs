@@ -5,13 +5,14 @@
 
 mod child;
 
+use crate::convert;
 use crate::watch::is_final;
 use child::{Child, Event, Signals};
 use consul_session::duration;
 use consul_session::error::{Case, Error};
 use consul_session_args::{Command, Invocation, Output, printable};
 use consul_session_host::{
-    Acquisition, CallError, Connection, Consistency, Contents, CreateOptions, Holding, Host, Lock, Query,
+    self as wit, Acquisition, CallError, Connection, Consistency, Contents, CreateOptions, Holding, Host, Lock, Query,
 };
 use rustix::process::{Signal, getpid};
 use rustix::time::{ClockId, clock_gettime};
@@ -203,14 +204,14 @@ impl Locker {
             }
             ttl => Duration::from_nanos(ttl.unsigned_abs()),
         };
-        let connection = Connection::from(&options);
+        let connection = convert::connection(&options);
         let quarter = ttl.as_secs_f64() / 4.0;
         let renewal = Connection { timeout: connection.timeout.map(|timeout| timeout.min(quarter)), ..connection.clone() };
         let key = invocation.words.first().cloned().unwrap_or_default();
         let new = CreateOptions {
             name: Some(options.name.clone().unwrap_or_else(|| format!("lock {key}"))),
             ttl: Some(ttl.as_secs_f64()),
-            ..CreateOptions::from(&options)
+            ..convert::create_options(&options)
         };
         let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let holder = json!({ "host": machine, "pid": getpid().as_raw_nonzero().get() }).to_string();
@@ -256,8 +257,8 @@ impl Locker {
                     }
                     return Ok(session);
                 }
-                Err(error) if self.session.borrow().is_none() || !may_pass(&error) => return Err(error.into()),
-                Err(error) => self.stopped_by(Obstacle::Error(error.into())),
+                Err(error) if self.session.borrow().is_none() || !may_pass(&error) => return Err(convert::error(error)),
+                Err(error) => self.stopped_by(Obstacle::Error(convert::error(error))),
             }
             sleep(RETRY).await;
         }
@@ -279,23 +280,24 @@ impl Locker {
                     let answer = self.host.acquire(&self.key, &session.id, Some(&self.contents), Some(&self.connection)).await;
                     session.may_hold.set(match &answer {
                         Ok(answer) => matches!(answer, Acquisition::Acquired(_)),
-                        Err(error) => matches!(error.case(), None | Some(Case::OutcomeUnknown)),
+                        Err(CallError::Plugin(error)) => matches!(error, wit::Error::OutcomeUnknown(_)),
+                        Err(_) => true,
                     });
                     match answer {
                         Ok(Acquisition::Acquired(lock)) => return Ok(Some(lock)),
                         // Somebody was faster, and the next look says who.
                         Ok(Acquisition::Held) => continue,
                         Ok(Acquisition::Delayed) => Obstacle::Delay,
-                        Err(error) if error.case() == Some(&Case::NotFound) => return Ok(None),
-                        Err(error) if !may_pass(&error) => return Err(error.into()),
-                        Err(error) => Obstacle::Error(error.into()),
+                        Err(error) if matches!(error, CallError::Plugin(wit::Error::NotFound(_))) => return Ok(None),
+                        Err(error) if !may_pass(&error) => return Err(convert::error(error)),
+                        Err(error) => Obstacle::Error(convert::error(error)),
                     }
                 }
-                Err(error) if !may_pass(&error) => return Err(error.into()),
+                Err(error) if !may_pass(&error) => return Err(convert::error(error)),
                 Err(error) => {
                     // The index may be of a state that is lost.
                     index = None;
-                    Obstacle::Error(error.into())
+                    Obstacle::Error(convert::error(error))
                 }
             };
             self.stopped_by(obstacle);
@@ -369,9 +371,9 @@ impl Locker {
                     failed = None;
                     sent + session.ttl / 2
                 }
-                Err(error) if error.case() == Some(&Case::NotFound) => return Lost::Ended,
+                Err(error) if matches!(error, CallError::Plugin(wit::Error::NotFound(_))) => return Lost::Ended,
                 Err(error) => {
-                    failed = Some(error.into());
+                    failed = Some(convert::error(error));
                     now() + RETRY
                 }
             };
@@ -481,7 +483,7 @@ fn described(obstacle: &Obstacle) -> String {
 
 /// Whether it may be otherwise the next time.
 fn may_pass(error: &CallError) -> bool {
-    error.case() == Some(&Case::OutcomeUnknown) || !is_final(error, false)
+    matches!(error, CallError::Plugin(wit::Error::OutcomeUnknown(_))) || !is_final(error, false)
 }
 
 /// A clock that goes on while this program is stopped and while the machine sleeps, as Consul's does elsewhere.

@@ -2,6 +2,7 @@
 
 mod ansible;
 mod batch;
+mod convert;
 mod demo;
 mod grants;
 mod lock;
@@ -167,7 +168,7 @@ fn host(invocation: &mut Invocation) -> Result<Host, Error> {
 
 /// Has the component apply the options.
 async fn apply(host: &Host, options: &Options) -> Result<Outcome, Error> {
-    Ok(host.apply(&options.into()).await?.into())
+    host.apply(&convert::options(options)).await.map(convert::outcome).map_err(convert::error)
 }
 
 /// Adds the members of an object to another.

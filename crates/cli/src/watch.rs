@@ -7,11 +7,12 @@ mod lines;
 mod screen;
 mod state;
 
+use crate::convert;
 use crate::{VERBOSE, terminal};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use consul_session::error::{Case, Error};
 use consul_session_args::{self as cli, Command, Format, Invocation, Output};
-use consul_session_host::{CallError, Connection, Consistency, Exceeded, Host, Query};
+use consul_session_host::{self as wit, CallError, Connection, Consistency, Exceeded, Host, Query};
 use screen::Screen;
 use state::{Event, Listing, Watch};
 use std::io::{self, IsTerminal, Write};
@@ -71,7 +72,7 @@ impl Source {
             Some(node) => self.host.node(node, Some(query), Some(&self.connection)).await,
             None => self.host.list_sessions(Some(query), Some(&self.connection)).await,
         }?;
-        let sessions = listing.sessions.into_iter().map(consul_session::Session::from).collect();
+        let sessions = listing.sessions.into_iter().map(convert::session).collect();
         Ok(Listing { sessions, index: listing.index, filtered: listing.filtered })
     }
 }
@@ -88,7 +89,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     invocation.accept(&[Format::Table, Format::Json], COMMAND.name)?;
     let options = invocation.options.clone().resolve();
     let agent = format!("{}:{}", options.host.as_str(), options.port);
-    let source = Source { host, connection: Connection::from(&options), node: options.node };
+    let source = Source { host, connection: convert::connection(&options), node: options.node };
     let (sender, all_news) = mpsc::channel(16);
     let reading = tokio::spawn(read(source, Watch::new(options.name), sender));
     // Requests that are told of would go through the table.
@@ -146,8 +147,8 @@ async fn read(source: Source, mut watch: Watch, sender: mpsc::Sender<News>) -> E
                 let events = watch.listed(listing, Instant::now());
                 (events, if is_new { Duration::ZERO } else { PAUSE.saturating_sub(asked.elapsed()) })
             }
-            Err(error) if is_final(&error, watch.has_begun()) => return error.into(),
-            Err(error) => (watch.failed(error.into()), delays.next().unwrap_or(PAUSE)),
+            Err(error) if is_final(&error, watch.has_begun()) => return convert::error(error),
+            Err(error) => (watch.failed(convert::error(error)), delays.next().unwrap_or(PAUSE)),
         };
         if !events.is_empty() && sender.send(News::new(watch.index(), events)).await.is_err() {
             return Case::Other.because("nobody reads");
@@ -162,9 +163,12 @@ pub fn is_final(error: &CallError, has_begun: bool) -> bool {
         // A limit under which no blocking query ends.
         CallError::Stopped(Exceeded::Time(_)) => true,
         _ if has_begun => false,
-        CallError::Plugin(error) => match &error.case {
-            Case::Unreachable | Case::Timeout | Case::Unavailable { .. } | Case::InvalidResponse => false,
-            Case::Refused { status } => *status < 500,
+        CallError::Plugin(error) => match error {
+            wit::Error::Unreachable(_)
+            | wit::Error::Timeout(_)
+            | wit::Error::Unavailable(_)
+            | wit::Error::InvalidResponse(_) => false,
+            wit::Error::Refused(refusal) => refusal.status < 500,
             _ => true,
         },
         _ => true,

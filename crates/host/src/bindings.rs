@@ -1,7 +1,5 @@
 //! The plugin's WIT as Rust: what `bindgen!` makes of `wit/`, under readable names.
 
-use consul_session::consul::create::effective;
-use consul_session::options::{self as core_options, Resolved};
 use generated::exports::consul_session::plugin::{desired_state, locks, sessions};
 use wasmtime::Result;
 use wasmtime::component::{Component, ComponentExportIndex};
@@ -29,9 +27,9 @@ mod generated {
 pub use desired_state::{Diff, OnMismatch, Options, Outcome, State};
 pub use locks::{Acquisition, Contents, Holding, Lock};
 pub use sessions::{
-    Behavior, Connection, Consistency, CreateOptions, Error, Listing, Lookup, Query, Scheme, ServiceCheck, Session,
+    Behavior, Connection, Consistency, CreateOptions, Difference, Error, InvalidOption, Listing, Lookup, Mismatch,
+    NodeRequired, Query, Refusal, Scheme, ServiceCheck, Session,
 };
-use sessions::{InvalidOption, Refusal};
 
 /// Where a component has a function of the plugin's. Both names are Rust's, as `bindgen!` makes them of the WIT's.
 ///
@@ -66,188 +64,81 @@ default_all_none! {
     }
 }
 
-/// The connection that options speak of.
-impl From<&Resolved> for Connection {
-    fn from(options: &Resolved) -> Connection {
-        Connection {
-            host: Some(options.host.as_str().to_owned()),
-            port: Some(options.port),
-            scheme: Some(options.scheme.into()),
-            validate_certs: Some(options.validate_certs),
-            token: options.token.as_ref().map(|token| token.secret().to_owned()),
-            datacenter: options.datacenter.clone(),
-            namespace: options.namespace.clone(),
-            partition: options.partition.clone(),
-            timeout: Some(seconds(options.timeout)),
+impl Error {
+    /// Returns the name of the case, as in WIT: `invalid-option`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Error::InvalidOption(_) => "invalid-option",
+            Error::Unsupported(_) => "unsupported",
+            Error::NotFound(_) => "not-found",
+            Error::Mismatch(_) => "mismatch",
+            Error::NodeRequired(_) => "node-required",
+            Error::Hidden(_) => "hidden",
+            Error::UnknownNode(_) => "unknown-node",
+            Error::UnknownCheck(_) => "unknown-check",
+            Error::CriticalCheck(_) => "critical-check",
+            Error::UnknownDatacenter(_) => "unknown-datacenter",
+            Error::AccessDenied(_) => "access-denied",
+            Error::Unavailable(_) => "unavailable",
+            Error::Refused(_) => "refused",
+            Error::Unreachable(_) => "unreachable",
+            Error::DeniedByHost(_) => "denied-by-host",
+            Error::Tls(_) => "tls",
+            Error::Timeout(_) => "timeout",
+            Error::InvalidResponse(_) => "invalid-response",
+            Error::ResponseTooLarge(_) => "response-too-large",
+            Error::OutcomeUnknown(_) => "outcome-unknown",
+            Error::Other(_) => "other",
         }
     }
-}
 
-/// The new session that options speak of.
-impl From<&Resolved> for CreateOptions {
-    fn from(options: &Resolved) -> CreateOptions {
-        CreateOptions {
-            name: options.name.clone(),
-            node: options.node.clone(),
-            lock_delay: Some(seconds(options.delay)),
-            behavior: Some(options.behavior.into()),
-            ttl: options.ttl.map(seconds),
-            node_checks: options.checks.as_deref().map(effective).or_else(|| options.node_checks.clone()),
-            service_checks: options.service_checks.clone(),
+    /// Returns the text for people: the cause first, then the remedy.
+    pub fn message(&self) -> &str {
+        match self {
+            Error::InvalidOption(invalid) => &invalid.message,
+            Error::Mismatch(mismatch) => &mismatch.message,
+            Error::NodeRequired(required) => &required.message,
+            Error::AccessDenied(refusal) | Error::Unavailable(refusal) | Error::Refused(refusal) => &refusal.message,
+            Error::Unsupported(message)
+            | Error::NotFound(message)
+            | Error::Hidden(message)
+            | Error::UnknownNode(message)
+            | Error::UnknownCheck(message)
+            | Error::CriticalCheck(message)
+            | Error::UnknownDatacenter(message)
+            | Error::Unreachable(message)
+            | Error::DeniedByHost(message)
+            | Error::Tls(message)
+            | Error::Timeout(message)
+            | Error::InvalidResponse(message)
+            | Error::ResponseTooLarge(message)
+            | Error::OutcomeUnknown(message)
+            | Error::Other(message) => message,
         }
     }
-}
 
-/// The same options, each as the WIT has it.
-impl From<&consul_session::Options> for Options {
-    fn from(options: &consul_session::Options) -> Options {
-        Options {
-            state: options.state.map(Into::into),
-            id: options.id.as_ref().map(|id| id.as_str().to_owned()),
-            name: options.name.clone(),
-            node: options.node.clone(),
-            datacenter: options.datacenter.clone(),
-            checks: options.checks.clone(),
-            node_checks: options.node_checks.clone(),
-            service_checks: options.service_checks.clone(),
-            behavior: options.behavior.map(Into::into),
-            delay: options.delay.map(seconds),
-            ttl: options.ttl.map(seconds),
-            token: options.token.as_ref().map(|token| token.secret().to_owned()),
-            host: options.host.as_ref().map(|host| host.as_str().to_owned()),
-            port: options.port,
-            scheme: options.scheme.map(Into::into),
-            validate_certs: options.validate_certs,
-            timeout: options.timeout.map(seconds),
-            namespace: options.namespace.clone(),
-            partition: options.partition.clone(),
-            on_mismatch: options.on_mismatch.map(Into::into),
-            dry_run: options.dry_run,
+    /// Returns the text, to be changed in place.
+    pub(crate) fn message_mut(&mut self) -> &mut String {
+        match self {
+            Error::InvalidOption(invalid) => &mut invalid.message,
+            Error::Mismatch(mismatch) => &mut mismatch.message,
+            Error::NodeRequired(required) => &mut required.message,
+            Error::AccessDenied(refusal) | Error::Unavailable(refusal) | Error::Refused(refusal) => &mut refusal.message,
+            Error::Unsupported(message)
+            | Error::NotFound(message)
+            | Error::Hidden(message)
+            | Error::UnknownNode(message)
+            | Error::UnknownCheck(message)
+            | Error::CriticalCheck(message)
+            | Error::UnknownDatacenter(message)
+            | Error::Unreachable(message)
+            | Error::DeniedByHost(message)
+            | Error::Tls(message)
+            | Error::Timeout(message)
+            | Error::InvalidResponse(message)
+            | Error::ResponseTooLarge(message)
+            | Error::OutcomeUnknown(message)
+            | Error::Other(message) => message,
         }
-    }
-}
-
-impl From<core_options::State> for State {
-    fn from(state: core_options::State) -> State {
-        match state {
-            core_options::State::Present => State::Present,
-            core_options::State::Absent => State::Absent,
-            core_options::State::Info => State::Info,
-            core_options::State::Node => State::Node,
-            core_options::State::List => State::List,
-        }
-    }
-}
-
-impl From<core_options::Behavior> for Behavior {
-    fn from(behavior: core_options::Behavior) -> Behavior {
-        match behavior {
-            core_options::Behavior::Release => Behavior::Release,
-            core_options::Behavior::Delete => Behavior::Delete,
-        }
-    }
-}
-
-impl From<core_options::Scheme> for Scheme {
-    fn from(scheme: core_options::Scheme) -> Scheme {
-        match scheme {
-            core_options::Scheme::Http => Scheme::Http,
-            core_options::Scheme::Https => Scheme::Https,
-        }
-    }
-}
-
-impl From<core_options::OnMismatch> for OnMismatch {
-    fn from(on_mismatch: core_options::OnMismatch) -> OnMismatch {
-        match on_mismatch {
-            core_options::OnMismatch::Fail => OnMismatch::Fail,
-            core_options::OnMismatch::Replace => OnMismatch::Replace,
-        }
-    }
-}
-
-/// From nanoseconds, as the core has durations.
-fn seconds(nanoseconds: i64) -> f64 {
-    nanoseconds as f64 / 1e9
-}
-
-/// The same session as the core has it, which knows its JSON.
-impl From<Session> for consul_session::Session {
-    fn from(session: Session) -> consul_session::Session {
-        let service_check =
-            |check: ServiceCheck| consul_session::session::ServiceCheck { id: check.id, namespace: check.namespace };
-        consul_session::Session {
-            id: session.id,
-            name: session.name,
-            node: session.node,
-            lock_delay: session.lock_delay,
-            behavior: session.behavior,
-            ttl: session.ttl,
-            node_checks: session.node_checks,
-            service_checks: session.service_checks.into_iter().map(service_check).collect(),
-            checks: session.checks,
-            namespace: session.namespace,
-            partition: session.partition,
-            create_index: session.create_index,
-            modify_index: session.modify_index,
-        }
-    }
-}
-
-/// The same outcome as the core has it, which knows its JSON.
-impl From<Outcome> for consul_session::Outcome {
-    fn from(outcome: Outcome) -> consul_session::Outcome {
-        let all = |sessions: Vec<Session>| sessions.into_iter().map(Into::into).collect();
-        let sessions: Vec<consul_session::Session> = all(outcome.sessions);
-        // The one that the options speak of is named by its id, and has none yet in the dry run of a creation.
-        let id = outcome.session_id.unwrap_or_default();
-        consul_session::Outcome {
-            changed: outcome.changed,
-            session: sessions.iter().find(|session| session.id == id).cloned(),
-            sessions,
-            destroyed: outcome.destroyed,
-            diff: outcome.diff.map(|diff| consul_session::outcome::Diff { before: all(diff.before), after: all(diff.after) }),
-            filtered: outcome.filtered,
-            notes: outcome.notes,
-        }
-    }
-}
-
-/// The same error as the core has it, which is the one that callers get: it knows its case's name, its text and its JSON.
-impl From<Error> for consul_session::Error {
-    fn from(error: Error) -> consul_session::Error {
-        use consul_session::error::{Case, Difference};
-        let (case, message) = match error {
-            Error::InvalidOption(InvalidOption { option, message }) => (Case::InvalidOption { option }, message),
-            Error::Unsupported(message) => (Case::Unsupported, message),
-            Error::NotFound(message) => (Case::NotFound, message),
-            Error::Mismatch(mismatch) => {
-                let known = |name: &str| consul_session::options::info(name).map_or("", |info| info.name);
-                let differences = mismatch
-                    .differences
-                    .into_iter()
-                    .map(|one| Difference { option: known(&one.option), found: one.found, wanted: one.wanted })
-                    .collect();
-                (Case::Mismatch { session_id: mismatch.session_id, differences }, mismatch.message)
-            }
-            Error::NodeRequired(required) => (Case::NodeRequired { nodes: required.nodes }, required.message),
-            Error::Hidden(message) => (Case::Hidden, message),
-            Error::UnknownNode(message) => (Case::UnknownNode, message),
-            Error::UnknownCheck(message) => (Case::UnknownCheck, message),
-            Error::CriticalCheck(message) => (Case::CriticalCheck, message),
-            Error::UnknownDatacenter(message) => (Case::UnknownDatacenter, message),
-            Error::AccessDenied(Refusal { status, message }) => (Case::AccessDenied { status }, message),
-            Error::Unavailable(Refusal { status, message }) => (Case::Unavailable { status }, message),
-            Error::Refused(Refusal { status, message }) => (Case::Refused { status }, message),
-            Error::Unreachable(message) => (Case::Unreachable, message),
-            Error::DeniedByHost(message) => (Case::DeniedByHost, message),
-            Error::Tls(message) => (Case::Tls, message),
-            Error::Timeout(message) => (Case::Timeout, message),
-            Error::InvalidResponse(message) => (Case::InvalidResponse, message),
-            Error::ResponseTooLarge(message) => (Case::ResponseTooLarge, message),
-            Error::OutcomeUnknown(message) => (Case::OutcomeUnknown, message),
-            Error::Other(message) => (Case::Other, message),
-        };
-        case.because(message)
     }
 }

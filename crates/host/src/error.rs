@@ -1,7 +1,7 @@
 //! Why a call has no answer.
 
+use crate::bindings::Error;
 use crate::limits::Exceeded;
-use consul_session::error::{Case, Error, Parts};
 use std::fmt;
 
 /// Why a call has no answer.
@@ -22,28 +22,20 @@ const LONGEST: usize = 4096;
 
 impl CallError {
     /// The component's answer, with a text of no more than [`LONGEST`].
-    pub(crate) fn answered(error: Error) -> CallError {
-        if error.message.len() <= LONGEST {
-            return CallError::Plugin(error);
+    pub(crate) fn answered(mut error: Error) -> CallError {
+        let message = error.message_mut();
+        if message.len() > LONGEST {
+            message.truncate(message.floor_char_boundary(LONGEST));
+            message.push('…');
         }
-        let Parts { case, mut message } = error.into_parts();
-        message.truncate(message.floor_char_boundary(LONGEST));
-        CallError::Plugin(case.because(message + "…"))
-    }
-
-    /// What the plugin answered, if it did.
-    pub fn case(&self) -> Option<&Case> {
-        match self {
-            CallError::Plugin(error) => Some(&error.case),
-            _ => None,
-        }
+        CallError::Plugin(error)
     }
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallError::Plugin(error) => error.fmt(f),
+            CallError::Plugin(error) => f.write_str(error.message()),
             CallError::Stopped(exceeded) => exceeded.fmt(f),
             // Without the functions in which it happened, whose names are the component's. `Debug` has them.
             CallError::Trapped(error) => write!(f, "the component failed: {}", error.root_cause()),
@@ -67,31 +59,24 @@ impl From<wasmtime::Error> for CallError {
     }
 }
 
-/// As the core's commands print it: what is not the plugin's answer is `other`.
-impl From<CallError> for Error {
-    fn from(error: CallError) -> Error {
-        match error {
-            CallError::Plugin(error) => error,
-            error => Case::Other.because(error.to_string()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bindings::NodeRequired;
 
     #[test]
-    fn a_long_text_is_cut_between_two_characters() {
-        let text = |length: usize| {
-            let error = Case::NodeRequired { nodes: vec!["n1".into()] }.because("ü".repeat(length));
-            let CallError::Plugin(error) = CallError::answered(error) else { panic!("another case") };
-            assert_eq!(error.case, Case::NodeRequired { nodes: vec!["n1".into()] });
-            error.into_parts().message
+    fn long_messages_are_cut_between_characters() {
+        let cut = |length: usize| {
+            let required = NodeRequired { nodes: vec!["n1".into()], message: "ü".repeat(length) };
+            let CallError::Plugin(Error::NodeRequired(required)) = CallError::answered(Error::NodeRequired(required)) else {
+                panic!("another case")
+            };
+            assert_eq!(required.nodes, ["n1"]);
+            required.message
         };
-        assert_eq!(text(LONGEST / 2), "ü".repeat(LONGEST / 2));
-        assert_eq!(text(LONGEST / 2 + 1), "ü".repeat(LONGEST / 2) + "…");
-        let odd = CallError::answered(Case::Other.because("x".to_owned() + &"ü".repeat(LONGEST)));
+        assert_eq!(cut(LONGEST / 2), "ü".repeat(LONGEST / 2));
+        assert_eq!(cut(LONGEST / 2 + 1), "ü".repeat(LONGEST / 2) + "…");
+        let odd = CallError::answered(Error::Other("x".to_owned() + &"ü".repeat(LONGEST)));
         assert_eq!(odd.to_string(), "x".to_owned() + &"ü".repeat(LONGEST / 2 - 1) + "…");
     }
 }

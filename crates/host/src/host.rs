@@ -310,7 +310,7 @@ impl Instance {
             function.call_async(store, arguments).await
         };
         let (answer,) = run(&mut self.store, &self.limits, call).await?;
-        answer.map_err(|error| CallError::answered(self.store.data().outgoing.explain(error.into())))
+        answer.map_err(|error| CallError::answered(self.store.data().outgoing.explain(error)))
     }
 }
 

@@ -11,7 +11,7 @@
 //!
 //! # Errors
 //!
-//! [`CallError::Plugin`] is an answer: a [`Case`] to compare, and a text. The other cases say that the component was stopped or broke.
+//! [`CallError::Plugin`] is an answer: an [`Error`] with a case to compare and a text. The other cases say that the component was stopped or broke.
 
 mod bindings;
 mod cache;
@@ -23,12 +23,12 @@ mod limits;
 mod policy;
 
 pub use bindings::{
-    Acquisition, Behavior, Connection, Consistency, Contents, CreateOptions, Diff, Holding, Listing, Lock, Lookup, OnMismatch,
-    Options, Outcome, Query, Scheme, ServiceCheck, Session, State,
+    Acquisition, Behavior, Connection, Consistency, Contents, CreateOptions, Diff, Difference, Error, Holding, InvalidOption,
+    Listing, Lock, Lookup, Mismatch, NodeRequired, OnMismatch, Options, Outcome, Query, Refusal, Scheme, ServiceCheck, Session,
+    State,
 };
 pub use bytesize::ByteSize;
 pub use config::ConfigError;
-pub use consul_session::error::{Case, Difference, Error};
 pub use error::CallError;
 pub use host::{Builder, Host, Instance};
 pub use http::{Exchange, InvalidToken, Tls, TlsSetupError, Token};

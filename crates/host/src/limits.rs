@@ -1,7 +1,6 @@
 //! What one instance, and all of them together, may use. A component that wants more is stopped; others go on.
 
 use bytesize::ByteSize;
-use consul_session::duration;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -96,12 +95,13 @@ impl Quantity for Duration {
     const ACCEPTED: &str = "a duration above 0, such as 500ms, 10s or 15m";
 
     fn read(text: &str) -> Option<Duration> {
-        let nanoseconds = duration::parse(text)?;
-        u64::try_from(nanoseconds).ok().filter(|number| *number > 0).map(Duration::from_nanos)
+        // A plain number is in seconds, as in the options.
+        let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        seconds.or_else(|| humantime::parse_duration(text).ok()).filter(|duration| !duration.is_zero())
     }
 
     fn shown(&self) -> String {
-        duration::format(i64::try_from(self.as_nanos()).unwrap_or(i64::MAX))
+        humantime::format_duration(*self).to_string()
     }
 }
 
@@ -313,7 +313,7 @@ mod tests {
         for (name, values, accepted) in [
             ("memory", &["", "0", "0MiB", "-1MiB", "1MiB1", "MiB", "1 elephant", "many"][..], SIZE),
             ("response", &["", "0", "-1"], SIZE),
-            ("compute", &["", "0", "0s", "-1s", "5 s", "1d", "10000000000", "0.0000000001", "soon"], DURATION),
+            ("compute", &["", "0", "0s", "-1s", "0.0000000001", "1e400", "5x", "soon"], DURATION),
             ("time", &["", "0", "-15m", "inf"], DURATION),
             ("table", &["", "0", "-1", "1.5", "1k", " 1", "99999999999999999999"], NUMBER),
             ("handles", &["0"], NUMBER),
@@ -346,7 +346,7 @@ mod tests {
         let names: Vec<_> = table.iter().map(|(name, ..)| *name).collect();
         assert_eq!(names, ["memory", "table", "handles", "compute", "time", "requests", "in_flight", "response", "instances"]);
         let shown: Vec<_> = table.iter().map(|(_, default, _)| default.as_str()).collect();
-        assert_eq!(shown, ["512.0 MiB", "10000", "1000", "10s", "900s", "100000", "8", "64.0 MiB", "100"]);
+        assert_eq!(shown, ["512.0 MiB", "10000", "1000", "10s", "15m", "100000", "8", "64.0 MiB", "100"]);
         for (name, default, help) in &table {
             assert_eq!(set(name, default), Ok(Limits::default()), "{name}");
             assert!(help.ends_with('.') && !help.starts_with(' ') && !help.contains("  "), "{help:?}");
@@ -362,9 +362,9 @@ mod tests {
             (
                 Exceeded::Compute(Duration::from_millis(1500)),
                 "compute",
-                "to compute for longer than the limit `compute` of 1500ms allows",
+                "to compute for longer than the limit `compute` of 1s 500ms allows",
             ),
-            (Exceeded::Time(Duration::from_secs(900)), "time", "to take longer than the limit `time` of 900s allows"),
+            (Exceeded::Time(Duration::from_secs(900)), "time", "to take longer than the limit `time` of 15m allows"),
             (Exceeded::Requests(5), "requests", "to send more requests than the limit `requests` of 5 allows"),
         ] {
             assert_eq!(

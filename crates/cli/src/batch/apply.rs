@@ -3,6 +3,7 @@
 use super::file::Record;
 use super::pool::{Interrupt, Work, run};
 use super::replay::{Done, Shared, Snapshot, Want, step};
+use crate::convert;
 use consul_session::error::{Case, Error};
 use consul_session::options::Options;
 use consul_session::outcome::Outcome;
@@ -194,7 +195,7 @@ impl Work for Apply {
         };
         let connection = self.agents[agent].connection.clone();
         let record = match &job {
-            Job::Alone(at) => (&self.records[*at].record.options).into(),
+            Job::Alone(at) => convert::options(&self.records[*at].record.options),
             _ => host::Options::default(),
         };
         async move {
@@ -203,12 +204,14 @@ impl Work for Apply {
                 Job::Before(agent) => Did::Before(agent, snapshot(&host, to).await),
                 Job::After(agent) => Did::After(agent, snapshot(&host, to).await),
                 Job::OwnNode(agent) => Did::OwnNode(agent, own_node(&host, connection).await),
-                Job::Create(at, options) => Did::Create(at, host.create(&options, to).await.map_err(Error::from)),
+                Job::Create(at, options) => Did::Create(at, host.create(&options, to).await.map_err(convert::error)),
                 Job::Destroy(at, id) => {
-                    let result = host.destroy(&id, to).await.map_err(Error::from);
+                    let result = host.destroy(&id, to).await.map_err(convert::error);
                     Did::Destroy(at, id, result)
                 }
-                Job::Alone(at) => Did::Alone(at, Box::new(host.apply(&record).await.map(Outcome::from).map_err(Error::from))),
+                Job::Alone(at) => {
+                    Did::Alone(at, Box::new(host.apply(&record).await.map(convert::outcome).map_err(convert::error)))
+                }
             }
         }
     }
@@ -263,7 +266,7 @@ impl Work for Apply {
 }
 
 async fn snapshot(host: &Host, connection: Option<&Connection>) -> Result<Snapshot, Error> {
-    Ok(host.list_sessions(Some(CONSISTENT), connection).await?.into())
+    host.list_sessions(Some(CONSISTENT), connection).await.map(Into::into).map_err(convert::error)
 }
 
 /// The agent's own node. The dry run of a creation without a name asks for that and for nothing else.
@@ -282,7 +285,7 @@ async fn own_node(host: &Host, connection: Connection) -> Result<String, Error> 
         timeout,
         ..host::Options::default()
     };
-    let planned = host.apply(&options).await?;
+    let planned = host.apply(&options).await.map_err(convert::error)?;
     match planned.sessions.into_iter().next() {
         Some(session) if !session.node.is_empty() => Ok(session.node),
         // It is left empty where it may not be asked for.
@@ -293,7 +296,7 @@ async fn own_node(host: &Host, connection: Connection) -> Result<String, Error> 
 /// The way to the agent that the options name; the same for records that can share their readings.
 pub fn connection(options: &Options) -> (impl Eq + Hash + use<>, Connection) {
     let options = options.clone().resolve();
-    let connection = Connection::from(&options);
+    let connection = convert::connection(&options);
     let Connection { host, port, validate_certs, token, datacenter, namespace, partition, .. } = connection.clone();
     let scheme = options.scheme.name();
     let key = (host, port, scheme, validate_certs, token, options.timeout, datacenter, namespace, partition);

@@ -3,6 +3,7 @@
 use super::apply::{CONSISTENT, connection};
 use super::pool::{Interrupt, Work, progress, run};
 use super::{at_once, counts_json, ended, is_followed, listen, seconds, shown, told};
+use crate::convert;
 use crate::{merge, terminal};
 use consul_session::error::{Case, Error};
 use consul_session::options::Options;
@@ -51,8 +52,8 @@ pub async fn destroy(host: &Host, invocation: &Invocation) -> Result<Output, Err
 /// The sessions whose names begin so, and whether ACLs may hide more.
 async fn list(host: &Host, options: &Options, to: &Connection, prefix: &str) -> Result<(Vec<Session>, bool), Error> {
     let mut listing = match &options.node {
-        Some(node) => host.node(node, Some(CONSISTENT), Some(to)).await?,
-        None => host.list_sessions(Some(CONSISTENT), Some(to)).await?,
+        Some(node) => host.node(node, Some(CONSISTENT), Some(to)).await.map_err(convert::error)?,
+        None => host.list_sessions(Some(CONSISTENT), Some(to)).await.map_err(convert::error)?,
     };
     listing.sessions.retain(|session| session.name.starts_with(prefix));
     Ok((listing.sessions, listing.filtered))
@@ -122,7 +123,7 @@ impl Work for Destroy {
 
     fn start(&self, at: usize) -> impl Future<Output = Self::Did> + Send + 'static {
         let (host, connection, id) = (self.host.clone(), self.connection.clone(), self.found[at].id.clone());
-        async move { (at, host.destroy(&id, Some(&connection)).await.map_err(Error::from)) }
+        async move { (at, host.destroy(&id, Some(&connection)).await.map_err(convert::error)) }
     }
 
     fn did(&mut self, (at, result): Self::Did) -> Option<usize> {

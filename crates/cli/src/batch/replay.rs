@@ -4,6 +4,7 @@
 //! asks for what is known, it gets that; the first thing that is not known is what is to be done next. So many records share one
 //! reading of the sessions, and each of them still does what it would do alone.
 
+use crate::convert;
 use consul_session::apply::Task;
 use consul_session::duration;
 use consul_session::error::{Case, Error};
@@ -30,7 +31,7 @@ impl From<Listing> for Snapshot {
     fn from(listing: Listing) -> Snapshot {
         let mut by_name: HashMap<String, Vec<Session>> = HashMap::new();
         let mut names = HashMap::new();
-        for session in listing.sessions.into_iter().map(Session::from) {
+        for session in listing.sessions.into_iter().map(convert::session) {
             names.insert(session.id.clone(), session.name.clone());
             by_name.entry(session.name.clone()).or_default().push(session);
         }

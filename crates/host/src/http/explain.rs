@@ -3,14 +3,14 @@
 //! `wasi:http` has a code for each kind of failure and hardly a word beside it. What only the host knows (which rule to add, what is
 //! wrong with a certificate, with which flag to mend it) is remembered here and put into the plugin's error.
 
+use crate::bindings::Error;
 use crate::policy::{Authority, Denied};
 use bytesize::ByteSize;
-use consul_session::Error;
-use consul_session::error::Case;
 use rustls::{AlertDescription as Alert, CertificateError, InvalidMessage};
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 use std::time::Duration;
 use wasmtime_wasi_http::Error as Code;
@@ -75,59 +75,60 @@ pub enum Failure {
 }
 
 /// What the host knows of a failure, and which error of the plugin it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// The case that the plugin makes of the failure.
-    of: Case,
-    /// The case that it is.
-    case: Case,
-    text: String,
+    of: Discriminant<Error>,
+    /// The error that it is.
+    error: Error,
 }
 
 impl Explanation {
     /// What an operator is told.
     pub fn text(&self) -> &str {
-        &self.text
+        self.error.message()
     }
 
     /// The same failure with the host's text in place of the plugin's, if it is this failure.
     ///
     /// What the plugin says of the consequences (`; session … was created to replace it`) stays.
     pub fn apply(&self, error: Error) -> Error {
-        if error.case != self.of {
+        if discriminant(&error) != self.of {
             return error;
         }
-        let explained = self.case.clone().because(&self.text);
-        match error.message.split_once("; ") {
-            Some((_cause, consequences)) => explained.and(consequences),
-            None => explained,
+        let mut explained = self.error.clone();
+        if let Some((_cause, consequences)) = error.message().split_once("; ") {
+            let message = explained.message_mut();
+            message.push_str("; ");
+            message.push_str(consequences);
         }
+        explained
     }
 }
 
 impl Failure {
     /// The code for the component, and what its operator is told of a request to `at`. Nothing if the code says all.
     pub fn tell(&self, at: &Authority) -> (Code, Option<Explanation>) {
-        let explained = |code, case: Case, text: String| (code, Some(Explanation { of: case.clone(), case, text }));
+        let explained = |code, error: Error| (code, Some(Explanation { of: discriminant(&error), error }));
         match self {
-            Failure::Denied(denied) => explained(Code::HttpRequestDenied, Case::DeniedByHost, denied.to_string()),
+            Failure::Denied(denied) => explained(Code::HttpRequestDenied, Error::DeniedByHost(denied.to_string())),
             Failure::NotInsecure => explained(
                 Code::HttpRequestDenied,
-                Case::DeniedByHost,
-                format!(
+                Error::DeniedByHost(format!(
                     "`validate_certs=false` is not granted for {at}: add `--insecure {at}`, or to the configuration file: insecure = [\"{at}\"]"
-                ),
+                )),
             ),
-            Failure::AddressDenied(denied) => explained(Code::DestinationIpProhibited, Case::DeniedByHost, denied.to_string()),
+            Failure::AddressDenied(denied) => explained(Code::DestinationIpProhibited, Error::DeniedByHost(denied.to_string())),
             Failure::Uri => (Code::HttpRequestUriInvalid, None),
             Failure::Lookup(error) => explained(
                 Code::DnsError { rcode: Some(error.to_string()), info_code: None },
-                Case::Unreachable,
-                format!("the name in {at} cannot be resolved: check `host`, and this machine's name service ({error})"),
+                Error::Unreachable(format!(
+                    "the name in {at} cannot be resolved: check `host`, and this machine's name service ({error})"
+                )),
             ),
             Failure::Connect(error) => {
-                let (code, case, text) = not_connected(error, at);
-                explained(code, case, text)
+                let (code, error) = not_connected(error, at);
+                explained(code, error)
             }
             Failure::Socket(path, error) => {
                 let path = path.display();
@@ -148,67 +149,62 @@ impl Failure {
                     ),
                     _ => (Code::DestinationUnavailable, format!("no connection to the Unix socket {path} (for {at}): {error}")),
                 };
-                explained(code, Case::Unreachable, text)
+                explained(code, Error::Unreachable(text))
             }
             // Not `connection-timeout`, after which the plugin cannot know whether a change was sent: some hosts say that of any
             // connection.
             Failure::ConnectTimeout(limit) => explained(
                 Code::DestinationUnavailable,
-                Case::Unreachable,
-                format!(
+                Error::Unreachable(format!(
                     "{at} did not accept a connection within {limit:?}, so that nothing was sent: check `host` and `port`, and for a firewall between"
-                ),
+                )),
             ),
             Failure::HandshakeTimeout(limit) => explained(
                 Code::DestinationUnavailable,
-                Case::Unreachable,
-                format!(
+                Error::Unreachable(format!(
                     "{at} accepted the connection, but no TLS handshake within {limit:?}, so that nothing was sent: check whether it speaks TLS (else `scheme=http`), and whether the agent is well"
-                ),
+                )),
             ),
             Failure::ServerName => explained(
                 Code::TlsCertificateError,
-                Case::Tls,
-                format!("no certificate can be for the host of {at}: say which name to expect with {SERVER_NAME}"),
+                Error::Tls(format!("no certificate can be for the host of {at}: say which name to expect with {SERVER_NAME}")),
             ),
             Failure::Handshake { error, client_cert } => {
-                let (code, case, text) = no_handshake(error, *client_cert, at);
-                explained(code, case, text)
+                let (code, error) = no_handshake(error, *client_cert, at);
+                explained(code, error)
             }
-            Failure::Refused { alert, client_cert } => explained(alert_code(*alert), Case::Tls, said(*alert, *client_cert, at)),
+            Failure::Refused { alert, client_cert } => {
+                explained(alert_code(*alert), Error::Tls(said(*alert, *client_cert, at)))
+            }
             Failure::NotSent => explained(
                 Code::DestinationUnavailable,
-                Case::Unreachable,
-                format!(
+                Error::Unreachable(format!(
                     "the connection to {at} ended before the request was sent: check whether the agent is well, and try again"
-                ),
+                )),
             ),
             Failure::Dead => (Code::ConnectionReadTimeout, None),
             Failure::Broken => (Code::HttpProtocolError, None),
             Failure::TooLarge(limit) => (
                 Code::HttpResponseBodySize(Some(*limit)),
                 Some(Explanation {
-                    of: Case::InvalidResponse,
-                    case: Case::ResponseTooLarge,
-                    text: format!(
+                    of: discriminant(&Error::InvalidResponse(String::new())),
+                    error: Error::ResponseTooLarge(format!(
                         "the answer from {at} is larger than {}, the host's limit `response`: read the sessions of one node, or raise it with `--limit response=SIZE`",
                         ByteSize(*limit)
-                    ),
+                    )),
                 }),
             ),
             Failure::TooManyAtOnce(limit) => explained(
                 Code::ConnectionLimitReached,
-                Case::Unreachable,
-                format!(
+                Error::Unreachable(format!(
                     "the component had {limit} requests under way and wanted another, to {at}: the host's limit `in_flight` ends it; raise it with `--limit in_flight=NUMBER`"
-                ),
+                )),
             ),
             Failure::TooMany(limit) => explained(
                 Code::ConnectionLimitReached,
-                Case::Unreachable,
-                format!(
+                Error::Unreachable(format!(
                     "the component wanted more than {limit} requests in one call, this one to {at}: the host's limit `requests` ends it; raise it with `--limit requests=NUMBER`"
-                ),
+                )),
             ),
         }
     }
@@ -223,31 +219,28 @@ impl fmt::Display for Failure {
 /// So that it can come back out of hyper.
 impl StdError for Failure {}
 
-fn not_connected(error: &io::Error, at: &Authority) -> (Code, Case, String) {
+fn not_connected(error: &io::Error, at: &Authority) -> (Code, Error) {
     match error.kind() {
         ErrorKind::ConnectionRefused => (
             Code::ConnectionRefused,
-            Case::Unreachable,
-            format!("nothing listens at {at}: check `host` and `port`, and whether the agent runs"),
+            Error::Unreachable(format!("nothing listens at {at}: check `host` and `port`, and whether the agent runs")),
         ),
         ErrorKind::TimedOut => (
             Code::DestinationUnavailable,
-            Case::Unreachable,
-            format!(
+            Error::Unreachable(format!(
                 "{at} did not accept a connection, so that nothing was sent: check `host` and `port`, and for a firewall between"
-            ),
+            )),
         ),
         _ => (
             Code::DestinationUnavailable,
-            Case::Unreachable,
-            format!("no connection to {at}: check `host`, and the network between ({error})"),
+            Error::Unreachable(format!("no connection to {at}: check `host`, and the network between ({error})")),
         ),
     }
 }
 
-fn no_handshake(error: &io::Error, client_cert: bool, at: &Authority) -> (Code, Case, String) {
+fn no_handshake(error: &io::Error, client_cert: bool, at: &Authority) -> (Code, Error) {
     use rustls::Error as Tls;
-    let tls = |code, text| (code, Case::Tls, text);
+    let tls = |code, text| (code, Error::Tls(text));
     match rustls_error(error) {
         Some(Tls::AlertReceived(alert)) => tls(alert_code(*alert), said(*alert, client_cert, at)),
         Some(Tls::InvalidCertificate(error)) => tls(Code::TlsCertificateError, certificate(error, at)),
@@ -394,9 +387,9 @@ mod tests {
         assert!(matches!(handshake(ErrorKind::ConnectionReset), Code::TlsProtocolError));
         assert!(matches!(handshake(ErrorKind::TimedOut), Code::DestinationUnavailable));
         let socket = |kind: ErrorKind| Failure::Socket("/run/consul.sock".into(), kind.into()).tell(&at).1.unwrap();
-        let error = || Case::Unreachable.because("no answer from consul.example:8501: no route");
+        let error = || Error::Unreachable("no answer from consul.example:8501: no route".into());
         assert_eq!(
-            socket(ErrorKind::PermissionDenied).apply(error()).message,
+            socket(ErrorKind::PermissionDenied).apply(error()).message(),
             "no permission to use the Unix socket /run/consul.sock (for consul.example:8501): have this user let in (unix_sockets in the agent's configuration)"
         );
     }
@@ -410,7 +403,7 @@ mod tests {
             let error = rustls::CertificateError::ExpiredContext { time, not_after };
             let error = io::Error::new(ErrorKind::InvalidData, rustls::Error::InvalidCertificate(error));
             let explanation = Failure::Handshake { error, client_cert: false }.tell(&at).1.unwrap();
-            let message = explanation.apply(Case::Tls.because("")).message.clone();
+            let message = explanation.apply(Error::Tls(String::new())).message().to_owned();
             let ago = message.strip_prefix("the certificate of consul.example:8501, or of its CA, expired ").unwrap();
             ago.strip_suffix(" ago: have it renewed, and check this machine's clock").unwrap().to_owned()
         };

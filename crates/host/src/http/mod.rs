@@ -15,10 +15,10 @@ pub use exchange::{Exchange, Observer};
 pub use future::{Requests, View, add_to_linker};
 pub use tls::{Tls, TlsSetupError};
 
+use crate::bindings::Error;
 use crate::policy::{Authority, Policy, Rule};
 use body::{Limited, Slot};
 use connect::{Connector, OPENED, Watch};
-use consul_session::Error;
 use explain::{Explanation, Failure};
 use http::header::AUTHORIZATION;
 use http::uri::{Parts, Scheme};

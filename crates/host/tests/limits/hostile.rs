@@ -307,7 +307,7 @@ fn long_answer() -> Result<()> {
 
 fn long_error() -> Result<()> {
     let Err(CallError::Plugin(error)) = answer(&"e".repeat(30))? else { bail!("that is no error of the plugin") };
-    ensure!(error.message == format!("{}…", "a".repeat(4096)), "{} bytes", error.message.len());
+    ensure!(error.message() == format!("{}…", "a".repeat(4096)), "{} bytes", error.message().len());
     Ok(())
 }
 

@@ -4,7 +4,6 @@ mod plain;
 mod tls;
 
 use super::*;
-use consul_session::error::Case;
 use hyper::body::Bytes;
 use std::convert::Infallible;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -120,26 +119,21 @@ async fn put(outgoing: &mut Outgoing, url: &str) -> Result<Answer, ErrorCode> {
     ask(outgoing, WasiMethod::Put, url, &[], b"body").await
 }
 
-/// The plugin's error for the code, after the host has explained it: its case and its text.
+/// Returns the name and text of the plugin's error for a code, after the host has explained it.
 fn told(outgoing: &Outgoing, code: &ErrorCode, at: &str) -> (&'static str, String) {
-    let name = match code {
-        ErrorCode::DnsError(_) => "DNS-error",
-        ErrorCode::DestinationUnavailable => "destination-unavailable",
-        ErrorCode::DestinationIpProhibited => "destination-IP-prohibited",
-        ErrorCode::ConnectionRefused => "connection-refused",
-        ErrorCode::ConnectionTimeout => "connection-timeout",
-        ErrorCode::ConnectionReadTimeout => "connection-read-timeout",
-        ErrorCode::ConnectionLimitReached => "connection-limit-reached",
-        ErrorCode::TlsCertificateError => "TLS-certificate-error",
-        ErrorCode::TlsProtocolError => "TLS-protocol-error",
-        ErrorCode::TlsAlertReceived(_) => "TLS-alert-received",
-        ErrorCode::HttpRequestDenied => "HTTP-request-denied",
-        ErrorCode::HttpProtocolError => "HTTP-protocol-error",
-        ErrorCode::HttpResponseBodySize(_) => "HTTP-response-body-size",
+    let plugin: fn(String) -> Error = match code {
+        ErrorCode::DnsError(_)
+        | ErrorCode::DestinationUnavailable
+        | ErrorCode::ConnectionRefused
+        | ErrorCode::ConnectionLimitReached => Error::Unreachable,
+        ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => Error::DeniedByHost,
+        ErrorCode::ConnectionTimeout | ErrorCode::ConnectionReadTimeout => Error::Timeout,
+        ErrorCode::TlsCertificateError | ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => Error::Tls,
+        ErrorCode::HttpProtocolError | ErrorCode::HttpResponseBodySize(_) => Error::InvalidResponse,
         other => panic!("{other:?}"),
     };
-    let error = outgoing.explain(consul_session::transport::from_error_code(name, None, at));
-    (error.case.name(), error.message.clone())
+    let error = outgoing.explain(plugin(format!("no answer from {at}: the plugin's own text")));
+    (error.name(), error.message().to_owned())
 }
 
 /// A network in which these may be connected to.

@@ -1,6 +1,7 @@
 //! HTTP, policy, tokens, limits and explanations.
 
 use super::*;
+use crate::bindings::Refusal;
 
 // HTTP
 
@@ -436,15 +437,16 @@ async fn requests_of_a_call_are_bounded() {
 #[tokio::test]
 async fn what_an_explanation_is_put_into() {
     let mut outgoing = outgoing(allowing(&[]));
-    let denied = || Case::DeniedByHost.because("no answer from a.example:1: the host's policy does not allow it");
+    let denied = || Error::DeniedByHost("no answer from a.example:1: the host's policy does not allow it".into());
     assert_eq!(outgoing.explain(denied()), denied());
     get(&mut outgoing, "http://a.example:1/").await.unwrap_err();
     let text = "the host's policy does not allow a.example:1: add `--allow a.example:1`, or to the configuration file: allow = [\"a.example:1\"]";
-    assert_eq!(outgoing.explain(denied()), Case::DeniedByHost.because(text));
+    assert_eq!(outgoing.explain(denied()), Error::DeniedByHost(text.into()));
     // What the plugin says of the consequences stays.
     let consequences = "destroyed: x; not destroyed: y";
-    assert_eq!(outgoing.explain(denied().and(consequences)), Case::DeniedByHost.because(format!("{text}; {consequences}")));
-    let other = || Case::AccessDenied { status: 403 }.because("consul answered 403");
+    let with_consequences = Error::DeniedByHost(format!("{}; {consequences}", denied().message()));
+    assert_eq!(outgoing.explain(with_consequences), Error::DeniedByHost(format!("{text}; {consequences}")));
+    let other = || Error::AccessDenied(Refusal { status: 403, message: "consul answered 403".into() });
     assert_eq!(outgoing.explain(other()), other());
     outgoing.begin();
     assert_eq!(outgoing.explain(denied()), denied());
