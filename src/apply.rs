@@ -12,7 +12,7 @@
 
 use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, create};
 use crate::duration;
-use crate::error::{Case, Difference, Error};
+use crate::error::{Difference, Error, ErrorKind};
 use crate::options::{OnMismatch, Options, SessionId, State};
 use crate::outcome::{Diff, Outcome};
 use crate::session::Session;
@@ -20,18 +20,18 @@ use crate::transport::Transport;
 
 /// Options that were checked as a whole: nothing that Consul would refuse, as far as that can be known, is left in them.
 #[derive(Clone, Debug)]
-pub struct Task {
+pub struct Plan {
     /// As given: only what was given is compared with what is found.
     given: Options,
     dry_run: bool,
     on_mismatch: OnMismatch,
     connection: Connection,
     new_session: NewSession,
-    what: What,
+    what: Operation,
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum Operation {
     PresentId(SessionId),
     PresentName(String),
     PresentNew,
@@ -40,11 +40,11 @@ enum What {
     Read(Scope),
 }
 
-impl Task {
+impl Plan {
     /// Checks that the options go together.
     ///
-    /// Errors: [`InvalidOption`](Case::InvalidOption).
-    pub fn new(given: Options) -> Result<Task, Error> {
+    /// Errors: [`InvalidOption`](ErrorKind::InvalidOption).
+    pub fn new(given: Options) -> Result<Plan, Error> {
         let all = given.clone().resolve();
         let state = all.state;
         if given.checks.is_some() {
@@ -58,13 +58,13 @@ impl Task {
         }
         let required = |name: &str, why: &str| Error::invalid(name, format!("state={} needs {why}", state.name()));
         let what = match (state, all.id.clone(), all.name.clone()) {
-            (State::Present, Some(id), _) => What::PresentId(id),
-            (State::Present, None, Some(name)) => What::PresentName(name),
-            (State::Present, None, None) => What::PresentNew,
-            (State::Absent, Some(id), _) => What::AbsentId(id),
-            (State::Absent, None, Some(name)) => What::AbsentName(name),
+            (State::Present, Some(id), _) => Operation::PresentId(id),
+            (State::Present, None, Some(name)) => Operation::PresentName(name),
+            (State::Present, None, None) => Operation::PresentNew,
+            (State::Absent, Some(id), _) => Operation::AbsentId(id),
+            (State::Absent, None, Some(name)) => Operation::AbsentName(name),
             (State::Absent, None, None) => return Err(required("id", "`id` or `name`, to know which session is meant")),
-            (State::Info, Some(id), _) => What::Read(Scope::Id(id)),
+            (State::Info, Some(id), _) => Operation::Read(Scope::Id(id)),
             (State::Info, None, _) => {
                 return Err(required("id", "`id`; sessions are found by name with state=list name=…, by node with state=node"));
             }
@@ -76,11 +76,11 @@ impl Task {
             }
             (State::Node, None, _) => {
                 let node = all.node.clone().ok_or_else(|| required("node", "`node`, the name of the node"))?;
-                What::Read(Scope::Node(node))
+                Operation::Read(Scope::Node(node))
             }
-            (State::List, None, _) => What::Read(Scope::All),
+            (State::List, None, _) => Operation::Read(Scope::All),
         };
-        Ok(Task {
+        Ok(Plan {
             dry_run: all.dry_run,
             on_mismatch: all.on_mismatch,
             connection: Connection::new(&all),
@@ -97,14 +97,14 @@ impl Task {
 
     /// Does it.
     pub fn run(&self, transport: &mut dyn Transport) -> Result<Outcome, Error> {
-        let mut run = Run { task: self, consul: Client { connection: &self.connection, transport } };
+        let mut run = Run { plan: self, consul: Client { connection: &self.connection, transport } };
         match &self.what {
-            What::PresentId(id) => run.present_id(id),
-            What::PresentName(name) => run.present_name(name),
-            What::PresentNew => run.present_new(),
-            What::AbsentId(id) => run.absent_id(id),
-            What::AbsentName(name) => run.absent_name(name),
-            What::Read(scope) => run.read(scope),
+            Operation::PresentId(id) => run.present_id(id),
+            Operation::PresentName(name) => run.present_name(name),
+            Operation::PresentNew => run.present_new(),
+            Operation::AbsentId(id) => run.absent_id(id),
+            Operation::AbsentName(name) => run.absent_name(name),
+            Operation::Read(scope) => run.read(scope),
         }
     }
 
@@ -190,16 +190,16 @@ fn ids(sessions: &[Session]) -> String {
 fn mismatch(session: &Session, differences: Vec<Difference>, remedy: &str) -> Error {
     let mut message = format!("session {} differs from the options", session.id);
     for (n, difference) in differences.iter().enumerate() {
-        let sign = if n == 0 { ": " } else { ", " };
-        message += &format!("{sign}{} is {}, not {}", difference.option, difference.found, difference.wanted);
+        let separator = if n == 0 { ": " } else { ", " };
+        message += &format!("{separator}{} is {}, not {}", difference.option, difference.found, difference.wanted);
     }
     message += "; sessions cannot be changed: ";
     message += remedy;
-    Case::Mismatch { session_id: session.id.clone(), differences }.because(message)
+    Error::new(ErrorKind::Mismatch { session_id: session.id.clone(), differences }, message)
 }
 
 /// Where the sessions of a name are meant.
-enum Place {
+enum OwnNode {
     /// On this node.
     Node(String),
     /// On the agent's own node, whose name could not be learned.
@@ -207,7 +207,7 @@ enum Place {
 }
 
 struct Run<'a> {
-    task: &'a Task,
+    plan: &'a Plan,
     consul: Client<'a>,
 }
 
@@ -216,7 +216,7 @@ impl Run<'_> {
         let listing = self.consul.sessions(scope, &Query::default())?;
         let filtered = listing.may_hide();
         let mut sessions = listing.sessions;
-        sessions.retain(|session| self.task.identity_differences(session).is_empty());
+        sessions.retain(|session| self.plan.identity_differences(session).is_empty());
         let session = match scope {
             Scope::Id(_) => sessions.first().cloned(),
             _ => None,
@@ -233,13 +233,13 @@ impl Run<'_> {
         let may_hide = listing.may_hide();
         let Some(session) = listing.sessions.into_iter().next() else {
             let hidden = if may_hide { ", or ACLs hide it" } else { "" };
-            return Err(Case::NotFound.because(format!(
-                "no session {} exists{hidden}: consul chooses the ids, so leave `id` out to create one",
-                id.as_str()
-            )));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("no session {} exists{hidden}: consul chooses the ids, so leave `id` out to create one", id.as_str()),
+            ));
         };
-        let mut differences = self.task.identity_differences(&session);
-        differences.extend(self.task.differences(&session));
+        let mut differences = self.plan.identity_differences(&session);
+        differences.extend(self.plan.differences(&session));
         if !differences.is_empty() {
             return Err(mismatch(&session, differences, "a new one gets another id, so leave `id` out"));
         }
@@ -247,13 +247,13 @@ impl Run<'_> {
     }
 
     fn present_new(&mut self) -> Result<Outcome, Error> {
-        if self.task.dry_run {
+        if self.plan.dry_run {
             return self.planned(Vec::new());
         }
         let id = self
             .consul
-            .create(&self.task.new_session)
-            .map_err(|error| error.of_a_change("the creation of the session, which has no name to find it by,"))?;
+            .create(&self.plan.new_session)
+            .map_err(|error| error.into_outcome_unknown("the creation of the session, which has no name to find it by,"))?;
         // The session is there, whatever becomes of reading it back.
         match self.consul.sessions(&Scope::Id(id.clone()), &Query::CONSISTENT) {
             Ok(listing) => match listing.sessions.into_iter().next() {
@@ -270,33 +270,33 @@ impl Run<'_> {
 
     fn present_name(&mut self, name: &str) -> Result<Outcome, Error> {
         let before = self.named(name, &Query::default())?;
-        let place = match &self.task.given.node {
-            Some(node) => Some(Place::Node(node.clone())),
+        let place = match &self.plan.given.node {
+            Some(node) => Some(OwnNode::Node(node.clone())),
             // Nothing to tell apart: not asked, so that no permission to ask is needed.
             None if before.sessions.is_empty() => None,
             None => Some(self.own_place()?),
         };
         let candidates: Vec<Session> = match &place {
-            Some(Place::Node(node)) => on_node(&before.sessions, node),
-            Some(Place::Unknown) | None => Vec::new(),
+            Some(OwnNode::Node(node)) => on_node(&before.sessions, node),
+            Some(OwnNode::Unknown) | None => Vec::new(),
         };
-        if let Some(found) = candidates.iter().find(|session| self.task.matches(session)) {
+        if let Some(found) = candidates.iter().find(|session| self.plan.matches(session)) {
             return Ok(unchanged(found.clone(), those(&candidates, &|session| session.id != found.id)));
         }
         if let Some(oldest) = candidates.first()
-            && self.task.on_mismatch == OnMismatch::Fail
+            && self.plan.on_mismatch == OnMismatch::Fail
         {
             return Err(self.mismatch_by_name(oldest, candidates.len()));
         }
-        if self.task.dry_run {
-            if matches!(place, Some(Place::Unknown)) {
+        if self.plan.dry_run {
+            if matches!(place, Some(OwnNode::Unknown)) {
                 return Err(node_required(&before.sessions));
             }
             return self.planned(candidates);
         }
-        match self.consul.create(&self.task.new_session) {
+        match self.consul.create(&self.plan.new_session) {
             Ok(id) => self.settle(name, &id, &before.sessions),
-            Err(error) if error.leaves_doubt() => self.look_again(name, error, place, &before.sessions),
+            Err(error) if error.is_ambiguous() => self.look_again(name, error, place, &before.sessions),
             Err(error) => Err(error),
         }
     }
@@ -304,7 +304,7 @@ impl Run<'_> {
     /// After a creation by name: finds out who keeps their session, and cleans up.
     fn settle(&mut self, name: &str, own_id: &SessionId, before: &[Session]) -> Result<Outcome, Error> {
         let listing = self.named(name, &Query::CONSISTENT).map_err(|error| {
-            Case::OutcomeUnknown.because(format!(
+            Error::new(ErrorKind::OutcomeUnknown, format!(
                 "{error}; session {} was created, but whether another caller created one of that name at the same time could not \
                  be checked: do the same again, which finds it",
                 own_id.as_str()
@@ -318,17 +318,17 @@ impl Run<'_> {
         let was_before = |session: &&Session| before.iter().any(|old| old.id == session.id);
 
         // One that was there already, unseen because the agent's own node was not known.
-        let earlier = peers.iter().filter(was_before).find(|session| self.task.matches(session));
-        let winner = match (earlier, self.task.on_mismatch) {
+        let earlier = peers.iter().filter(was_before).find(|session| self.plan.matches(session));
+        let winner = match (earlier, self.plan.on_mismatch) {
             (Some(earlier), _) => earlier,
             (None, OnMismatch::Fail) => peers.first().unwrap_or(&own),
-            (None, OnMismatch::Replace) => peers.iter().find(|session| self.task.matches(session)).unwrap_or(&own),
+            (None, OnMismatch::Replace) => peers.iter().find(|session| self.plan.matches(session)).unwrap_or(&own),
         };
         if winner.id != own.id {
             self.consul.destroy(own_id).map_err(|error| {
-                error.and(&format!("session {} stays beside the older {} of the same name", own.id, winner.id))
+                error.context(&format!("session {} stays beside the older {} of the same name", own.id, winner.id))
             })?;
-            if !self.task.matches(winner) {
+            if !self.plan.matches(winner) {
                 return Err(self.mismatch_by_name(winner, peers.len() - 1));
             }
             let others = those(&peers, &|peer| peer.id != winner.id && peer.id != own.id);
@@ -338,17 +338,17 @@ impl Run<'_> {
             }
             return Ok(outcome);
         }
-        // Replacing: everything older that is not as wanted. What is younger is another caller's, who replaces ours.
-        let replaced = |peer: &Session| self.task.on_mismatch == OnMismatch::Replace && peer.age() < own.age();
+        // Replacing: everything older that is not as wanted. Operation is younger is another caller's, who replaces ours.
+        let replaced = |peer: &Session| self.plan.on_mismatch == OnMismatch::Replace && peer.age() < own.age();
         let old = those(&peers, &replaced);
         let others = those(&peers, &|peer| peer.id != own.id && !replaced(peer));
-        self.destroy_all(&old).map_err(|error| error.and(&format!("session {} was created to replace it", own.id)))?;
+        self.destroy_all(&old).map_err(|error| error.context(&format!("session {} was created to replace it", own.id)))?;
         Ok(created(own, old, others))
     }
 
     /// After a creation by name whose answer was lost.
-    fn look_again(&mut self, name: &str, lost: Error, place: Option<Place>, before: &[Session]) -> Result<Outcome, Error> {
-        let unknown = |lost: Error| lost.of_a_change("the creation of the session");
+    fn look_again(&mut self, name: &str, lost: Error, place: Option<OwnNode>, before: &[Session]) -> Result<Outcome, Error> {
+        let unknown = |lost: Error| lost.into_outcome_unknown("the creation of the session");
         let Ok(listing) = self.named(name, &Query::CONSISTENT) else { return Err(unknown(lost)) };
         let place = match place {
             Some(place) => place,
@@ -357,9 +357,9 @@ impl Run<'_> {
                 Err(_) => return Err(unknown(lost)),
             },
         };
-        let Place::Node(node) = place else { return Err(unknown(lost)) };
+        let OwnNode::Node(node) = place else { return Err(unknown(lost)) };
         // None of those before it matched, else nothing would have been created.
-        let fresh = those(&listing.sessions, &|session| same_node(&session.node, &node) && self.task.matches(session));
+        let fresh = those(&listing.sessions, &|session| same_node(&session.node, &node) && self.plan.matches(session));
         match fresh.first() {
             // Ours or another caller's, which is the same to whoever asked for it. Replacing goes on as usual.
             Some(session) => match SessionId::parse(&session.id) {
@@ -371,25 +371,25 @@ impl Run<'_> {
                 }
                 None => Err(unknown(lost)),
             },
-            None => Err(lost.and("no new session of that name was found afterwards")),
+            None => Err(lost.context("no new session of that name was found afterwards")),
         }
     }
 
     fn absent_id(&mut self, id: &SessionId) -> Result<Outcome, Error> {
         let listing = self.consul.sessions(&Scope::Id(id.clone()), &Query::CONSISTENT)?;
         if let Some(session) = listing.sessions.first() {
-            let differences = self.task.identity_differences(session);
+            let differences = self.plan.identity_differences(session);
             if !differences.is_empty() {
                 return Err(mismatch(session, differences, "nothing was destroyed; check which session is meant"));
             }
             return self.destroyed(listing.sessions);
         }
-        if self.task.dry_run {
+        if self.plan.dry_run {
             return if listing.may_hide() {
-                Err(Case::Hidden.because(format!(
-                    "no session {} can be seen, but ACLs may hide it: give a `token` that can read it",
-                    id.as_str()
-                )))
+                Err(Error::new(
+                    ErrorKind::Hidden,
+                    format!("no session {} can be seen, but ACLs may hide it: give a `token` that can read it", id.as_str()),
+                ))
             } else {
                 Ok(nothing_to_destroy())
             };
@@ -399,14 +399,14 @@ impl Run<'_> {
             Ok(()) => Ok(nothing_to_destroy()),
             // Not so of a write that the agent's configuration blocks.
             Err(error) if error.message.contains("Permission denied") => {
-                Err(error.and(&format!("session {} exists, but ACLs hide it from reads", id.as_str())))
+                Err(error.context(&format!("session {} exists, but ACLs hide it from reads", id.as_str())))
             }
             Err(error) => Err(error),
         }
     }
 
     fn absent_name(&mut self, name: &str) -> Result<Outcome, Error> {
-        if let Some(node) = self.task.given.node.clone() {
+        if let Some(node) = self.plan.given.node.clone() {
             return self.absent_on(name, &node);
         }
         let listing = self.named(name, &Query::CONSISTENT)?;
@@ -414,13 +414,13 @@ impl Run<'_> {
             return Ok(nothing_to_destroy());
         }
         match self.own_place()? {
-            // What is seen of a node is all of it, or nothing.
-            Place::Node(node) => match on_node(&listing.sessions, &node) {
+            // Operation is seen of a node is all of it, or nothing.
+            OwnNode::Node(node) => match on_node(&listing.sessions, &node) {
                 found if !found.is_empty() => self.destroyed(found),
                 _ if !listing.may_hide() => Ok(nothing_to_destroy()),
                 _ => self.absent_on(name, &node),
             },
-            Place::Unknown => Err(node_required(&listing.sessions)),
+            OwnNode::Unknown => Err(node_required(&listing.sessions)),
         }
     }
 
@@ -441,15 +441,18 @@ impl Run<'_> {
         } else {
             return Ok(nothing_to_destroy());
         };
-        Err(Case::Hidden.because(format!(
-            "no session named `{name}` can be seen on node `{node}`, but there may be one: {reason}; give a `token` with \
+        Err(Error::new(
+            ErrorKind::Hidden,
+            format!(
+                "no session named `{name}` can be seen on node `{node}`, but there may be one: {reason}; give a `token` with \
              session:read"
-        )))
+            ),
+        ))
     }
 
     /// The sessions of this name, in the scope of the options: on the given node, or in the whole datacenter.
     fn named(&mut self, name: &str, query: &Query) -> Result<Listing, Error> {
-        let scope = match &self.task.given.node {
+        let scope = match &self.plan.given.node {
             Some(node) => Scope::Node(node.clone()),
             None => Scope::All,
         };
@@ -459,17 +462,17 @@ impl Run<'_> {
     }
 
     /// The agent's own node, if it may be asked.
-    fn own_place(&mut self) -> Result<Place, Error> {
+    fn own_place(&mut self) -> Result<OwnNode, Error> {
         match self.consul.own_node() {
-            Ok(node) => Ok(Place::Node(node)),
-            Err(error) if matches!(error.case, Case::AccessDenied { .. }) => Ok(Place::Unknown),
+            Ok(node) => Ok(OwnNode::Node(node)),
+            Err(error) if matches!(error.kind, ErrorKind::AccessDenied { .. }) => Ok(OwnNode::Unknown),
             Err(error) => Err(error),
         }
     }
 
     /// Destroys them, or says that it would.
     fn destroyed(&mut self, sessions: Vec<Session>) -> Result<Outcome, Error> {
-        if !self.task.dry_run {
+        if !self.plan.dry_run {
             self.destroy_all(&sessions)?;
         }
         Ok(Outcome {
@@ -484,15 +487,16 @@ impl Run<'_> {
         for (done, session) in sessions.iter().enumerate() {
             let destroyed = match SessionId::parse(&session.id) {
                 Some(id) => self.consul.destroy(&id),
-                None => {
-                    Err(Case::InvalidResponse.because(format!("consul lists a session whose id is no UUID: {}", session.id)))
-                }
+                None => Err(Error::new(
+                    ErrorKind::InvalidResponse,
+                    format!("consul lists a session whose id is no UUID: {}", session.id),
+                )),
             };
             destroyed.map_err(|error| {
                 let (gone, left) = sessions.split_at_checked(done).unwrap_or_default();
                 match gone {
-                    [] => error.and(&format!("not destroyed: {}", ids(left))),
-                    _ => error.and(&format!("destroyed: {}; not destroyed: {}", ids(gone), ids(left))),
+                    [] => error.context(&format!("not destroyed: {}", ids(left))),
+                    _ => error.context(&format!("destroyed: {}; not destroyed: {}", ids(gone), ids(left))),
                 }
             })?;
         }
@@ -502,21 +506,21 @@ impl Run<'_> {
     fn mismatch_by_name(&self, session: &Session, of: usize) -> Error {
         let error = mismatch(
             session,
-            self.task.differences(session),
+            self.plan.differences(session),
             "on_mismatch=replace creates a new one and destroys it, which frees its locks under its lock delay",
         );
-        if of > 1 { error.and(&format!("{} more of that name differ too", of - 1)) } else { error }
+        if of > 1 { error.context(&format!("{} more of that name differ too", of - 1)) } else { error }
     }
 
-    /// What a dry run says of a creation.
+    /// Operation a dry run says of a creation.
     fn planned(&mut self, replaced: Vec<Session>) -> Result<Outcome, Error> {
-        let mut session = self.task.new_session.planned();
+        let mut session = self.plan.new_session.planned();
         if let ("", Some(old)) = (session.node.as_str(), replaced.first()) {
             session.node = old.node.clone();
         }
         // Left empty where the agent may not be asked.
         if session.node.is_empty()
-            && let Place::Node(node) = self.own_place()?
+            && let OwnNode::Node(node) = self.own_place()?
         {
             session.node = node;
         }
@@ -525,7 +529,7 @@ impl Run<'_> {
 
     /// A session that was created but is not there any more, or cannot be read.
     fn created_and_gone(&self, id: &SessionId) -> Outcome {
-        let session = Session { id: id.as_str().to_owned(), ..self.task.new_session.planned() };
+        let session = Session { id: id.as_str().to_owned(), ..self.plan.new_session.planned() };
         Outcome {
             notes: vec![
                 "the new session was gone when it was read back: somebody destroyed it, or one of its checks failed".into(),
@@ -607,5 +611,5 @@ fn node_required(seen: &[Session]) -> Error {
     let message = format!(
         "which node is meant cannot be known, since the agent's own may not be asked (agent:read): give `node`; {where_seen}"
     );
-    Case::NodeRequired { nodes }.because(message)
+    Error::new(ErrorKind::NodeRequired { nodes }, message)
 }

@@ -19,7 +19,7 @@ pub struct Error(Box<Parts>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parts {
     /// For programs.
-    pub case: Case,
+    pub kind: ErrorKind,
     /// For people.
     pub message: String,
 }
@@ -27,7 +27,7 @@ pub struct Parts {
 /// The cases of `variant error`, with what they carry beside their text. See `wit/sessions.wit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each case and field is described in wit/sessions.wit")]
-pub enum Case {
+pub enum ErrorKind {
     InvalidOption { option: String },
     Unsupported,
     NotFound,
@@ -62,37 +62,32 @@ pub struct Difference {
     pub wanted: String,
 }
 
-impl Case {
+impl ErrorKind {
     /// The case's name, as in WIT.
     pub fn name(&self) -> &'static str {
         match self {
-            Case::InvalidOption { .. } => "invalid-option",
-            Case::Unsupported => "unsupported",
-            Case::NotFound => "not-found",
-            Case::Mismatch { .. } => "mismatch",
-            Case::NodeRequired { .. } => "node-required",
-            Case::Hidden => "hidden",
-            Case::UnknownNode => "unknown-node",
-            Case::UnknownCheck => "unknown-check",
-            Case::CriticalCheck => "critical-check",
-            Case::UnknownDatacenter => "unknown-datacenter",
-            Case::AccessDenied { .. } => "access-denied",
-            Case::Unavailable { .. } => "unavailable",
-            Case::Refused { .. } => "refused",
-            Case::Unreachable => "unreachable",
-            Case::DeniedByHost => "denied-by-host",
-            Case::Tls => "tls",
-            Case::Timeout => "timeout",
-            Case::InvalidResponse => "invalid-response",
-            Case::ResponseTooLarge => "response-too-large",
-            Case::OutcomeUnknown => "outcome-unknown",
-            Case::Other => "other",
+            ErrorKind::InvalidOption { .. } => "invalid-option",
+            ErrorKind::Unsupported => "unsupported",
+            ErrorKind::NotFound => "not-found",
+            ErrorKind::Mismatch { .. } => "mismatch",
+            ErrorKind::NodeRequired { .. } => "node-required",
+            ErrorKind::Hidden => "hidden",
+            ErrorKind::UnknownNode => "unknown-node",
+            ErrorKind::UnknownCheck => "unknown-check",
+            ErrorKind::CriticalCheck => "critical-check",
+            ErrorKind::UnknownDatacenter => "unknown-datacenter",
+            ErrorKind::AccessDenied { .. } => "access-denied",
+            ErrorKind::Unavailable { .. } => "unavailable",
+            ErrorKind::Refused { .. } => "refused",
+            ErrorKind::Unreachable => "unreachable",
+            ErrorKind::DeniedByHost => "denied-by-host",
+            ErrorKind::Tls => "tls",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::InvalidResponse => "invalid-response",
+            ErrorKind::ResponseTooLarge => "response-too-large",
+            ErrorKind::OutcomeUnknown => "outcome-unknown",
+            ErrorKind::Other => "other",
         }
-    }
-
-    /// This case with its text.
-    pub fn because(self, message: impl Into<String>) -> Error {
-        Error(Box::new(Parts { case: self, message: message.into() }))
     }
 }
 
@@ -105,6 +100,11 @@ impl Deref for Error {
 }
 
 impl Error {
+    /// Returns an error of this kind with this text.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error(Box::new(Parts { kind, message: message.into() }))
+    }
+
     /// Its two parts.
     pub fn into_parts(self) -> Parts {
         *self.0
@@ -112,12 +112,12 @@ impl Error {
 
     /// An option that was refused.
     pub fn invalid(option: &str, message: impl Into<String>) -> Error {
-        Case::InvalidOption { option: option.to_owned() }.because(message)
+        Error::new(ErrorKind::InvalidOption { option: option.to_owned() }, message)
     }
 
     /// The same error with more to say.
     #[must_use]
-    pub fn and(mut self, more: &str) -> Error {
+    pub fn context(mut self, more: &str) -> Error {
         self.0.message.push_str("; ");
         self.0.message.push_str(more);
         self
@@ -125,7 +125,7 @@ impl Error {
 
     /// Takes a secret out of the text, should Consul or a proxy have echoed it: whole, or as far as the answer is shown.
     #[must_use]
-    pub fn without(mut self, secret: &str) -> Error {
+    pub fn redact(mut self, secret: &str) -> Error {
         let mut text = String::new();
         let mut rest = self.0.message.as_str();
         while let Some(c) = rest.chars().next() {
@@ -144,11 +144,15 @@ impl Error {
     }
 
     /// Whether a change that ended with this error may have happened all the same.
-    pub fn leaves_doubt(&self) -> bool {
-        match self.case {
-            Case::Timeout | Case::InvalidResponse | Case::ResponseTooLarge | Case::OutcomeUnknown | Case::Other => true,
+    pub fn is_ambiguous(&self) -> bool {
+        match self.kind {
+            ErrorKind::Timeout
+            | ErrorKind::InvalidResponse
+            | ErrorKind::ResponseTooLarge
+            | ErrorKind::OutcomeUnknown
+            | ErrorKind::Other => true,
             // A gateway that gave up, or a server that lost its leader or its connection half-way.
-            Case::Refused { status } | Case::Unavailable { status } => {
+            ErrorKind::Refused { status } | ErrorKind::Unavailable { status } => {
                 matches!(status, 502 | 504)
                     || ["leadership lost", "timed out", "timeout", "deadline", "EOF", "connection reset", "disconnect"]
                         .iter()
@@ -158,12 +162,14 @@ impl Error {
         }
     }
 
-    /// The error of a change: [`Case::OutcomeUnknown`] if it may have happened all the same.
+    /// The error of a change: [`ErrorKind::OutcomeUnknown`] if it may have happened all the same.
     #[must_use]
-    pub fn of_a_change(self, what: &str) -> Error {
-        if self.leaves_doubt() {
-            Case::OutcomeUnknown
-                .because(format!("{}; {what} may have happened all the same: look before trying again", self.message))
+    pub fn into_outcome_unknown(self, what: &str) -> Error {
+        if self.is_ambiguous() {
+            Error::new(
+                ErrorKind::OutcomeUnknown,
+                format!("{}; {what} may have happened all the same: look before trying again", self.message),
+            )
         } else {
             self
         }
@@ -182,16 +188,16 @@ impl Serialize for Error {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("changed", &false)?;
         map.serialize_entry("failed", &true)?;
-        map.serialize_entry("error", self.case.name())?;
+        map.serialize_entry("error", self.kind.name())?;
         map.serialize_entry("msg", &self.message)?;
-        match &self.case {
-            Case::InvalidOption { option } => map.serialize_entry("option", option)?,
-            Case::Mismatch { session_id, differences } => {
+        match &self.kind {
+            ErrorKind::InvalidOption { option } => map.serialize_entry("option", option)?,
+            ErrorKind::Mismatch { session_id, differences } => {
                 map.serialize_entry("session_id", session_id)?;
                 map.serialize_entry("differences", differences)?;
             }
-            Case::NodeRequired { nodes } => map.serialize_entry("nodes", nodes)?,
-            Case::AccessDenied { status } | Case::Unavailable { status } | Case::Refused { status } => {
+            ErrorKind::NodeRequired { nodes } => map.serialize_entry("nodes", nodes)?,
+            ErrorKind::AccessDenied { status } | ErrorKind::Unavailable { status } | ErrorKind::Refused { status } => {
                 map.serialize_entry("status", status)?;
             }
             _ => {}
@@ -216,47 +222,60 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
     let said = excerpt(body);
     let answer = format!("consul answered {status}: {said}");
     let has = |part: &str| said.contains(part);
-    let refused = |case: Case, hint: &str| case.because(format!("{answer}{hint}"));
+    let refused = |kind: ErrorKind, hint: &str| Error::new(kind, format!("{answer}{hint}"));
     if has("Enterprise feature") {
-        return Case::Unsupported.because(format!(
-            "this consul is Community Edition, which has no namespaces and partitions: leave the options out ({answer})"
-        ));
+        return Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "this consul is Community Edition, which has no namespaces and partitions: leave the options out ({answer})"
+            ),
+        );
     }
     if has("No path to datacenter") || has("Remote DC has no server") {
-        return Case::UnknownDatacenter
-            .because(format!("the agent knows no way to this datacenter: check `datacenter` ({answer})"));
+        return Error::new(
+            ErrorKind::UnknownDatacenter,
+            format!("the agent knows no way to this datacenter: check `datacenter` ({answer})"),
+        );
     }
     if has("Missing node registration") {
-        return Case::UnknownNode
-            .because(format!("no node of this name is registered in the datacenter: check `node` ({answer})"));
+        return Error::new(
+            ErrorKind::UnknownNode,
+            format!("no node of this name is registered in the datacenter: check `node` ({answer})"),
+        );
     }
     if has("Missing check") {
-        return Case::UnknownCheck.because(format!(
-            "a check is not registered on the session's node: check `checks`, or give `checks=` for a node without serfHealth \
+        return Error::new(
+            ErrorKind::UnknownCheck,
+            format!(
+                "a check is not registered on the session's node: check `checks`, or give `checks=` for a node without serfHealth \
              ({answer})"
-        ));
+            ),
+        );
     }
     if has("is in critical state") {
-        return Case::CriticalCheck
-            .because(format!("a check is critical, and a session needs passing ones: try again when it passes ({answer})"));
+        return Error::new(
+            ErrorKind::CriticalCheck,
+            format!("a check is critical, and a session needs passing ones: try again when it passes ({answer})"),
+        );
     }
     if matches!(status, 401 | 403) || has("ACL not found") || has("Permission denied") {
-        return refused(Case::AccessDenied { status }, ": give a `token` that is allowed to do this");
+        return refused(ErrorKind::AccessDenied { status }, ": give a `token` that is allowed to do this");
     }
     if matches!(status, 429 | 502..=504)
         || ["rate limit exceeded", "No cluster leader", "leader not found", "No known Consul servers", "leadership lost"]
             .iter()
             .any(|part| has(part))
     {
-        return refused(Case::Unavailable { status }, ": try again later");
+        return refused(ErrorKind::Unavailable { status }, ": try again later");
     }
     // Consul answers nothing between 200 and 400.
     if status < 400 || said.starts_with('<') {
-        return Case::InvalidResponse.because(format!(
-            "what answers at this address is not consul's HTTP API: check `host` and `port` (status {status}: {said})"
-        ));
+        return Error::new(
+            ErrorKind::InvalidResponse,
+            format!("what answers at this address is not consul's HTTP API: check `host` and `port` (status {status}: {said})"),
+        );
     }
-    refused(Case::Refused { status }, "")
+    refused(ErrorKind::Refused { status }, "")
 }
 
 /// The beginning of a body for a text: one line, no control characters, at most 200 characters.

@@ -53,7 +53,7 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](crate::error::Case::InvalidOption).
+    /// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
     pub fn parse(text: &str) -> Result<Key, Error> {
         let reason = match text {
             "" => "is empty",

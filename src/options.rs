@@ -329,7 +329,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](crate::error::Case::InvalidOption). No text shows the value of an unknown option, which may be a
+    /// [`InvalidOption`](crate::error::ErrorKind::InvalidOption). No text shows the value of an unknown option, which may be a
     /// misspelt `token`.
     pub fn from_json(text: &str) -> Result<Options, Error> {
         let mut options = Options::default();
@@ -344,7 +344,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](crate::error::Case::InvalidOption).
+    /// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
     pub fn set(&mut self, name: &str, value: &Value) -> Result<(), Error> {
         let info = info(name).ok_or_else(|| unknown(name))?;
         (info.set)(self, value).map_err(|reason| {
@@ -388,7 +388,7 @@ impl Options {
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](crate::error::Case::InvalidOption), of the option `options`.
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption), of the option `options`.
 pub fn json_object(text: &str) -> Result<Map<String, Value>, Error> {
     let json = serde_json::from_str(text).map_err(|error| {
         Error::invalid(
@@ -628,7 +628,7 @@ fn read_host(text: &str) -> Result<Host, Reason> {
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](crate::error::Case::InvalidOption), as of the functions below.
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption), as of the functions below.
 pub fn text(name: &str, text: String) -> Result<String, Error> {
     not_empty(&text).map_err(|reason| refused(name, Kind::Text, &quoted(&text), reason))?;
     Ok(text)

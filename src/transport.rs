@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::error::{Case, Error, excerpt};
+use crate::error::{Error, ErrorKind, excerpt};
 use crate::options::Token;
 
 /// Carries requests. What implements it owns the clock: it ends every [`send`](Transport::send) within the time that it was
@@ -10,9 +10,9 @@ use crate::options::Token;
 pub trait Transport {
     /// Sends the request and reads the whole response. A response with any status is a success here.
     ///
-    /// Errors: [`Unreachable`](Case::Unreachable), [`DeniedByHost`](Case::DeniedByHost), [`Tls`](Case::Tls) and
-    /// [`Unsupported`](Case::Unsupported) if nothing was sent; [`Timeout`](Case::Timeout),
-    /// [`InvalidResponse`](Case::InvalidResponse) and [`ResponseTooLarge`](Case::ResponseTooLarge) if it may have been.
+    /// Errors: [`Unreachable`](ErrorKind::Unreachable), [`DeniedByHost`](ErrorKind::DeniedByHost), [`Tls`](ErrorKind::Tls) and
+    /// [`Unsupported`](ErrorKind::Unsupported) if nothing was sent; [`Timeout`](ErrorKind::Timeout),
+    /// [`InvalidResponse`](ErrorKind::InvalidResponse) and [`ResponseTooLarge`](ErrorKind::ResponseTooLarge) if it may have been.
     fn send(&mut self, request: &Request) -> Result<Response, Error>;
 }
 
@@ -96,31 +96,33 @@ impl Response {
 pub fn from_error_code(code: &str, detail: Option<&str>, authority: &str) -> Error {
     let (case, cause) = match code {
         "DNS-timeout" | "DNS-error" | "destination-not-found" => {
-            (Case::Unreachable, "the name cannot be resolved: check `host`")
+            (ErrorKind::Unreachable, "the name cannot be resolved: check `host`")
         }
-        "destination-unavailable" | "destination-IP-unroutable" => (Case::Unreachable, "no route: check `host`"),
+        "destination-unavailable" | "destination-IP-unroutable" => (ErrorKind::Unreachable, "no route: check `host`"),
         "connection-refused" => {
-            (Case::Unreachable, "nothing listens there: check `host` and `port`, and whether the agent runs")
+            (ErrorKind::Unreachable, "nothing listens there: check `host` and `port`, and whether the agent runs")
         }
-        "connection-limit-reached" => (Case::Unreachable, "the host has no connection left: try again later"),
+        "connection-limit-reached" => (ErrorKind::Unreachable, "the host has no connection left: try again later"),
         "HTTP-request-denied" | "destination-IP-prohibited" => {
-            (Case::DeniedByHost, "the host's policy does not allow it: ask its operator to allow this authority")
+            (ErrorKind::DeniedByHost, "the host's policy does not allow it: ask its operator to allow this authority")
         }
         "connection-timeout" | "connection-read-timeout" | "connection-write-timeout" | "HTTP-response-timeout" => {
-            (Case::Timeout, "the host gave up waiting")
+            (ErrorKind::Timeout, "the host gave up waiting")
         }
-        "TLS-certificate-error" => (Case::Tls, "the agent's certificate is not trusted: the host needs the CA that signed it"),
+        "TLS-certificate-error" => {
+            (ErrorKind::Tls, "the agent's certificate is not trusted: the host needs the CA that signed it")
+        }
         "TLS-protocol-error" | "TLS-alert-received" => {
-            (Case::Tls, "no TLS connection: check `scheme`, and whether the host trusts the CA of the agent's certificate")
+            (ErrorKind::Tls, "no TLS connection: check `scheme`, and whether the host trusts the CA of the agent's certificate")
         }
         "connection-terminated" | "HTTP-protocol-error" => {
-            (Case::InvalidResponse, "the connection ended without a whole HTTP answer: check `port` and `scheme`")
+            (ErrorKind::InvalidResponse, "the connection ended without a whole HTTP answer: check `port` and `scheme`")
         }
         code if code.starts_with("HTTP-response") || code == "HTTP-upgrade-failed" => {
-            (Case::InvalidResponse, "the answer is broken: check `host` and `port`")
+            (ErrorKind::InvalidResponse, "the answer is broken: check `host` and `port`")
         }
-        _ => (Case::Other, "the host could not carry the request"),
+        _ => (ErrorKind::Other, "the host could not carry the request"),
     };
     let detail = detail.map(|detail| format!(": {}", excerpt(detail.as_bytes()))).unwrap_or_default();
-    case.because(format!("no answer from {authority}: {cause} ({code}{detail})"))
+    Error::new(case, format!("no answer from {authority}: {cause} ({code}{detail})"))
 }

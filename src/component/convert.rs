@@ -4,7 +4,7 @@
 
 use super::bindings::exports::consul_session::plugin::{desired_state as wit_state, locks as wit_locks, sessions as wit};
 use crate::consul::{Connection, Consistency, Listing, NewSession, Query};
-use crate::error::{Case, Difference, Error, Parts};
+use crate::error::{Difference, Error, ErrorKind, Parts};
 use crate::lock::{Acquisition, Contents, Holding, Lock};
 use crate::options::{self, Behavior, DELAY, OnMismatch, Options, Scheme, State, TIMEOUT, TTL, WAIT};
 use crate::outcome::{Diff, Outcome};
@@ -256,32 +256,32 @@ impl From<Difference> for wit::Difference {
 
 impl From<Error> for wit::Error {
     fn from(error: Error) -> wit::Error {
-        let Parts { case, message } = error.into_parts();
-        match case {
-            Case::InvalidOption { option } => wit::Error::InvalidOption(wit::InvalidOption { option, message }),
-            Case::Unsupported => wit::Error::Unsupported(message),
-            Case::NotFound => wit::Error::NotFound(message),
-            Case::Mismatch { session_id, differences } => {
+        let Parts { kind, message } = error.into_parts();
+        match kind {
+            ErrorKind::InvalidOption { option } => wit::Error::InvalidOption(wit::InvalidOption { option, message }),
+            ErrorKind::Unsupported => wit::Error::Unsupported(message),
+            ErrorKind::NotFound => wit::Error::NotFound(message),
+            ErrorKind::Mismatch { session_id, differences } => {
                 let differences = differences.into_iter().map(Into::into).collect();
                 wit::Error::Mismatch(wit::Mismatch { session_id, differences, message })
             }
-            Case::NodeRequired { nodes } => wit::Error::NodeRequired(wit::NodeRequired { nodes, message }),
-            Case::Hidden => wit::Error::Hidden(message),
-            Case::UnknownNode => wit::Error::UnknownNode(message),
-            Case::UnknownCheck => wit::Error::UnknownCheck(message),
-            Case::CriticalCheck => wit::Error::CriticalCheck(message),
-            Case::UnknownDatacenter => wit::Error::UnknownDatacenter(message),
-            Case::AccessDenied { status } => wit::Error::AccessDenied(wit::Refusal { status, message }),
-            Case::Unavailable { status } => wit::Error::Unavailable(wit::Refusal { status, message }),
-            Case::Refused { status } => wit::Error::Refused(wit::Refusal { status, message }),
-            Case::Unreachable => wit::Error::Unreachable(message),
-            Case::DeniedByHost => wit::Error::DeniedByHost(message),
-            Case::Tls => wit::Error::Tls(message),
-            Case::Timeout => wit::Error::Timeout(message),
-            Case::InvalidResponse => wit::Error::InvalidResponse(message),
-            Case::ResponseTooLarge => wit::Error::ResponseTooLarge(message),
-            Case::OutcomeUnknown => wit::Error::OutcomeUnknown(message),
-            Case::Other => wit::Error::Other(message),
+            ErrorKind::NodeRequired { nodes } => wit::Error::NodeRequired(wit::NodeRequired { nodes, message }),
+            ErrorKind::Hidden => wit::Error::Hidden(message),
+            ErrorKind::UnknownNode => wit::Error::UnknownNode(message),
+            ErrorKind::UnknownCheck => wit::Error::UnknownCheck(message),
+            ErrorKind::CriticalCheck => wit::Error::CriticalCheck(message),
+            ErrorKind::UnknownDatacenter => wit::Error::UnknownDatacenter(message),
+            ErrorKind::AccessDenied { status } => wit::Error::AccessDenied(wit::Refusal { status, message }),
+            ErrorKind::Unavailable { status } => wit::Error::Unavailable(wit::Refusal { status, message }),
+            ErrorKind::Refused { status } => wit::Error::Refused(wit::Refusal { status, message }),
+            ErrorKind::Unreachable => wit::Error::Unreachable(message),
+            ErrorKind::DeniedByHost => wit::Error::DeniedByHost(message),
+            ErrorKind::Tls => wit::Error::Tls(message),
+            ErrorKind::Timeout => wit::Error::Timeout(message),
+            ErrorKind::InvalidResponse => wit::Error::InvalidResponse(message),
+            ErrorKind::ResponseTooLarge => wit::Error::ResponseTooLarge(message),
+            ErrorKind::OutcomeUnknown => wit::Error::OutcomeUnknown(message),
+            ErrorKind::Other => wit::Error::Other(message),
         }
     }
 }

@@ -5,9 +5,9 @@
 use super::bindings::exports::consul_session::plugin::{desired_state, locks, sessions};
 use super::convert;
 use super::wasi_http::WasiHttp;
-use crate::apply::Task;
+use crate::apply::Plan;
 use crate::consul::{Client, Listing, NewSession, Scope, Verb};
-use crate::error::{Case, Error};
+use crate::error::{Error, ErrorKind};
 use crate::lock::{Acquisition, Contents, Key};
 use crate::options::{self, Options};
 use crate::outcome::Outcome;
@@ -21,7 +21,7 @@ impl sessions::Guest for Plugin {
         exported(|| {
             let session = NewSession::try_from(options)?;
             let created = with_client(connection, 0, |client| client.create(&session));
-            let id = created.map_err(|error| error.of_a_change("the creation of the session"))?;
+            let id = created.map_err(|error| error.into_outcome_unknown("the creation of the session"))?;
             Ok(id.as_str().to_owned())
         })
     }
@@ -115,7 +115,7 @@ impl locks::Guest for Plugin {
 }
 
 fn apply(options: Options) -> Result<Outcome, Error> {
-    let task = Task::new(options)?;
+    let task = Plan::new(options)?;
     task.run(&mut WasiHttp::new(task.timeout()))
 }
 
@@ -156,7 +156,7 @@ fn exported<T>(function: impl FnOnce() -> Result<T, Error>) -> Result<T, session
     static ENTERED: AtomicBool = AtomicBool::new(false);
     if ENTERED.swap(true, Ordering::Relaxed) {
         let message = "this instance is busy with another call: let that one end first, or use an instance for each call";
-        return Err(Case::Other.because(message).into());
+        return Err(Error::new(ErrorKind::Other, message).into());
     }
     let result = function();
     ENTERED.store(false, Ordering::Relaxed);

@@ -14,7 +14,7 @@
 #![forbid(unsafe_code)]
 
 use crate::duration;
-use crate::error::{Case, Error};
+use crate::error::{Error, ErrorKind};
 use crate::transport::{Method, Protocol, RESPONSE_LIMIT, Request, Response, Transport, from_error_code};
 use wasi::clocks::monotonic_clock::subscribe_duration;
 use wasi::http::outgoing_handler::handle;
@@ -48,10 +48,13 @@ impl WasiHttp {
         if poll(&[ready, &self.deadline]).contains(&0) {
             return Ok(());
         }
-        Err(Case::Timeout.because(format!(
-            "no answer from {authority} within {}: check whether the agent is well, or give a longer `timeout`",
-            duration::format(self.timeout)
-        )))
+        Err(Error::new(
+            ErrorKind::Timeout,
+            format!(
+                "no answer from {authority} within {}: check whether the agent is well, or give a longer `timeout`",
+                duration::format(self.timeout)
+            ),
+        ))
     }
 
     /// Writes the body as fast as the host takes it. `false` if the host does not want it: the response says why.
@@ -98,11 +101,14 @@ impl WasiHttp {
                     self.wait(ready.get_or_insert_with(|| stream.subscribe()), authority)?;
                 }
                 Ok(piece) if length + piece.len() > RESPONSE_LIMIT => {
-                    return Err(Case::ResponseTooLarge.because(format!(
-                        "the answer from {authority} is larger than {} MiB: check `host` and `port`, or read the sessions of \
+                    return Err(Error::new(
+                        ErrorKind::ResponseTooLarge,
+                        format!(
+                            "the answer from {authority} is larger than {} MiB: check `host` and `port`, or read the sessions of \
                          one node",
-                        RESPONSE_LIMIT >> 20
-                    )));
+                            RESPONSE_LIMIT >> 20
+                        ),
+                    ));
                 }
                 Ok(piece) => {
                     length += piece.len();
@@ -112,10 +118,13 @@ impl WasiHttp {
                 Err(StreamError::Closed) => return Ok(pieces.concat()),
                 // Its code says no more: hosts have one for everything that breaks off.
                 Err(StreamError::LastOperationFailed(_)) => {
-                    return Err(Case::InvalidResponse.because(format!(
-                        "the answer from {authority} broke off after {length} bytes: check whether the agent is well, and try \
+                    return Err(Error::new(
+                        ErrorKind::InvalidResponse,
+                        format!(
+                            "the answer from {authority} broke off after {length} bytes: check whether the agent is well, and try \
                          again"
-                    )));
+                        ),
+                    ));
                 }
             }
         }
@@ -127,17 +136,21 @@ impl Transport for WasiHttp {
         let authority = request.authority.as_str();
         let insecure = request.protocol == Protocol::HttpsInsecure;
         let unsupported = || {
-            Case::Unsupported.because(format!(
-                "this host does not grant `validate_certs=false` for {authority}: have it trust the CA of the agent's \
+            Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "this host does not grant `validate_certs=false` for {authority}: have it trust the CA of the agent's \
                  certificate instead"
-            ))
+                ),
+            )
         };
 
         let mut headers = vec![("content-length".to_owned(), request.body.len().to_string().into_bytes())];
         if let Some(token) = &request.token {
             headers.push(("x-consul-token".to_owned(), token.secret().as_bytes().to_vec()));
         }
-        let headers = Fields::from_list(&headers).map_err(|_| Case::Other.because("the host refuses the request's headers"))?;
+        let headers =
+            Fields::from_list(&headers).map_err(|_| Error::new(ErrorKind::Other, "the host refuses the request's headers"))?;
         let outgoing = OutgoingRequest::new(headers);
         let method = match request.method {
             // A request is one, until it is told otherwise.
@@ -158,7 +171,7 @@ impl Transport for WasiHttp {
         outgoing.set_authority(Some(authority)).map_err(|()| refused("authority"))?;
         outgoing.set_path_with_query(Some(&request.path_and_query)).map_err(|()| refused("path"))?;
 
-        let body = outgoing.body().map_err(|()| Case::Other.because("the host gives the request no body"))?;
+        let body = outgoing.body().map_err(|()| Error::new(ErrorKind::Other, "the host gives the request no body"))?;
         let future = match handle(outgoing, None) {
             Ok(future) => future,
             Err(ErrorCode::HttpProtocolError) if insecure => return Err(unsupported()),
@@ -182,7 +195,7 @@ impl Transport for WasiHttp {
 }
 
 fn lost(authority: &str) -> Error {
-    Case::Other.because(format!("the host lost the answer from {authority}"))
+    Error::new(ErrorKind::Other, format!("the host lost the answer from {authority}"))
 }
 
 fn from_code(code: &ErrorCode, authority: &str) -> Error {

@@ -7,7 +7,7 @@ use super::create::{self, NewSession};
 use super::lock::{self, Verb};
 use super::read::{self, Listing, Query, Scope};
 use super::{agent, authorize, destroy, renew};
-use crate::error::{Case, Error, excerpt};
+use crate::error::{Error, ErrorKind, excerpt};
 use crate::lock::{Acquisition, Contents, Holding, Key};
 use crate::options::SessionId;
 use crate::session::Session;
@@ -31,19 +31,19 @@ impl Client<'_> {
     /// What there is to say of the error of a call. The one place that keeps the token out of every error: Consul or a proxy may
     /// echo it.
     fn explain(&self, error: Error, request: &Request) -> Error {
-        let error = match error.case {
+        let error = match error.kind {
             // Consul does not name what it does not know.
-            Case::UnknownDatacenter => error.and(&self.connection.query),
-            Case::UnknownNode => error.and(&excerpt(&request.body)),
+            ErrorKind::UnknownDatacenter => error.context(&self.connection.query),
+            ErrorKind::UnknownNode => error.context(&excerpt(&request.body)),
             _ => error,
         };
         match &request.token {
-            Some(token) => error.without(token.secret()),
+            Some(token) => error.redact(token.secret()),
             None => error,
         }
     }
 
-    /// `PUT /v1/session/create`: the new id. An error that [leaves doubt](Error::leaves_doubt) may hide a success.
+    /// `PUT /v1/session/create`: the new id. An error that [leaves doubt](Error::is_ambiguous) may hide a success.
     pub fn create(&mut self, session: &NewSession) -> Result<SessionId, Error> {
         self.call(&create::request(self.connection, session), create::response)
     }
@@ -54,16 +54,16 @@ impl Client<'_> {
         let request = destroy::request(self.connection, id);
         match self.call(&request, destroy::response) {
             // What the second attempt says of itself, such as that nothing was sent, is not true of the first.
-            Err(lost) if lost.leaves_doubt() => self.call(&request, destroy::response).or(Err(lost)),
+            Err(lost) if lost.is_ambiguous() => self.call(&request, destroy::response).or(Err(lost)),
             result => result,
         }
-        .map_err(|error| error.of_a_change("the destruction of the session"))
+        .map_err(|error| error.into_outcome_unknown("the destruction of the session"))
     }
 
     /// `PUT /v1/session/renew/<id>`: the session.
     pub fn renew(&mut self, id: &SessionId) -> Result<Session, Error> {
         self.call(&renew::request(self.connection, id), |response| renew::response(response, id))
-            .map_err(|error| error.of_a_change("the renewal"))
+            .map_err(|error| error.into_outcome_unknown("the renewal"))
     }
 
     /// `GET /v1/session/info/<id>`, `/node/<name>` or `/list`.
@@ -90,7 +90,7 @@ impl Client<'_> {
         }
         let request = lock::request(self.connection, verb, key, id, contents);
         self.call(&request, |response| lock::response(response, id, contents))
-            .map_err(|error| error.of_a_change("the change of the lock"))
+            .map_err(|error| error.into_outcome_unknown("the change of the lock"))
     }
 
     /// `GET /v1/kv/<key>`: who holds it.

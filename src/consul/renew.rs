@@ -4,7 +4,7 @@
 
 use super::connection::Connection;
 use super::response::sessions;
-use crate::error::{Case, Error};
+use crate::error::{Error, ErrorKind};
 use crate::options::SessionId;
 use crate::session::Session;
 use crate::transport::{Method, Request, Response};
@@ -25,5 +25,5 @@ pub fn response(response: &Response, id: &SessionId) -> Result<Session, Error> {
 
 /// The error for a session that is needed and not there.
 pub(super) fn missing(id: &SessionId) -> Error {
-    Case::NotFound.because(format!("no session {} exists (any more): create a new one", id.as_str()))
+    Error::new(ErrorKind::NotFound, format!("no session {} exists (any more): create a new one", id.as_str()))
 }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::error::{Case, Error, excerpt, from_status};
+use crate::error::{Error, ErrorKind, excerpt, from_status};
 use crate::lenient::{Any, TOO_MANY_ELEMENTS};
 use crate::session::{Session, Sessions};
 use crate::transport::Response;
@@ -14,7 +14,7 @@ pub fn json<'a, T: Deserialize<'a>>(response: &'a Response) -> Result<T, Error> 
         return Err(from_status(response.status, &response.body));
     }
     parse(&response.body).map_err(|reason| match reason.starts_with(TOO_MANY_ELEMENTS) {
-        true => Case::ResponseTooLarge.because(format!("the answer has {reason}; read the sessions of one node")),
+        true => Error::new(ErrorKind::ResponseTooLarge, format!("the answer has {reason}; read the sessions of one node")),
         false => not_consul(&response.body, &reason),
     })
 }
@@ -34,8 +34,11 @@ pub fn sessions(response: &Response) -> Result<Vec<Session>, Error> {
 
 /// The error for an answer of status 200 that is not what Consul answers.
 pub fn not_consul(body: &[u8], reason: &str) -> Error {
-    Case::InvalidResponse.because(format!(
-        "what answers at this address does not speak consul's HTTP API, check `host` and `port`: {reason}, in the answer {}",
-        excerpt(body)
-    ))
+    Error::new(
+        ErrorKind::InvalidResponse,
+        format!(
+            "what answers at this address does not speak consul's HTTP API, check `host` and `port`: {reason}, in the answer {}",
+            excerpt(body)
+        ),
+    )
 }

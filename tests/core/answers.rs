@@ -3,7 +3,7 @@
 
 use crate::script::{Script, call, create, destroy, get, id, put};
 use consul_session::consul::{NewSession, Query, Scope};
-use consul_session::error::{Case, Error, excerpt, from_status};
+use consul_session::error::{Error, ErrorKind, excerpt, from_status};
 use consul_session::options::SessionId;
 use consul_session::transport::from_error_code;
 use consul_session::{Options, Session};
@@ -11,10 +11,10 @@ use serde_json::json;
 
 /// An answer and its case, whatever the endpoint; and after any number of hops between agents and servers.
 #[track_caller]
-fn means(status: u16, body: &str, case: &Case) {
+fn means(status: u16, body: &str, case: &ErrorKind) {
     for hops in ["", "rpc error making call: ", "rpc error making call: rpc error making call: "] {
         let error = from_status(status, format!("{hops}{body}").as_bytes());
-        assert_eq!(error.case, *case, "{status} {hops}{body}");
+        assert_eq!(error.kind, *case, "{status} {hops}{body}");
         let said = excerpt(format!("{hops}{body}").as_bytes());
         assert!(error.message.contains(&said), "what consul said is quoted: {error}");
         assert!(error.message.contains(&status.to_string()), "the status is named: {error}");
@@ -32,12 +32,12 @@ fn refusals_by_acls() {
         "Endpoint is blocked by agent configuration",
         "Access is restricted",
     ] {
-        means(403, body, &Case::AccessDenied { status: 403 });
+        means(403, body, &ErrorKind::AccessDenied { status: 403 });
     }
     // Consul maps these to 403 by their text, and older versions did not.
-    means(500, "Permission denied", &Case::AccessDenied { status: 500 });
-    means(500, "ACL not found", &Case::AccessDenied { status: 500 });
-    means(401, "", &Case::AccessDenied { status: 401 });
+    means(500, "Permission denied", &ErrorKind::AccessDenied { status: 500 });
+    means(500, "ACL not found", &ErrorKind::AccessDenied { status: 500 });
+    means(401, "", &ErrorKind::AccessDenied { status: 401 });
 }
 
 #[test]
@@ -56,19 +56,19 @@ fn no_leader_no_server_or_too_many_requests() {
         (503, ""),
         (504, "<html>Gateway Time-out</html>"),
     ] {
-        means(status, body, &Case::Unavailable { status });
+        means(status, body, &ErrorKind::Unavailable { status });
     }
 }
 
 #[test]
 fn wrong_datacenters_nodes_and_checks() {
-    means(500, "No path to datacenter", &Case::UnknownDatacenter);
-    means(500, "Remote DC has no server currently reachable", &Case::UnknownDatacenter);
+    means(500, "No path to datacenter", &ErrorKind::UnknownDatacenter);
+    means(500, "Remote DC has no server currently reachable", &ErrorKind::UnknownDatacenter);
     for prefix in ["apply failed: ", ""] {
-        means(500, &format!("{prefix}Missing node registration"), &Case::UnknownNode);
-        means(500, &format!("{prefix}Missing check 'dne' registration"), &Case::UnknownCheck);
-        means(500, &format!("{prefix}Missing check 'serfHealth' registration"), &Case::UnknownCheck);
-        means(500, &format!("{prefix}Check 'web' is in critical state"), &Case::CriticalCheck);
+        means(500, &format!("{prefix}Missing node registration"), &ErrorKind::UnknownNode);
+        means(500, &format!("{prefix}Missing check 'dne' registration"), &ErrorKind::UnknownCheck);
+        means(500, &format!("{prefix}Missing check 'serfHealth' registration"), &ErrorKind::UnknownCheck);
+        means(500, &format!("{prefix}Check 'web' is in critical state"), &ErrorKind::CriticalCheck);
     }
     let error = from_status(500, b"apply failed: Missing check 'serfHealth' registration");
     assert!(error.message.contains("give `checks=` for a node without serfHealth"), "{error}");
@@ -82,7 +82,7 @@ fn options_of_the_enterprise_edition() {
         "Invalid query parameter: \"partition\" - Partitions are a Consul Enterprise feature",
         "Invalid header: \"X-Consul-Partition\" - Partitions are a Consul Enterprise feature",
     ] {
-        means(400, body, &Case::Unsupported);
+        means(400, body, &ErrorKind::Unsupported);
     }
 }
 
@@ -109,7 +109,7 @@ fn other_refusals_of_consul_are_quoted() {
         (500, ""),
         (418, "short and stout"),
     ] {
-        means(status, body, &Case::Refused { status });
+        means(status, body, &ErrorKind::Refused { status });
     }
     assert_eq!(from_status(500, b"Must provide Node").message, "consul answered 500: Must provide Node");
     assert_eq!(from_status(400, b"").message, "consul answered 400: (nothing)");
@@ -127,7 +127,7 @@ fn what_is_not_consul() {
         (204, ""),
     ] {
         let error = from_status(status, body.as_bytes());
-        assert_eq!(error.case, Case::InvalidResponse, "{status} {body}");
+        assert_eq!(error.kind, ErrorKind::InvalidResponse, "{status} {body}");
         assert!(
             error.message.starts_with("what answers at this address is not consul's HTTP API: check `host` and `port`"),
             "{error}"
@@ -158,14 +158,14 @@ fn creates(script: Script) -> Result<SessionId, Error> {
 
 #[test]
 fn refusals_are_the_same_at_every_endpoint() {
-    let denied = Case::AccessDenied { status: 403 };
+    let denied = ErrorKind::AccessDenied { status: 403 };
     let renew = || put(&format!("/v1/session/renew/{}", id(1)));
-    assert_eq!(reads(Script::new([get("/v1/session/list").says(403, "ACL not found")])).unwrap_err().case, denied);
-    assert_eq!(creates(Script::new([create("web").says(403, "Permission denied")])).unwrap_err().case, denied);
-    assert_eq!(destroys(Script::new([destroy(1).says(403, "Permission denied")])).unwrap_err().case, denied);
-    assert_eq!(renews(Script::new([renew().says(403, "Permission denied")])).unwrap_err().case, denied);
+    assert_eq!(reads(Script::new([get("/v1/session/list").says(403, "ACL not found")])).unwrap_err().kind, denied);
+    assert_eq!(creates(Script::new([create("web").says(403, "Permission denied")])).unwrap_err().kind, denied);
+    assert_eq!(destroys(Script::new([destroy(1).says(403, "Permission denied")])).unwrap_err().kind, denied);
+    assert_eq!(renews(Script::new([renew().says(403, "Permission denied")])).unwrap_err().kind, denied);
     let own = Script::new([get("/v1/agent/self").says(403, "Permission denied")]);
-    assert_eq!(call(json!({}), own, |client| client.own_node()).unwrap_err().case, denied);
+    assert_eq!(call(json!({}), own, |client| client.own_node()).unwrap_err().kind, denied);
 }
 
 #[test]
@@ -174,10 +174,10 @@ fn what_is_unknown_is_named_since_consul_does_not() {
     let error =
         call(json!({"datacenter": "dc 2"}), Script::new([unknown]), |client| client.sessions(&Scope::All, &Query::default()))
             .unwrap_err();
-    assert_eq!(error.case, Case::UnknownDatacenter);
+    assert_eq!(error.kind, ErrorKind::UnknownDatacenter);
     assert!(error.message.ends_with("dc=dc%202"), "{error}");
     let error = creates(Script::new([create("web").says(500, "apply failed: Missing node registration")])).unwrap_err();
-    assert_eq!(error.case, Case::UnknownNode);
+    assert_eq!(error.kind, ErrorKind::UnknownNode);
     assert!(error.message.contains(r#""Name":"web""#), "{error}");
 }
 
@@ -196,16 +196,20 @@ fn answers_of_status_200_that_consul_does_not_give() {
         ("[] []", "[] []"),
     ] {
         let error = reads(Script::new([get("/v1/session/list").says(200, body)])).unwrap_err();
-        assert_eq!(error.case, Case::InvalidResponse, "{body}");
+        assert_eq!(error.kind, ErrorKind::InvalidResponse, "{body}");
         assert!(error.message.contains("does not speak consul's HTTP API, check `host` and `port`"), "{error}");
         assert!(error.message.ends_with(&format!("in the answer {quoted}")), "{error}");
     }
     for body in ["", "{}", "{\"ID\":\"web\"}", "{\"ID\":7}", "[]", "true"] {
-        assert_eq!(creates(Script::new([create("web").says(200, body)])).unwrap_err().case, Case::InvalidResponse, "{body}");
+        assert_eq!(
+            creates(Script::new([create("web").says(200, body)])).unwrap_err().kind,
+            ErrorKind::InvalidResponse,
+            "{body}"
+        );
     }
     for body in ["{}", "{\"Config\":{}}", "{\"Config\":{\"NodeName\":\"\"}}", "[]", "x"] {
         let script = Script::new([get("/v1/agent/self").says(200, body)]);
-        assert_eq!(call(json!({}), script, |client| client.own_node()).unwrap_err().case, Case::InvalidResponse, "{body}");
+        assert_eq!(call(json!({}), script, |client| client.own_node()).unwrap_err().kind, ErrorKind::InvalidResponse, "{body}");
     }
 }
 
@@ -227,42 +231,44 @@ fn the_answer_is_quoted_in_one_line_and_not_at_length() {
 
 #[test]
 fn a_destruction_whose_answer_was_lost_is_tried_again_once() {
-    let lost = || destroy(1).fails(Case::InvalidResponse);
+    let lost = || destroy(1).fails(ErrorKind::InvalidResponse);
     assert_eq!(destroys(Script::new([lost(), destroy(1).gives(json!(true))])), Ok(()));
-    for second in [Case::InvalidResponse, Case::Timeout, Case::Unreachable, Case::DeniedByHost, Case::Other] {
+    for second in
+        [ErrorKind::InvalidResponse, ErrorKind::Timeout, ErrorKind::Unreachable, ErrorKind::DeniedByHost, ErrorKind::Other]
+    {
         // Whatever becomes of the second attempt: the first may have done it.
         let error = destroys(Script::new([lost(), destroy(1).fails(second)])).unwrap_err();
-        assert_eq!(error.case, Case::OutcomeUnknown, "{error}");
+        assert_eq!(error.kind, ErrorKind::OutcomeUnknown, "{error}");
         assert!(
             error.message.ends_with("the destruction of the session may have happened all the same: look before trying again")
         );
     }
     let refused = destroys(Script::new([lost(), destroy(1).says(500, "No cluster leader")])).unwrap_err();
-    assert_eq!(refused.case, Case::OutcomeUnknown);
+    assert_eq!(refused.kind, ErrorKind::OutcomeUnknown);
     for body in ["false", "null", "{}", "", "<html>"] {
         let twice = [destroy(1).says(200, body), destroy(1).says(200, body)];
-        assert_eq!(destroys(Script::new(twice)).unwrap_err().case, Case::OutcomeUnknown, "{body}");
+        assert_eq!(destroys(Script::new(twice)).unwrap_err().kind, ErrorKind::OutcomeUnknown, "{body}");
     }
 }
 
 #[test]
 fn a_destruction_that_was_surely_not_done_is_not_tried_again() {
-    for case in [Case::Unreachable, Case::DeniedByHost, Case::Tls, Case::Unsupported] {
-        assert_eq!(destroys(Script::new([destroy(1).fails(case.clone())])).unwrap_err().case, case);
+    for case in [ErrorKind::Unreachable, ErrorKind::DeniedByHost, ErrorKind::Tls, ErrorKind::Unsupported] {
+        assert_eq!(destroys(Script::new([destroy(1).fails(case.clone())])).unwrap_err().kind, case);
     }
     assert_eq!(
-        destroys(Script::new([destroy(1).says(400, "Missing session")])).unwrap_err().case,
-        Case::Refused { status: 400 }
+        destroys(Script::new([destroy(1).says(400, "Missing session")])).unwrap_err().kind,
+        ErrorKind::Refused { status: 400 }
     );
     let error = destroys(Script::new([destroy(1).says(500, "No cluster leader")])).unwrap_err();
-    assert_eq!(error.case, Case::Unavailable { status: 500 });
+    assert_eq!(error.kind, ErrorKind::Unavailable { status: 500 });
 }
 
 #[test]
 fn a_renewal_whose_answer_was_lost_is_reported() {
     let renew = put(&format!("/v1/session/renew/{}", id(1)));
-    let error = renews(Script::new([renew.fails(Case::Timeout)])).unwrap_err();
-    assert_eq!(error.case, Case::OutcomeUnknown);
+    let error = renews(Script::new([renew.fails(ErrorKind::Timeout)])).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::OutcomeUnknown);
     assert!(error.message.contains("the renewal may have happened all the same"), "{error}");
 }
 
@@ -283,7 +289,7 @@ fn changes_that_may_have_happened_all_the_same() {
         (301, ""),
         (404, "<html>"),
     ] {
-        assert!(from_status(status, body.as_bytes()).leaves_doubt(), "{status} {body}");
+        assert!(from_status(status, body.as_bytes()).is_ambiguous(), "{status} {body}");
     }
     for (status, body) in [
         (400, "Missing session"),
@@ -299,7 +305,7 @@ fn changes_that_may_have_happened_all_the_same() {
         (500, "rpc error getting client: failed to get conn: dial tcp 10.0.0.1:8300: connect: connection refused"),
         (503, "rate limit exceeded for operation that can only be performed by the leader, try again later"),
     ] {
-        assert!(!from_status(status, body.as_bytes()).leaves_doubt(), "{status} {body}");
+        assert!(!from_status(status, body.as_bytes()).is_ambiguous(), "{status} {body}");
     }
 }
 
@@ -308,33 +314,33 @@ fn the_hosts_error_codes() {
     for (codes, case) in [
         (
             &["DNS-timeout", "DNS-error", "destination-not-found", "destination-unavailable", "destination-IP-unroutable"][..],
-            Case::Unreachable,
+            ErrorKind::Unreachable,
         ),
-        (&["connection-refused", "connection-limit-reached"], Case::Unreachable),
-        (&["destination-IP-prohibited", "HTTP-request-denied"], Case::DeniedByHost),
+        (&["connection-refused", "connection-limit-reached"], ErrorKind::Unreachable),
+        (&["destination-IP-prohibited", "HTTP-request-denied"], ErrorKind::DeniedByHost),
         (
             &["connection-timeout", "connection-read-timeout", "connection-write-timeout", "HTTP-response-timeout"],
-            Case::Timeout,
+            ErrorKind::Timeout,
         ),
-        (&["TLS-protocol-error", "TLS-certificate-error", "TLS-alert-received"], Case::Tls),
-        (&["connection-terminated", "HTTP-protocol-error", "HTTP-upgrade-failed"], Case::InvalidResponse),
+        (&["TLS-protocol-error", "TLS-certificate-error", "TLS-alert-received"], ErrorKind::Tls),
+        (&["connection-terminated", "HTTP-protocol-error", "HTTP-upgrade-failed"], ErrorKind::InvalidResponse),
         (
             &["HTTP-response-incomplete", "HTTP-response-header-section-size", "HTTP-response-header-size"],
-            Case::InvalidResponse,
+            ErrorKind::InvalidResponse,
         ),
         (
             &["HTTP-response-body-size", "HTTP-response-trailer-section-size", "HTTP-response-trailer-size"],
-            Case::InvalidResponse,
+            ErrorKind::InvalidResponse,
         ),
-        (&["HTTP-response-transfer-coding", "HTTP-response-content-coding"], Case::InvalidResponse),
-        (&["HTTP-request-length-required", "HTTP-request-body-size", "HTTP-request-method-invalid"], Case::Other),
-        (&["HTTP-request-URI-invalid", "HTTP-request-URI-too-long", "HTTP-request-header-section-size"], Case::Other),
-        (&["HTTP-request-header-size", "HTTP-request-trailer-section-size", "HTTP-request-trailer-size"], Case::Other),
-        (&["loop-detected", "configuration-error", "internal-error", "a-code-of-the-future"], Case::Other),
+        (&["HTTP-response-transfer-coding", "HTTP-response-content-coding"], ErrorKind::InvalidResponse),
+        (&["HTTP-request-length-required", "HTTP-request-body-size", "HTTP-request-method-invalid"], ErrorKind::Other),
+        (&["HTTP-request-URI-invalid", "HTTP-request-URI-too-long", "HTTP-request-header-section-size"], ErrorKind::Other),
+        (&["HTTP-request-header-size", "HTTP-request-trailer-section-size", "HTTP-request-trailer-size"], ErrorKind::Other),
+        (&["loop-detected", "configuration-error", "internal-error", "a-code-of-the-future"], ErrorKind::Other),
     ] {
         for code in codes {
             let error = from_error_code(code, None, "consul:8500");
-            assert_eq!(error.case, case, "{code}");
+            assert_eq!(error.kind, case, "{code}");
             assert!(error.message.starts_with("no answer from consul:8500: "), "{error}");
             assert!(error.message.ends_with(&format!(" ({code})")), "{error}");
             let error = from_error_code(code, Some("the\nhost's  words"), "consul:8500");
@@ -353,7 +359,7 @@ fn the_host_contract_says_the_same_of_the_codes() {
         let case = row[1].split('`').nth(1).expect("a case");
         for code in row[0].split('`').skip(1).step_by(2) {
             let code = code.replace("HTTP-response-*", "HTTP-response-incomplete");
-            assert_eq!(from_error_code(&code, None, "consul:8500").case.name(), case, "{code}");
+            assert_eq!(from_error_code(&code, None, "consul:8500").kind.name(), case, "{code}");
         }
         let doubtful = ["timeout", "invalid-response", "other"].contains(&case);
         assert_eq!(row[1].contains("`outcome-unknown` for a change"), doubtful, "{row:?}");

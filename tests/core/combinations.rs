@@ -1,21 +1,21 @@
 //! Options that go together, and those that do not: all of it before any request.
 
 use consul_session::Options;
-use consul_session::apply::Task;
-use consul_session::error::{Case, Error};
+use consul_session::apply::Plan;
+use consul_session::error::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
 
-fn task(options: &Value) -> Result<Task, Error> {
-    Task::new(Options::from_json(&options.to_string())?)
+fn task(options: &Value) -> Result<Plan, Error> {
+    Plan::new(Options::from_json(&options.to_string())?)
 }
 
 /// The combination is refused for this option, with these words.
 #[track_caller]
 fn refuses(options: Value, option: &str, words: &str) {
     let error = task(&options).expect_err(&format!("{options} is refused"));
-    assert_eq!(error.case, Case::InvalidOption { option: option.into() }, "{options}");
+    assert_eq!(error.kind, ErrorKind::InvalidOption { option: option.into() }, "{options}");
     assert!(error.message.contains(words), "{options}: {error}");
 }
 

@@ -1,13 +1,13 @@
 //! Several callers at one Consul, one request at a time, in every order.
 //!
-//! There are no threads. A caller that waits is its [`Task`] and the answers so far: for the next step it is run again from its
+//! There are no threads. A caller that waits is its [`Plan`] and the answers so far: for the next step it is run again from its
 //! beginning, is given these answers once more, and is stopped at its first request beyond them. So a whole situation is a plain
 //! value, which can be copied to try every way in which it goes on.
 
 use crate::cluster::Cluster;
 use crate::random::Random;
-use consul_session::apply::Task;
-use consul_session::error::{Case, Error};
+use consul_session::apply::Plan;
+use consul_session::error::{Error, ErrorKind};
 use consul_session::transport::{Request, Response, Transport};
 use consul_session::{Options, Outcome};
 use serde_json::Value;
@@ -59,9 +59,11 @@ impl From<&Answer> for Result<Response, Error> {
             Answer::Response(status, headers, body) => {
                 return Ok(Response { status: *status, headers: headers.clone(), body: body.clone() });
             }
-            Answer::Lost => Case::InvalidResponse.because("no answer: the connection ended without a whole HTTP answer"),
-            Answer::Late => Case::Timeout.because("no answer within 10s"),
-            Answer::Down => Case::Unreachable.because("no answer: nothing listens there"),
+            Answer::Lost => {
+                Error::new(ErrorKind::InvalidResponse, "no answer: the connection ended without a whole HTTP answer")
+            }
+            Answer::Late => Error::new(ErrorKind::Timeout, "no answer within 10s"),
+            Answer::Down => Error::new(ErrorKind::Unreachable, "no answer: nothing listens there"),
         })
     }
 }
@@ -69,7 +71,7 @@ impl From<&Answer> for Result<Response, Error> {
 /// Somebody who applies options.
 #[derive(Clone)]
 pub struct Caller {
-    task: Rc<Task>,
+    plan: Rc<Plan>,
     answers: Vec<Answer>,
     next: Next,
 }
@@ -82,9 +84,9 @@ enum Next {
 
 impl Caller {
     pub fn new(options: &Value) -> Caller {
-        let task = Task::new(Options::from_json(&options.to_string()).unwrap()).unwrap();
-        let next = run(&task, &[]);
-        Caller { task: Rc::new(task), answers: Vec::new(), next }
+        let plan = Plan::new(Options::from_json(&options.to_string()).unwrap()).unwrap();
+        let next = run(&plan, &[]);
+        Caller { plan: Rc::new(plan), answers: Vec::new(), next }
     }
 
     /// How it ended, if it did.
@@ -97,7 +99,7 @@ impl Caller {
 
     fn hears(&mut self, answer: Answer) {
         self.answers.push(answer);
-        self.next = run(&self.task, &self.answers);
+        self.next = run(&self.plan, &self.answers);
     }
 
     /// Lets one request meet its fate.
@@ -126,8 +128,8 @@ impl Caller {
     }
 }
 
-/// Runs a task that has got these answers so far.
-fn run(task: &Task, answers: &[Answer]) -> Next {
+/// Runs a plan that has got these answers so far.
+fn run(plan: &Plan, answers: &[Answer]) -> Next {
     /// Gives the answers, and leaves with the first request beyond them.
     struct Replay<'a>(std::slice::Iter<'a, Answer>);
 
@@ -141,7 +143,7 @@ fn run(task: &Task, answers: &[Answer]) -> Next {
         }
     }
 
-    match catch_unwind(AssertUnwindSafe(|| task.run(&mut Replay(answers.iter())))) {
+    match catch_unwind(AssertUnwindSafe(|| plan.run(&mut Replay(answers.iter())))) {
         Ok(result) => Next::Ends(Rc::new(result)),
         Err(payload) => match payload.downcast::<Request>() {
             Ok(request) => Next::Asks(Rc::new(*request)),

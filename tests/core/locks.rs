@@ -2,7 +2,7 @@
 
 use crate::script::{Exchange, Script, call, get, id, put};
 use consul_session::consul::{Client, Query, Verb};
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session::lock::{Acquisition, Contents, Holding, Key, Lock};
 use consul_session::options::SessionId;
 use consul_session::transport::INDEX;
@@ -79,7 +79,7 @@ fn a_namespace_is_asked_for_before_it_is_locked_in() {
     let read = || get("/v1/kv/key?ns=a%20b&partition=p");
     let lock = |client: &mut Client| client.lock(Verb::Lock, &key("key"), &session_id(1), None);
     let refused = read().says(400, r#"Invalid query parameter: "ns" - Namespaces are a Consul Enterprise feature"#);
-    assert_eq!(call(options.clone(), Script::new([refused]), lock).unwrap_err().case, Case::Unsupported);
+    assert_eq!(call(options.clone(), Script::new([refused]), lock).unwrap_err().kind, ErrorKind::Unsupported);
     let body = format!(
         r#"[{{"KV":{{"Verb":"lock","Key":"key","Value":"","Flags":0,"Session":"{}","Namespace":"a b","Partition":"p"}}}}]"#,
         id(1)
@@ -95,13 +95,13 @@ fn why_there_is_no_lock() {
         assert_eq!(why("failed to lock key \"key\", lock is already held"), Ok(Acquisition::Held));
         assert_eq!(why("failed to unlock key \"key\", lock isn't held, or is held by another session"), Ok(Acquisition::Held));
         assert_eq!(why("failed to lock key \"key\" due to lock delay"), Ok(Acquisition::Delayed));
-        assert_eq!(why(&format!("invalid session \"{}\"", id(1))).unwrap_err().case, Case::NotFound);
+        assert_eq!(why(&format!("invalid session \"{}\"", id(1))).unwrap_err().kind, ErrorKind::NotFound);
         // What a key is called is not the reason.
         let odd = why("failed to lock key \"lock is already held due to lock delay\", because").unwrap_err();
-        assert_eq!(odd.case, Case::Refused { status: 409 });
+        assert_eq!(odd.kind, ErrorKind::Refused { status: 409 });
         assert!(odd.message.contains("because"), "{odd}");
         let denied = "Permission denied: token with AccessorID '1' lacks permission 'key:write' on \"key\"";
-        assert_eq!(why(denied).unwrap_err().case, Case::AccessDenied { status: 409 });
+        assert_eq!(why(denied).unwrap_err().kind, ErrorKind::AccessDenied { status: 409 });
     }
 }
 
@@ -114,16 +114,16 @@ fn a_release_says_whether_there_was_one() {
 #[test]
 fn what_is_no_answer_to_a_transaction() {
     for (verb, word) in [(Verb::Lock, "lock"), (Verb::Unlock, "unlock")] {
-        let case = |answer: Exchange| change(verb, answer).unwrap_err().case.clone();
+        let case = |answer: Exchange| change(verb, answer).unwrap_err().kind.clone();
         for body in ["", "true", "{}", "[]", r#"{"Results":[]}"#, r#"{"Results":[{"KV":{}}]}"#, r#"{"Results":[{"KV":{"#] {
             // It was sent, and nobody knows what came of it.
-            assert_eq!(case(transaction(word).says(200, body)), Case::OutcomeUnknown, "{body}");
+            assert_eq!(case(transaction(word).says(200, body)), ErrorKind::OutcomeUnknown, "{body}");
         }
-        assert_eq!(case(transaction(word).says(409, "a conflict")), Case::Refused { status: 409 });
-        assert_eq!(case(transaction(word).says(403, "Permission denied")), Case::AccessDenied { status: 403 });
-        assert_eq!(case(transaction(word).says(500, "No cluster leader")), Case::Unavailable { status: 500 });
-        assert_eq!(case(transaction(word).fails(Case::Timeout)), Case::OutcomeUnknown);
-        assert_eq!(case(transaction(word).fails(Case::Unreachable)), Case::Unreachable);
+        assert_eq!(case(transaction(word).says(409, "a conflict")), ErrorKind::Refused { status: 409 });
+        assert_eq!(case(transaction(word).says(403, "Permission denied")), ErrorKind::AccessDenied { status: 403 });
+        assert_eq!(case(transaction(word).says(500, "No cluster leader")), ErrorKind::Unavailable { status: 500 });
+        assert_eq!(case(transaction(word).fails(ErrorKind::Timeout)), ErrorKind::OutcomeUnknown);
+        assert_eq!(case(transaction(word).fails(ErrorKind::Unreachable)), ErrorKind::Unreachable);
     }
 }
 
@@ -158,14 +158,14 @@ fn a_key_that_is_not_there_is_no_error() {
     let missing = get("/v1/kv/k").says(404, "").header(INDEX, "9");
     assert_eq!(reads(missing, "k", &Query::default()), Ok(Holding { lock: None, index: 9 }));
     for (status, body, case) in [
-        (404, "404 page not found", Case::Refused { status: 404 }),
-        (403, "Permission denied", Case::AccessDenied { status: 403 }),
-        (200, "", Case::InvalidResponse),
-        (200, "{}", Case::InvalidResponse),
-        (200, "[]", Case::InvalidResponse),
-        (200, "[{}]", Case::InvalidResponse),
+        (404, "404 page not found", ErrorKind::Refused { status: 404 }),
+        (403, "Permission denied", ErrorKind::AccessDenied { status: 403 }),
+        (200, "", ErrorKind::InvalidResponse),
+        (200, "{}", ErrorKind::InvalidResponse),
+        (200, "[]", ErrorKind::InvalidResponse),
+        (200, "[{}]", ErrorKind::InvalidResponse),
     ] {
-        assert_eq!(reads(get("/v1/kv/k").says(status, body), "k", &Query::default()).unwrap_err().case, case, "{body}");
+        assert_eq!(reads(get("/v1/kv/k").says(status, body), "k", &Query::default()).unwrap_err().kind, case, "{body}");
     }
 }
 
@@ -176,7 +176,7 @@ fn a_key_is_one_that_consuls_clients_take() {
     }
     for bad in ["", ".", "..", "/k", "a\nb", "a\u{0}", "\u{7f}"] {
         let error = Key::parse(bad).unwrap_err();
-        assert_eq!(error.case, Case::InvalidOption { option: "key".into() }, "{bad:?}");
+        assert_eq!(error.kind, ErrorKind::InvalidOption { option: "key".into() }, "{bad:?}");
         assert!(error.message.starts_with("`key`: "), "{error}");
     }
 }

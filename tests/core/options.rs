@@ -1,7 +1,7 @@
 //! Every option, with every form of its values.
 
 use consul_session::Options;
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session::options::{self, DELAY, Kind, Resolved, TABLE, WAIT};
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ fn accepts_all<const N: usize>(name: &str, forms: [(Value, &str); N]) {
 #[track_caller]
 fn refuses(name: &str, value: &Value, reason: &str) {
     let error = read(name, value).expect_err(&format!("{name}={value} is refused"));
-    assert_eq!(error.case, Case::InvalidOption { option: name.into() });
+    assert_eq!(error.kind, ErrorKind::InvalidOption { option: name.into() });
     let kind = options::info(name).unwrap().kind;
     // As it was written, without the quotes of JSON.
     let shown = value.as_str().map_or(value.to_string(), |text| format!("`{text}`"));
@@ -473,7 +473,7 @@ fn unknown_options_are_refused_with_the_nearest_name() {
         ("prot", "port"),
     ] {
         let error = read(name, &json!("value-of-it")).unwrap_err();
-        assert_eq!(error.case, Case::InvalidOption { option: name.into() });
+        assert_eq!(error.kind, ErrorKind::InvalidOption { option: name.into() });
         assert_eq!(error.message, format!("unknown option `{name}`: did you mean `{near}`?"));
     }
     let error = read("lock_wait_time", &json!(1)).unwrap_err();
@@ -487,7 +487,7 @@ fn options_are_one_json_object() {
         ["", "name=web", "{", "{\"name\": \"web\"", "{\"name\": }", "{\"name\": \"web\"} x", "<html>", "{'name': 'web'}"]
     {
         let error = Options::from_json(text).unwrap_err();
-        assert_eq!(error.case, Case::InvalidOption { option: "options".into() });
+        assert_eq!(error.kind, ErrorKind::InvalidOption { option: "options".into() });
         assert!(error.message.starts_with("the options are not JSON: "), "{error}");
         assert!(error.message.ends_with("an object such as {\"name\": \"session1\"} is wanted"), "{error}");
     }
@@ -507,7 +507,7 @@ fn the_wait_of_a_blocking_query_is_checked_as_options_are() {
     assert_eq!(options::seconds("wait", WAIT, 600.0), Ok(600_000_000_000));
     for value in [0.0, 601.0, f64::NAN, 0.0005] {
         let error = options::seconds("wait", WAIT, value).unwrap_err();
-        assert_eq!(error.case, Case::InvalidOption { option: "wait".into() });
+        assert_eq!(error.kind, ErrorKind::InvalidOption { option: "wait".into() });
         assert!(error.message.contains("`wait`"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::script::{apply, create, destroy, get, id, own_node, put, session};
 use crate::wit::every_case;
-use consul_session::error::{Case, Difference, Error};
+use consul_session::error::{Difference, Error, ErrorKind};
 use serde_json::{Value, json};
 
 fn keys(json: &str) -> Vec<String> {
@@ -129,16 +129,16 @@ fn texts_that_others_stored_are_escaped() {
 
 #[test]
 fn errors_say_that_they_failed_and_why() {
-    let print = |case: Case| case.because("the \"text\"").to_json();
-    let has_more = |case: &Case| {
+    let print = |case: ErrorKind| Error::new(case, "the \"text\"").to_json();
+    let has_more = |case: &ErrorKind| {
         matches!(
             case,
-            Case::InvalidOption { .. }
-                | Case::Mismatch { .. }
-                | Case::NodeRequired { .. }
-                | Case::AccessDenied { .. }
-                | Case::Unavailable { .. }
-                | Case::Refused { .. }
+            ErrorKind::InvalidOption { .. }
+                | ErrorKind::Mismatch { .. }
+                | ErrorKind::NodeRequired { .. }
+                | ErrorKind::AccessDenied { .. }
+                | ErrorKind::Unavailable { .. }
+                | ErrorKind::Refused { .. }
         )
     };
     for case in every_case().into_iter().filter(|case| !has_more(case)) {
@@ -147,25 +147,25 @@ fn errors_say_that_they_failed_and_why() {
         assert_eq!(print(case), expected);
     }
     assert_eq!(
-        print(Case::InvalidOption { option: "delay".into() }),
+        print(ErrorKind::InvalidOption { option: "delay".into() }),
         r#"{"changed":false,"failed":true,"error":"invalid-option","msg":"the \"text\"","option":"delay"}"#
     );
     let differences = vec![Difference { option: "ttl", found: "none".into(), wanted: "30s".into() }];
     assert_eq!(
-        print(Case::Mismatch { session_id: id(1), differences }),
+        print(ErrorKind::Mismatch { session_id: id(1), differences }),
         format!(
             r#"{{"changed":false,"failed":true,"error":"mismatch","msg":"the \"text\"","session_id":"{}","differences":[{{"option":"ttl","found":"none","wanted":"30s"}}]}}"#,
             id(1)
         )
     );
     assert_eq!(
-        print(Case::NodeRequired { nodes: vec!["a".into(), "b".into()] }),
+        print(ErrorKind::NodeRequired { nodes: vec!["a".into(), "b".into()] }),
         r#"{"changed":false,"failed":true,"error":"node-required","msg":"the \"text\"","nodes":["a","b"]}"#
     );
     for (case, name) in [
-        (Case::AccessDenied { status: 403 }, "access-denied"),
-        (Case::Unavailable { status: 403 }, "unavailable"),
-        (Case::Refused { status: 403 }, "refused"),
+        (ErrorKind::AccessDenied { status: 403 }, "access-denied"),
+        (ErrorKind::Unavailable { status: 403 }, "unavailable"),
+        (ErrorKind::Refused { status: 403 }, "refused"),
     ] {
         let expected = format!(r#"{{"changed":false,"failed":true,"error":"{name}","msg":"the \"text\"","status":403}}"#);
         assert_eq!(print(case), expected);
@@ -174,11 +174,11 @@ fn errors_say_that_they_failed_and_why() {
 
 #[test]
 fn an_error_is_its_text() {
-    let error: Box<dyn std::error::Error> = Box::new(Case::Other.because("cause").and("remedy"));
+    let error: Box<dyn std::error::Error> = Box::new(Error::new(ErrorKind::Other, "cause").context("remedy"));
     assert_eq!(error.to_string(), "cause; remedy");
     let error = Error::invalid("port", "no port");
     let parts = error.into_parts();
-    assert_eq!((parts.case, parts.message.as_str()), (Case::InvalidOption { option: "port".into() }, "no port"));
+    assert_eq!((parts.kind, parts.message.as_str()), (ErrorKind::InvalidOption { option: "port".into() }, "no port"));
 }
 
 #[test]

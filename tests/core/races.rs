@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use crate::interleavings::World;
 use crate::random::Random;
 use consul_session::Outcome;
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 /// A Consul with one session of this name, with the defaults.
@@ -163,7 +163,7 @@ fn creators_that_want_different_things_leave_one_session_and_say_so() {
                     got += 1;
                 }
                 Err(error) => {
-                    let Case::Mismatch { session_id, differences } = &error.case else { panic!("{error}") };
+                    let ErrorKind::Mismatch { session_id, differences } = &error.kind else { panic!("{error}") };
                     assert_eq!((session_id, differences.len()), (&left[0], 1));
                     refused += 1;
                 }
@@ -210,13 +210,16 @@ fn nothing_is_kept_secret(world: &World, more: usize) {
         match result {
             Ok(outcome) => assert!(left.contains(&outcome.session_id().unwrap().to_owned()), "{left:?}: {texts}"),
             Err(error) => assert!(
-                matches!(error.case, Case::OutcomeUnknown | Case::InvalidResponse | Case::Timeout | Case::Unreachable),
+                matches!(
+                    error.kind,
+                    ErrorKind::OutcomeUnknown | ErrorKind::InvalidResponse | ErrorKind::Timeout | ErrorKind::Unreachable
+                ),
                 "{error:?}"
             ),
         }
     }
     assert!(left.len() <= 1 + more, "{left:?}: {texts}");
-    let doubt = results.iter().any(|result| matches!(result, Err(error) if error.case == Case::OutcomeUnknown));
+    let doubt = results.iter().any(|result| matches!(result, Err(error) if error.kind == ErrorKind::OutcomeUnknown));
     if results.iter().all(|result| result.is_err()) && !doubt {
         assert!(left.is_empty(), "everybody says that nothing was changed, but {left:?} is there: {texts}");
     }
@@ -253,9 +256,14 @@ fn a_fault_at_any_request_of_a_replacer_is_survived_or_reported() {
         let left = world.cluster.named("web");
         match world.results()[0] {
             Ok(outcome) => assert_eq!(left, [outcome.session_id().unwrap()]),
-            Err(error) if error.case == Case::OutcomeUnknown => assert!((1..=2).contains(&left.len()), "{left:?}: {error}"),
+            Err(error) if error.kind == ErrorKind::OutcomeUnknown => {
+                assert!((1..=2).contains(&left.len()), "{left:?}: {error}")
+            }
             Err(error) => {
-                assert!(matches!(error.case, Case::InvalidResponse | Case::Timeout | Case::Unreachable), "{error:?}");
+                assert!(
+                    matches!(error.kind, ErrorKind::InvalidResponse | ErrorKind::Timeout | ErrorKind::Unreachable),
+                    "{error:?}"
+                );
                 assert_eq!(left[0], old, "the old one stays for as long as there is no new one: {error}");
                 assert!(left[1..].iter().all(|new| error.message.contains(new)), "{left:?}: {error}");
             }
@@ -273,7 +281,8 @@ fn a_fault_at_any_request_of_two_replacers_leaves_at_most_one_session_more() {
         let left = world.cluster.named("web");
         assert!((1..=2).contains(&left.len()), "{left:?}");
         let texts = all_texts(&world.results());
-        let doubt = world.results().iter().any(|result| matches!(result, Err(error) if error.case == Case::OutcomeUnknown));
+        let doubt =
+            world.results().iter().any(|result| matches!(result, Err(error) if error.kind == ErrorKind::OutcomeUnknown));
         assert!(doubt || left[1..].iter().all(|extra| texts.contains(extra)), "{left:?}: {texts}");
     });
 }
@@ -290,7 +299,7 @@ fn a_fault_at_any_request_of_a_destroyer_is_survived_or_reported() {
             let left = world.cluster.named("web");
             match world.results()[0] {
                 Ok(outcome) => assert!(outcome.changed && left.is_empty()),
-                Err(error) if error.case == Case::OutcomeUnknown => {}
+                Err(error) if error.kind == ErrorKind::OutcomeUnknown => {}
                 Err(error) => assert_eq!(left, [old.as_str()], "who says that nothing was changed must be right: {error:?}"),
             }
         });

@@ -4,7 +4,7 @@ use crate::script::{Exchange, Script, apply, call, get, id, post, put, session};
 use consul_session::Options;
 use consul_session::Session;
 use consul_session::consul::{Consistency, NewSession, Query, Scope};
-use consul_session::error::Case;
+use consul_session::error::ErrorKind;
 use consul_session::options::SessionId;
 use consul_session::session::ServiceCheck;
 use consul_session::transport::{DEFAULT_POLICY, FILTERED, INDEX, Protocol};
@@ -247,16 +247,16 @@ fn may_read_says_what_consul_says() {
     let ask = |answer: fn(Exchange) -> Exchange| {
         let question = r#"[{"Resource":"session","Access":"read","Segment":"n 1\""}]"#;
         let script = Script::new([answer(post("/v1/internal/acl/authorize").body(question))]);
-        call(json!({}), script, |client| client.may_read("n 1\"")).map_err(|error| error.into_parts().case)
+        call(json!({}), script, |client| client.may_read("n 1\"")).map_err(|error| error.into_parts().kind)
     };
     assert_eq!(ask(|exchange| exchange.gives(json!([{"Resource": "session", "Access": "read", "Allow": false}]))), Ok(false));
     assert_eq!(ask(|exchange| exchange.gives(json!([{"Allow": true}]))), Ok(true));
-    assert_eq!(ask(|exchange| exchange.says(401, "ACL support disabled")), Err(Case::AccessDenied { status: 401 }));
+    assert_eq!(ask(|exchange| exchange.says(401, "ACL support disabled")), Err(ErrorKind::AccessDenied { status: 401 }));
     for broken in ["[]", r#"[{"Allow": "yes"}]"#, "[{}]", "true", r#"{"Allow": true}"#, ""] {
         let question = r#"[{"Resource":"session","Access":"read","Segment":"n"}]"#;
         let script = Script::new([post("/v1/internal/acl/authorize").body(question).says(200, broken)]);
         let error = call(json!({}), script, |client| client.may_read("n")).unwrap_err();
-        assert_eq!(error.case, Case::InvalidResponse, "{broken}");
+        assert_eq!(error.kind, ErrorKind::InvalidResponse, "{broken}");
     }
 }
 
@@ -267,10 +267,10 @@ fn a_session_that_cannot_be_renewed_is_not_found() {
         call(json!({}), script, |client| client.renew(&session_id(1))).unwrap_err()
     };
     let error = renew(404, format!("Session id '{}' not found", id(1)));
-    assert_eq!(error.case, Case::NotFound);
+    assert_eq!(error.kind, ErrorKind::NotFound);
     assert_eq!(error.message, format!("no session {} exists (any more): create a new one", id(1)));
-    assert_eq!(renew(200, "[]".into()).case, Case::NotFound);
+    assert_eq!(renew(200, "[]".into()).kind, ErrorKind::NotFound);
     // Not Consul's own 404.
-    assert_eq!(renew(404, "not found".into()).case, Case::Refused { status: 404 });
-    assert_eq!(renew(200, "null".into()).case, Case::OutcomeUnknown);
+    assert_eq!(renew(404, "not found".into()).kind, ErrorKind::Refused { status: 404 });
+    assert_eq!(renew(200, "null".into()).kind, ErrorKind::OutcomeUnknown);
 }

@@ -1,8 +1,8 @@
 //! A transport that expects each request exactly, and answers as it is told.
 
-use consul_session::apply::Task;
+use consul_session::apply::Plan;
 use consul_session::consul::{Client, Connection};
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session::transport::{Method, Protocol, Request, Response, Transport};
 use consul_session::{Options, Outcome};
 use serde_json::{Value, json};
@@ -81,9 +81,9 @@ impl Exchange {
     }
 
     /// No answer, but this error of the transport.
-    pub fn fails(mut self, case: Case) -> Exchange {
+    pub fn fails(mut self, case: ErrorKind) -> Exchange {
         let message = format!("no answer: {}", case.name());
-        self.answer = Err(case.because(message));
+        self.answer = Err(Error::new(case, message));
         self
     }
 }
@@ -152,7 +152,7 @@ impl Drop for Script {
 pub fn apply(options: Value, expected: impl IntoIterator<Item = Exchange>) -> Result<Outcome, Error> {
     let mut script = Script::new(expected);
     script.token = options["token"].as_str().map(String::from);
-    Task::new(Options::from_json(&options.to_string())?)?.run(&mut script)
+    Plan::new(Options::from_json(&options.to_string())?)?.run(&mut script)
 }
 
 /// Calls an endpoint with exactly this request.

@@ -2,9 +2,9 @@
 //! proxy or the host echoes.
 
 use crate::script::{Script, apply, call, create, destroy, get, id, post, put, session};
-use consul_session::apply::Task;
+use consul_session::apply::Plan;
 use consul_session::consul::{Client, Connection, Query, Scope};
-use consul_session::error::{Case, Error, from_status};
+use consul_session::error::{Error, ErrorKind, from_status};
 use consul_session::options::SessionId;
 use consul_session::transport::{Request, Response, Transport, from_error_code};
 use consul_session::{Options, Outcome};
@@ -47,7 +47,7 @@ fn it_is_in_no_url_and_no_body_and_no_debug_text() {
     impl Transport for Watch {
         fn send(&mut self, request: &Request) -> Result<Response, Error> {
             self.0.push(request.clone());
-            Err(Case::AccessDenied { status: 403 }.because("no"))
+            Err(Error::new(ErrorKind::AccessDenied { status: 403 }, "no"))
         }
     }
 
@@ -56,7 +56,7 @@ fn it_is_in_no_url_and_no_body_and_no_debug_text() {
     });
     let options = Options::from_json(&options.to_string()).unwrap();
     let connection = Connection::new(&options.clone().resolve());
-    let task = Task::new(options.clone()).unwrap();
+    let task = Plan::new(options.clone()).unwrap();
     is_clean(&format!("{options:?} {options:#?} {connection:?} {task:?} {task:#?}"));
     let mut watch = Watch(Vec::new());
     let _ = task.run(&mut watch);
@@ -153,7 +153,7 @@ fn what_the_host_says_is_quoted_without_it() {
         }
     }
 
-    let task = Task::new(Options::from_json(&with_token(json!({"state": "list"})).to_string()).unwrap()).unwrap();
+    let task = Plan::new(Options::from_json(&with_token(json!({"state": "list"})).to_string()).unwrap()).unwrap();
     for text in echoes() {
         result_is_clean(&task.run(&mut Broken(text)));
     }
@@ -172,7 +172,7 @@ fn the_question_whether_something_may_be_read_quotes_it_no_more() {
 
 #[test]
 fn a_short_or_odd_token_is_taken_out_too() {
-    let without = |body: &str, token| from_status(500, body.as_bytes()).without(token).message.clone();
+    let without = |body: &str, token| from_status(500, body.as_bytes()).redact(token).message.clone();
     assert_eq!(without("no a b c", "x"), "consul answered 500: no a b c");
     assert_eq!(without("a, ab, abc", "ab"), "consul answered 500: a, (token), (token)c");
     assert_eq!(without("xxxxx", "xx"), "consul answered 500: (token)(token)x");

@@ -1,7 +1,7 @@
 //! The states of the page: which requests, in which order, and what is answered.
 
 use crate::script::{Exchange, apply, create, destroy, get, id, own_node, own_node_denied, post, put, session};
-use consul_session::error::{Case, Difference, Error};
+use consul_session::error::{Difference, Error, ErrorKind};
 use consul_session::transport::{DEFAULT_POLICY, FILTERED};
 use consul_session::{Outcome, Session};
 use serde_json::{Value, json};
@@ -99,9 +99,9 @@ fn gone<const N: usize>(result: Result<Outcome, Error>, numbers: [u64; N]) -> Ou
 }
 
 #[track_caller]
-fn fails(result: Result<Outcome, Error>, case: &Case, words: &str) {
+fn fails(result: Result<Outcome, Error>, case: &ErrorKind, words: &str) {
     let error = result.unwrap_err();
-    assert_eq!(error.case, *case, "{error}");
+    assert_eq!(error.kind, *case, "{error}");
     assert!(error.message.contains(words), "{words:?} is missing: {error}");
 }
 
@@ -114,9 +114,9 @@ fn differs<const N: usize>(
     let error = result.unwrap_err();
     let differences =
         differences.map(|(option, found, wanted)| Difference { option, found: found.into(), wanted: wanted.into() }).into();
-    assert_eq!(error.case, Case::Mismatch { session_id: id(number), differences }, "{error}");
-    for Difference { option, found, wanted } in match &error.case {
-        Case::Mismatch { differences, .. } => differences.as_slice(),
+    assert_eq!(error.kind, ErrorKind::Mismatch { session_id: id(number), differences }, "{error}");
+    for Difference { option, found, wanted } in match &error.kind {
+        ErrorKind::Mismatch { differences, .. } => differences.as_slice(),
         _ => &[],
     } {
         assert!(error.message.contains(&format!("{option} is {found}, not {wanted}")), "{error}");
@@ -147,30 +147,30 @@ mod present_without_id_or_name {
 
     #[test]
     fn succeeds_when_it_cannot_be_read_back() {
-        let outcome = new(apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).fails(Case::Timeout)]), 1);
+        let outcome = new(apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).fails(ErrorKind::Timeout)]), 1);
         assert_eq!(outcome.notes, ["the new session could not be read back: no answer: timeout"]);
         assert_eq!(outcome.session.unwrap().lock_delay, 15_000_000_000);
     }
 
     #[test]
     fn reports_a_creation_whose_answer_was_lost() {
-        for case in [Case::Timeout, Case::InvalidResponse, Case::ResponseTooLarge, Case::Other] {
+        for case in [ErrorKind::Timeout, ErrorKind::InvalidResponse, ErrorKind::ResponseTooLarge, ErrorKind::Other] {
             let result = apply(json!({}), [create_unnamed().fails(case)]);
             fails(
                 result,
-                &Case::OutcomeUnknown,
+                &ErrorKind::OutcomeUnknown,
                 "the creation of the session, which has no name to find it by, may have happened",
             );
         }
         let result = apply(json!({}), [create_unnamed().says(500, "rpc error making call: EOF")]);
-        fails(result, &Case::OutcomeUnknown, "consul answered 500: rpc error making call: EOF");
+        fails(result, &ErrorKind::OutcomeUnknown, "consul answered 500: rpc error making call: EOF");
     }
 
     #[test]
     fn passes_on_a_refusal() {
         let refused = create_unnamed().says(500, "apply failed: Check 'serfHealth' is in critical state");
-        fails(apply(json!({}), [refused]), &Case::CriticalCheck, "try again when it passes");
-        fails(apply(json!({}), [create_unnamed().fails(Case::Unreachable)]), &Case::Unreachable, "no answer");
+        fails(apply(json!({}), [refused]), &ErrorKind::CriticalCheck, "try again when it passes");
+        fails(apply(json!({}), [create_unnamed().fails(ErrorKind::Unreachable)]), &ErrorKind::Unreachable, "no answer");
     }
 
     #[test]
@@ -209,9 +209,9 @@ mod present_by_id {
     #[test]
     fn never_creates_since_consul_chooses_the_ids() {
         let result = apply(options(json!({})), [info(1).gives(json!([]))]);
-        fails(result, &Case::NotFound, "exists: consul chooses the ids, so leave `id` out to create one");
+        fails(result, &ErrorKind::NotFound, "exists: consul chooses the ids, so leave `id` out to create one");
         let result = apply(options(json!({})), [masked(info(1).gives(json!([])))]);
-        fails(result, &Case::NotFound, "exists, or ACLs hide it: consul chooses the ids");
+        fails(result, &ErrorKind::NotFound, "exists, or ACLs hide it: consul chooses the ids");
     }
 
     #[test]
@@ -379,7 +379,7 @@ mod present_by_name {
         let created = create_with(r#""LockDelay":"15s","Behavior":"release","NodeChecks":["serfHealth","dne"]"#);
         let refused = created.says(500, "apply failed: Missing check 'dne' registration");
         let options = json!({"name": "web", "checks": "dne", "on_mismatch": "replace"});
-        fails(apply(options, [list(json!([plain(1)])), own_node(), refused]), &Case::UnknownCheck, "'dne'");
+        fails(apply(options, [list(json!([plain(1)])), own_node(), refused]), &ErrorKind::UnknownCheck, "'dne'");
     }
 
     #[test]
@@ -398,7 +398,7 @@ mod present_by_name {
         let options = json!({"name": "web", "delay": 0, "on_mismatch": "replace"});
         let result = apply(options, requests(destroy(2).says(403, "Permission denied")));
         let error = result.unwrap_err();
-        assert_eq!(error.case, Case::AccessDenied { status: 403 });
+        assert_eq!(error.kind, ErrorKind::AccessDenied { status: 403 });
         let end = format!("destroyed: {}; not destroyed: {}; session {} was created to replace it", id(1), id(2), id(3));
         assert!(error.message.ends_with(&end), "{error}");
     }
@@ -422,10 +422,10 @@ mod present_by_name {
             list(json!([])),
             create("web").gives(made(2)),
             list_again(json!([plain(1), plain(2)])),
-            destroy(2).fails(Case::Unreachable),
+            destroy(2).fails(ErrorKind::Unreachable),
         ];
         let stays = format!("session {} stays beside the older {} of the same name", id(2), id(1));
-        fails(apply(json!({"name": "web"}), requests), &Case::Unreachable, &stays);
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::Unreachable, &stays);
     }
 
     #[test]
@@ -446,10 +446,10 @@ mod present_by_name {
 
     #[test]
     fn a_creation_that_cannot_be_checked_is_reported_with_its_id() {
-        for case in [Case::Timeout, Case::Unreachable, Case::InvalidResponse] {
+        for case in [ErrorKind::Timeout, ErrorKind::Unreachable, ErrorKind::InvalidResponse] {
             let requests = [list(json!([])), create("web").gives(made(1)), get("/v1/session/list?consistent").fails(case)];
             let words = format!("session {} was created, but whether another caller", id(1));
-            fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, &words);
+            fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, &words);
         }
     }
 
@@ -524,16 +524,16 @@ mod present_where_the_agents_node_may_not_be_asked {
         let sessions = json!([plain(1), session(2, json!({"Node": "n2"})), session(3, json!({"Node": "n2"}))]);
         let result = apply(json!({"name": "web", "dry_run": true}), [list(sessions), own_node_denied()]);
         let nodes = vec!["n1".into(), "n2".into()];
-        fails(result, &Case::NodeRequired { nodes }, "give `node`; sessions of that name were seen on n1, n2");
+        fails(result, &ErrorKind::NodeRequired { nodes }, "give `node`; sessions of that name were seen on n1, n2");
     }
 
     #[test]
     fn passes_on_other_errors() {
         let broken = || get("/v1/agent/self").says(500, "No cluster leader");
         let result = apply(json!({"name": "web"}), [list(json!([plain(1)])), broken()]);
-        fails(result, &Case::Unavailable { status: 500 }, "No cluster leader");
+        fails(result, &ErrorKind::Unavailable { status: 500 }, "No cluster leader");
         let result = apply(json!({"name": "web", "state": "absent"}), [list_again(json!([plain(1)])), broken()]);
-        fails(result, &Case::Unavailable { status: 500 }, "No cluster leader");
+        fails(result, &ErrorKind::Unavailable { status: 500 }, "No cluster leader");
     }
 }
 
@@ -541,7 +541,7 @@ mod a_creation_by_name_whose_answer_was_lost {
     use super::*;
 
     fn lost() -> Exchange {
-        create("web").fails(Case::InvalidResponse)
+        create("web").fails(ErrorKind::InvalidResponse)
     }
 
     #[test]
@@ -562,7 +562,7 @@ mod a_creation_by_name_whose_answer_was_lost {
 
     #[test]
     fn goes_on_with_what_it_replaces() {
-        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(Case::Other);
+        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(ErrorKind::Other);
         let all = json!([plain(1), session(2, json!({"LockDelay": 1_000_000_000}))]);
         let requests = [
             list(json!([plain(1)])),
@@ -584,26 +584,27 @@ mod a_creation_by_name_whose_answer_was_lost {
             session(3, json!({"LockDelay": 1})),
             session(4, json!({"Name": "db"})),
         ]);
-        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(Case::InvalidResponse);
+        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(ErrorKind::InvalidResponse);
         let requests = [list(json!([session(1, json!({"Node": "n2"}))])), own_node(), created, list_again(others)];
         let result = apply(json!({"name": "web", "delay": 1}), requests);
-        fails(result, &Case::InvalidResponse, "no new session of that name was found afterwards");
+        fails(result, &ErrorKind::InvalidResponse, "no new session of that name was found afterwards");
     }
 
     #[test]
     fn stays_unknown_where_nobody_can_look() {
         let words = "the creation of the session may have happened all the same";
-        let requests = [list(json!([])), lost(), get("/v1/session/list?consistent").fails(Case::Timeout)];
-        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
+        let requests = [list(json!([])), lost(), get("/v1/session/list?consistent").fails(ErrorKind::Timeout)];
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
         let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), own_node_denied()];
-        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
-        let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), get("/v1/agent/self").fails(Case::Timeout)];
-        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
+        let requests =
+            [list(json!([])), lost(), list_again(json!([plain(1)])), get("/v1/agent/self").fails(ErrorKind::Timeout)];
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
         let requests = [list(json!([plain(1)])), own_node_denied(), lost(), list_again(json!([plain(1), plain(2)]))];
-        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
         let odd = session(1, json!({"ID": "no-uuid"}));
         let requests = [list(json!([])), lost(), list_again(json!([odd])), own_node()];
-        fails(apply(json!({"name": "web"}), requests), &Case::OutcomeUnknown, words);
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
     }
 }
 
@@ -626,13 +627,17 @@ mod absent_by_id {
         gone(apply(options(json!({})), [info_again(1).gives(json!([])), destroy(1).gives(json!(true))]), []);
         let denied = destroy(1).says(403, "Permission denied: anonymous token lacks permission 'session:write' on \"n1\".");
         let result = apply(options(json!({})), [info_again(1).gives(json!([])), denied]);
-        fails(result, &Case::AccessDenied { status: 403 }, &format!("session {} exists, but ACLs hide it from reads", id(1)));
+        fails(
+            result,
+            &ErrorKind::AccessDenied { status: 403 },
+            &format!("session {} exists, but ACLs hide it from reads", id(1)),
+        );
         for blocked in ["Access is restricted", "Endpoint is blocked by agent configuration"] {
             let result = apply(options(json!({})), [info_again(1).gives(json!([])), destroy(1).says(403, blocked)]);
             assert!(!result.unwrap_err().message.contains("exists"), "nobody knows that");
         }
         let result = apply(options(json!({})), [info_again(1).gives(json!([])), destroy(1).says(500, "No cluster leader")]);
-        fails(result, &Case::Unavailable { status: 500 }, "No cluster leader");
+        fails(result, &ErrorKind::Unavailable { status: 500 }, "No cluster leader");
     }
 
     #[test]
@@ -651,7 +656,7 @@ mod absent_by_id {
         gone(apply(dry(), [info_again(1).gives(json!([plain(1)]))]), [1]);
         gone(apply(dry(), [info_again(1).gives(json!([]))]), []);
         for read in [masked(info_again(1).gives(json!([]))), filtered(info_again(1).gives(json!([])))] {
-            fails(apply(dry(), [read]), &Case::Hidden, "ACLs may hide it: give a `token` that can read it");
+            fails(apply(dry(), [read]), &ErrorKind::Hidden, "ACLs may hide it: give a `token` that can read it");
         }
     }
 }
@@ -698,11 +703,11 @@ mod absent_by_name {
         let result = apply(web(), [list_again(json!([plain(1), session(2, json!({"Node": "n2"}))])), own_node_denied()]);
         fails(
             result,
-            &Case::NodeRequired { nodes: vec!["n1".into(), "n2".into()] },
+            &ErrorKind::NodeRequired { nodes: vec!["n1".into(), "n2".into()] },
             "give `node`; sessions of that name were seen on",
         );
         let result = apply(web(), [masked(list_again(json!([]))), own_node_denied()]);
-        fails(result, &Case::NodeRequired { nodes: Vec::new() }, "give `node`; none of that name can be seen");
+        fails(result, &ErrorKind::NodeRequired { nodes: Vec::new() }, "give `node`; none of that name can be seen");
     }
 
     #[test]
@@ -716,7 +721,7 @@ mod absent_by_name {
         let result = apply(web(), [filtered(list_again(json!([]))), own_node(), filtered(node(json!([])))]);
         fails(
             result,
-            &Case::Hidden,
+            &ErrorKind::Hidden,
             "no session named `web` can be seen on node `n1`, but there may be one: ACLs hide the sessions",
         );
     }
@@ -727,13 +732,17 @@ mod absent_by_name {
         let result = apply(web_on_n1(), [masked(node(json!([]))), may_read(false)]);
         fails(
             result,
-            &Case::Hidden,
+            &ErrorKind::Hidden,
             "without a token the sessions of this node cannot be read; give a `token` with session:read",
         );
         let refused = post("/v1/internal/acl/authorize")
             .body(r#"[{"Resource":"session","Access":"read","Segment":"n1"}]"#)
             .says(403, "Endpoint is blocked by agent configuration");
-        fails(apply(web_on_n1(), [masked(node(json!([]))), refused]), &Case::Hidden, "could not be asked: consul answered 403");
+        fails(
+            apply(web_on_n1(), [masked(node(json!([]))), refused]),
+            &ErrorKind::Hidden,
+            "could not be asked: consul answered 403",
+        );
         gone(apply(web(), [masked(list_again(json!([]))), own_node(), masked(node(json!([]))), may_read(true)]), []);
     }
 
@@ -743,15 +752,15 @@ mod absent_by_name {
         let refused = || destroy(2).says(500, "No cluster leader");
         let result = apply(web_on_n1(), [sessions(), destroy(1).gives(json!(true)), refused()]);
         let end = format!("destroyed: {}; not destroyed: {}, {}", id(1), id(2), id(3));
-        fails(result, &Case::Unavailable { status: 500 }, &end);
+        fails(result, &ErrorKind::Unavailable { status: 500 }, &end);
         let result = apply(web_on_n1(), [sessions(), destroy(1).says(500, "No cluster leader")]);
-        fails(result, &Case::Unavailable { status: 500 }, &format!("; not destroyed: {}, {}, {}", id(1), id(2), id(3)));
+        fails(result, &ErrorKind::Unavailable { status: 500 }, &format!("; not destroyed: {}, {}, {}", id(1), id(2), id(3)));
     }
 
     #[test]
     fn destroys_no_session_whose_id_cannot_stand_in_a_url() {
         let result = apply(web_on_n1(), [node(json!([session(1, json!({"ID": "../kv/x"}))]))]);
-        fails(result, &Case::InvalidResponse, "consul lists a session whose id is no UUID: ../kv/x");
+        fails(result, &ErrorKind::InvalidResponse, "consul lists a session whose id is no UUID: ../kv/x");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The WIT package and the core say the same.
 
-use consul_session::error::Case;
+use consul_session::error::ErrorKind;
 use consul_session::options::{self, Behavior, OnMismatch, Scheme, State};
 use std::path::Path;
 use strum::VariantNames as _;
@@ -69,37 +69,48 @@ fn enums_have_the_words_of_the_page() {
 }
 
 /// One of each case, in the order of the type. A new case does not compile here before it is in the list.
-pub fn every_case() -> Vec<Case> {
+pub fn every_case() -> Vec<ErrorKind> {
     let all = vec![
-        Case::InvalidOption { option: "id".into() },
-        Case::Unsupported,
-        Case::NotFound,
-        Case::Mismatch { session_id: String::new(), differences: Vec::new() },
-        Case::NodeRequired { nodes: Vec::new() },
-        Case::Hidden,
-        Case::UnknownNode,
-        Case::UnknownCheck,
-        Case::CriticalCheck,
-        Case::UnknownDatacenter,
-        Case::AccessDenied { status: 403 },
-        Case::Unavailable { status: 500 },
-        Case::Refused { status: 400 },
-        Case::Unreachable,
-        Case::DeniedByHost,
-        Case::Tls,
-        Case::Timeout,
-        Case::InvalidResponse,
-        Case::ResponseTooLarge,
-        Case::OutcomeUnknown,
-        Case::Other,
+        ErrorKind::InvalidOption { option: "id".into() },
+        ErrorKind::Unsupported,
+        ErrorKind::NotFound,
+        ErrorKind::Mismatch { session_id: String::new(), differences: Vec::new() },
+        ErrorKind::NodeRequired { nodes: Vec::new() },
+        ErrorKind::Hidden,
+        ErrorKind::UnknownNode,
+        ErrorKind::UnknownCheck,
+        ErrorKind::CriticalCheck,
+        ErrorKind::UnknownDatacenter,
+        ErrorKind::AccessDenied { status: 403 },
+        ErrorKind::Unavailable { status: 500 },
+        ErrorKind::Refused { status: 400 },
+        ErrorKind::Unreachable,
+        ErrorKind::DeniedByHost,
+        ErrorKind::Tls,
+        ErrorKind::Timeout,
+        ErrorKind::InvalidResponse,
+        ErrorKind::ResponseTooLarge,
+        ErrorKind::OutcomeUnknown,
+        ErrorKind::Other,
     ];
     for case in &all {
         match case {
-            Case::InvalidOption { .. } | Case::Unsupported | Case::NotFound | Case::Mismatch { .. } => {}
-            Case::NodeRequired { .. } | Case::Hidden | Case::UnknownNode | Case::UnknownCheck | Case::CriticalCheck => {}
-            Case::UnknownDatacenter | Case::AccessDenied { .. } | Case::Unavailable { .. } | Case::Refused { .. } => {}
-            Case::Unreachable | Case::DeniedByHost | Case::Tls | Case::Timeout | Case::InvalidResponse => {}
-            Case::ResponseTooLarge | Case::OutcomeUnknown | Case::Other => {}
+            ErrorKind::InvalidOption { .. } | ErrorKind::Unsupported | ErrorKind::NotFound | ErrorKind::Mismatch { .. } => {}
+            ErrorKind::NodeRequired { .. }
+            | ErrorKind::Hidden
+            | ErrorKind::UnknownNode
+            | ErrorKind::UnknownCheck
+            | ErrorKind::CriticalCheck => {}
+            ErrorKind::UnknownDatacenter
+            | ErrorKind::AccessDenied { .. }
+            | ErrorKind::Unavailable { .. }
+            | ErrorKind::Refused { .. } => {}
+            ErrorKind::Unreachable
+            | ErrorKind::DeniedByHost
+            | ErrorKind::Tls
+            | ErrorKind::Timeout
+            | ErrorKind::InvalidResponse => {}
+            ErrorKind::ResponseTooLarge | ErrorKind::OutcomeUnknown | ErrorKind::Other => {}
         }
     }
     all
@@ -109,7 +120,7 @@ pub fn every_case() -> Vec<Case> {
 fn the_variant_error_has_the_cases_of_the_core() {
     let (resolve, package) = package();
     let sessions = interface(&resolve, package, "sessions");
-    let core: Vec<&str> = every_case().iter().map(Case::name).collect();
+    let core: Vec<&str> = every_case().iter().map(ErrorKind::name).collect();
     assert_eq!(names(kind(&resolve, sessions, "error")), core);
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](consul_session::error::Case::InvalidOption), of the variable.
+/// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), of the variable.
 pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
     // Consul's tools take an empty variable for none.
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());

@@ -1,8 +1,8 @@
 //! The help, made from the table of options.
 
 use crate::invocation::{Action, Command, Program};
-use crate::look::{Look, NO_BREAK, wrapped};
 use crate::output::Output;
+use crate::style::{NO_BREAK, TerminalStyle, wrapped};
 use comfy_table::{ContentArrangement, Table, presets};
 use consul_session::options::{Info, Kind, TABLE};
 
@@ -39,8 +39,8 @@ pub fn environment(program: &Program) -> impl Iterator<Item = (&'static str, &'s
 }
 
 /// What answers a question about the program itself: the help, that of one option, or the version.
-pub fn about(program: &Program, action: &Action, look: Look) -> Output {
-    let width = look.width.map_or(WIDTH, |width| width.clamp(40, WIDTH));
+pub fn about(program: &Program, action: &Action, terminal: TerminalStyle) -> Output {
+    let width = terminal.width.map_or(WIDTH, |width| width.clamp(40, WIDTH));
     let stdout = match action {
         Action::Version => format!("{} {}\n", program.name, env!("CARGO_PKG_VERSION")),
         Action::Help(Some(info)) => one(info, width),
@@ -112,13 +112,13 @@ pub fn flags_of(
 
 /// How a command is typed.
 pub fn usage(program: &Program, command: &Command) -> String {
-    let mut words = vec![program.name, command.name];
-    words.extend(command.words);
-    words.push("[OPTION=VALUE]...");
+    let mut args = vec![program.name, command.name];
+    args.extend(command.args);
+    args.push("[OPTION=VALUE]...");
     if let Some(rest) = command.rest {
-        words.extend(["--", rest]);
+        args.extend(["--", rest]);
     }
-    words.join(" ")
+    args.join(" ")
 }
 
 /// The help of one command.
@@ -199,7 +199,7 @@ mod tests {
             flags: &[("dev", "own agent")],
             settings: &[("allow", "RULE", "where it may connect")],
             environment: &[("OWN", "read by the program")],
-            commands: &[Command { name: "demo", help: "shows it", words: &[], rest: None, flags: &[], settings: &[] }],
+            commands: &[Command { name: "demo", help: "shows it", args: &[], rest: None, flags: &[], settings: &[] }],
         };
         let help = help(&program, WIDTH);
         for info in TABLE {

@@ -25,7 +25,7 @@ pub struct Command {
     /// As it is typed.
     pub name: &'static str,
     /// What is typed behind the name, beside options: `KEY`, say. One word each.
-    pub words: &'static [&'static str],
+    pub args: &'static [&'static str],
     /// What is typed behind `--`, for a command that takes that: `COMMAND...`.
     pub rest: Option<&'static str>,
     /// Flags of its own without a value, each with its help.
@@ -100,7 +100,7 @@ pub struct Invocation {
     /// The program's own flags with a value, as they were given, in order.
     pub settings: Vec<(&'static str, String)>,
     /// The command's own words, as many as it has.
-    pub words: Vec<String>,
+    pub args: Vec<String>,
     /// What stands behind `--`.
     pub rest: Vec<String>,
     /// The options that were given, each checked.
@@ -130,7 +130,7 @@ impl Invocation {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](consul_session::error::Case::InvalidOption), also for a value that is not taken.
+    /// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), also for a value that is not taken.
     pub fn give(&mut self, name: &str, value: &Value, source: Source) -> Result<(), Error> {
         let info = options::info(name).ok_or_else(|| options::unknown(name))?;
         let socket = value.as_str().filter(|host| name == "host" && host.starts_with(Program::UNIX));
@@ -162,7 +162,7 @@ impl Invocation {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](consul_session::error::Case::InvalidOption).
+    /// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption).
     pub fn accept(&self, formats: &[Format], command: &str) -> Result<(), Error> {
         if formats.contains(&self.format) {
             return Ok(());
@@ -178,7 +178,7 @@ impl Invocation {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](consul_session::error::Case::InvalidOption).
+    /// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption).
     pub fn only(&self, used: &[&str], why: impl FnOnce(&str) -> String) -> Result<(), Error> {
         match self.given.iter().find(|(option, _)| !used.contains(option) && !CONNECTION.contains(option)) {
             Some((option, _)) => Err(Error::invalid(option, why(option))),

@@ -5,13 +5,13 @@
 mod environment;
 pub mod help;
 mod invocation;
-mod look;
 mod output;
-mod words;
+mod parse;
+mod style;
 
 pub use environment::read as read_environment;
 pub use help::{about, options_markdown};
 pub use invocation::{Action, Command, Format, Invocation, Program, Source};
-pub use look::{DIM, GREEN, Look, Looks, RED, YELLOW, wrapped};
 pub use output::{Output, counted, difference, error_line, failure, json_text, or_dash, printable, success, ttl};
-pub use words::parse;
+pub use parse::parse;
+pub use style::{DIM, GREEN, RED, TerminalStyle, TerminalStyles, YELLOW, wrapped};

@@ -1,7 +1,7 @@
 //! Answers and errors to text.
 
 use crate::invocation::{Format, Invocation};
-use crate::look::{DIM, GREEN, Look, Looks, RED, YELLOW};
+use crate::style::{DIM, GREEN, RED, TerminalStyle, TerminalStyles, YELLOW};
 use anstyle::Style;
 use consul_session::duration;
 use consul_session::error::Error;
@@ -21,24 +21,24 @@ pub struct Output {
 }
 
 /// Prints what came of what was typed.
-pub fn success(outcome: &Outcome, invocation: &Invocation, looks: &Looks) -> Output {
-    print(outcome, invocation.format, invocation.is_dry_run(), looks)
+pub fn success(outcome: &Outcome, invocation: &Invocation, style: &TerminalStyles) -> Output {
+    print(outcome, invocation.format, invocation.is_dry_run(), style)
 }
 
-fn print(outcome: &Outcome, format: Format, dry_run: bool, looks: &Looks) -> Output {
+fn print(outcome: &Outcome, format: Format, dry_run: bool, style: &TerminalStyles) -> Output {
     let (stdout, stderr) = match format {
         Format::Json => (json_text(outcome), String::new()),
-        Format::Table => (table(outcome, dry_run, looks.stdout) + &notes(outcome, looks.stdout), String::new()),
-        Format::Ids => (ids(outcome), notes(outcome, looks.stderr)),
+        Format::Table => (table(outcome, dry_run, style.stdout) + &notes(outcome, style.stdout), String::new()),
+        Format::Ids => (ids(outcome), notes(outcome, style.stderr)),
     };
     Output { stdout, stderr, success: true }
 }
 
 /// Prints an error: for people on standard error, as JSON on standard output.
-pub fn failure(error: &Error, format: Format, looks: &Looks) -> Output {
+pub fn failure(error: &Error, format: Format, style: &TerminalStyles) -> Output {
     let (stdout, stderr) = match format {
         Format::Json => (json_text(error), String::new()),
-        Format::Table | Format::Ids => (String::new(), error_line(error, "", looks.stderr)),
+        Format::Table | Format::Ids => (String::new(), error_line(error, "", style.stderr)),
     };
     Output { stdout, stderr, success: false }
 }
@@ -51,12 +51,12 @@ pub fn json_text(value: &impl Serialize) -> String {
 }
 
 /// The line of an error, with what it is about: `error (timeout): sessions.yaml:3: …`.
-pub fn error_line(error: &Error, about: &str, look: Look) -> String {
-    look.titled(RED, &format!("error ({}):", error.case.name()), &format!("{about}{}", printable(&error.message)))
+pub fn error_line(error: &Error, about: &str, terminal: TerminalStyle) -> String {
+    terminal.titled(RED, &format!("error ({}):", error.kind.name()), &format!("{about}{}", printable(&error.message)))
 }
 
-fn notes(outcome: &Outcome, look: Look) -> String {
-    outcome.notes.iter().map(|note| look.titled(DIM, "note:", &printable(note))).collect()
+fn notes(outcome: &Outcome, terminal: TerminalStyle) -> String {
+    outcome.notes.iter().map(|note| terminal.titled(DIM, "note:", &printable(note))).collect()
 }
 
 /// The ids of what the answer is about, one a line: the one session that is now present, those that were destroyed, or those that
@@ -71,7 +71,7 @@ fn ids(outcome: &Outcome) -> String {
     ids.iter().map(|id| format!("{}\n", printable(id))).collect()
 }
 
-fn table(outcome: &Outcome, dry_run: bool, look: Look) -> String {
+fn table(outcome: &Outcome, dry_run: bool, terminal: TerminalStyle) -> String {
     let Outcome { changed, sessions: shown, diff, .. } = outcome;
     let (before, after) = diff.as_ref().map_or((&[][..], &[][..]), |diff| (&diff.before, &diff.after));
     let (changed, is_read) = (*changed, diff.is_none());
@@ -87,19 +87,19 @@ fn table(outcome: &Outcome, dry_run: bool, look: Look) -> String {
     };
     let mut text = match title {
         "" => format!("{what}\n"),
-        title => look.titled(if changed { YELLOW } else { DIM }, title, &what),
+        title => terminal.titled(if changed { YELLOW } else { DIM }, title, &what),
     };
     match (changed, dry_run) {
-        (true, true) => text += &difference(before, after, look),
+        (true, true) => text += &difference(before, after, terminal),
         (true, false) => {
             let is_new = |session: &Session| after.iter().any(|one| one.id == session.id);
-            text += &rows(shown, |session| is_new(session).then_some(GREEN), look);
+            text += &rows(shown, |session| is_new(session).then_some(GREEN), terminal);
             if !before.is_empty() {
                 text += "destroyed:\n";
-                text += &rows(before, |_| Some(RED), look);
+                text += &rows(before, |_| Some(RED), terminal);
             }
         }
-        (false, _) => text += &rows(shown, |_| None, look),
+        (false, _) => text += &rows(shown, |_| None, terminal),
     }
     text
 }
@@ -123,17 +123,17 @@ fn cells(session: &Session) -> [String; 7] {
     ]
 }
 
-fn rows(sessions: &[Session], style: impl Fn(&Session) -> Option<Style>, look: Look) -> String {
+fn rows(sessions: &[Session], style: impl Fn(&Session) -> Option<Style>, terminal: TerminalStyle) -> String {
     if sessions.is_empty() {
         return String::new();
     }
     let rows: Vec<_> = sessions.iter().map(|session| (cells(session), style(session))).collect();
-    look.table(HEADER, &rows)
+    terminal.table(HEADER, &rows)
 }
 
 /// What would become of each session, field by field: `-` for what is, `+` for what would be, nothing for what stays. A field that is
 /// not set is not shown.
-pub fn difference(before: &[Session], after: &[Session], look: Look) -> String {
+pub fn difference(before: &[Session], after: &[Session], terminal: TerminalStyle) -> String {
     let mut text = String::new();
     for at in 0..before.len().max(after.len()) {
         if at > 0 {
@@ -145,7 +145,7 @@ pub fn difference(before: &[Session], after: &[Session], look: Look) -> String {
                 cells.as_ref().and_then(|cells| cells.get(field)).filter(|value| *value != UNSET).cloned()
             };
             let mut add = |sign, value: Option<String>, style| {
-                text += &value.map(|value| look.field(sign, &HEADER, name, &value, style)).unwrap_or_default();
+                text += &value.map(|value| terminal.field(sign, &HEADER, name, &value, style)).unwrap_or_default();
             };
             match (value(&was), value(&will_be)) {
                 (was, will_be) if was == will_be => add("  ", was, None),
@@ -184,7 +184,7 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use consul_session::error::Case;
+    use consul_session::error::ErrorKind;
     use consul_session::outcome::Diff;
 
     fn session(id: &str) -> Session {
@@ -201,7 +201,7 @@ mod tests {
 
     #[track_caller]
     fn shows(outcome: &Outcome, dry_run: bool, expected: &str) {
-        let output = print(outcome, Format::Table, dry_run, &Looks::default());
+        let output = print(outcome, Format::Table, dry_run, &TerminalStyles::default());
         assert_eq!((output.stdout.as_str(), output.stderr.as_str(), output.success), (expected, "", true));
     }
 
@@ -244,7 +244,7 @@ changed: would create a session and would destroy 2 sessions
 ";
         shows(&outcome, true, expected);
         // What would be there has no id, and what would be destroyed is not what is asked for.
-        assert_eq!(print(&outcome, Format::Ids, true, &Looks::default()).stdout, "");
+        assert_eq!(print(&outcome, Format::Ids, true, &TerminalStyles::default()).stdout, "");
     }
 
     #[test]
@@ -262,10 +262,10 @@ changed: would create a session and would destroy 2 sessions
             (Outcome::default(), ""),
         ] {
             let outcome = Outcome { notes: vec!["a note".into()], ..outcome };
-            let output = print(&outcome, Format::Ids, false, &Looks::default());
+            let output = print(&outcome, Format::Ids, false, &TerminalStyles::default());
             assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (expected, "note: a note\n"));
         }
-        let error = failure(&Case::Timeout.because("why"), Format::Ids, &Looks::default());
+        let error = failure(&Error::new(ErrorKind::Timeout, "why"), Format::Ids, &TerminalStyles::default());
         assert_eq!((error.stdout.as_str(), error.stderr.as_str()), ("", "error (timeout): why\n"));
     }
 
@@ -307,19 +307,19 @@ changed: would create a session and would destroy 2 sessions
         let mut odd = session("a");
         odd.name = "x\u{1b}[2Jy\n".into();
         let outcome = Outcome { sessions: vec![odd], ..Outcome::default() };
-        let text = print(&outcome, Format::Table, false, &Looks::default()).stdout;
+        let text = print(&outcome, Format::Table, false, &TerminalStyles::default()).stdout;
         assert!(text.contains("x\u{fffd}[2Jy\u{fffd}") && !text.contains('\u{1b}'), "{text}");
     }
 
     #[test]
     fn errors_in_both_formats() {
-        let error = Case::InvalidOption { option: "delay".into() }.because("option `delay`: `x` is no duration");
-        let people = failure(&error, Format::Table, &Looks::default());
+        let error = Error::new(ErrorKind::InvalidOption { option: "delay".into() }, "option `delay`: `x` is no duration");
+        let people = failure(&error, Format::Table, &TerminalStyles::default());
         assert_eq!(
             (people.stdout.as_str(), people.stderr.as_str(), people.success),
             ("", "error (invalid-option): option `delay`: `x` is no duration\n", false)
         );
-        let programs = failure(&error, Format::Json, &Looks::default());
+        let programs = failure(&error, Format::Json, &TerminalStyles::default());
         assert_eq!(programs.stderr, "");
         let json: serde_json::Value = serde_json::from_str(&programs.stdout).unwrap();
         assert_eq!((&json["failed"], &json["error"]), (&true.into(), &"invalid-option".into()));

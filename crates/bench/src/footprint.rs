@@ -1,9 +1,9 @@
 //! What there is beside times: bytes, memory, allocations, passages.
 
 use crate::canned::{SHORT, Server};
-use crate::peers::{Fresh, InProcess, Kept, Kind, Native, Peer, Stock, connection, host};
 use crate::place::Place;
-use crate::work::{Work, sizes};
+use crate::subjects::{Fresh, InProcess, Kept, Kind, Native, Stock, Subject, connection, host};
+use crate::workload::{Workload, sizes};
 use anyhow::{Context, Result, ensure};
 use consul_session_host::{CallError, Error};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -78,7 +78,8 @@ pub fn figures(runtime: &Arc<Runtime>, place: &Place, instances: usize) -> Resul
     figures.extend(ready(runtime)?);
     figures.extend(runtime.block_on(idle(place, instances))?);
     figures.extend(runtime.block_on(peak(place))?);
-    let works = [Work::Info, Work::CreateDestroy, Work::Present, Work::List(sizes()[0]), Work::List(largest())];
+    let works =
+        [Workload::Info, Workload::CreateDestroy, Workload::Present, Workload::List(sizes()[0]), Workload::List(largest())];
     for work in works {
         let stock = Stock::new()?;
         let crossings = Arc::clone(&stock.crossings);
@@ -86,7 +87,7 @@ pub fn figures(runtime: &Arc<Runtime>, place: &Place, instances: usize) -> Resul
         let count = || [&crossings.to_host, &crossings.to_guest].map(|count| count.load(Ordering::Relaxed));
         stock.run(work, place, 1)?;
         let before = count();
-        let calls = if let Work::List(size) = work
+        let calls = if let Workload::List(size) = work
             && size > 1_000
         {
             1
@@ -109,7 +110,7 @@ fn largest() -> usize {
 }
 
 /// The host's allocations, of all threads, in one call.
-fn allocations(peer: &mut dyn Peer, work: Work, place: &Place, calls: usize) -> Result<Figure> {
+fn allocations(peer: &mut dyn Subject, work: Workload, place: &Place, calls: usize) -> Result<Figure> {
     peer.run(work, place, 1)?;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     peer.run(work, place, calls)?;
@@ -143,7 +144,7 @@ async fn idle(place: &Place, count: usize) -> Result<Vec<Figure>> {
     let rule = "127.0.0.1:*".parse()?;
     let builder = consul_session_host::Host::builder().allow(rule).limit("instances", &(count + 1).to_string())?;
     let host = builder.build(test_support::plugin()?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
-    let connection = connection(place.address(Work::Info));
+    let connection = connection(place.address(Workload::Info));
     // What is there once, however many there are.
     host.instance().await?.info(&place.id, None, Some(&connection)).await?;
     let mut instances = Vec::with_capacity(count);
@@ -170,7 +171,7 @@ fn resident() -> Result<u64> {
 
 /// The guest's memory, which grows only, after the largest list.
 async fn peak(place: &Place) -> Result<Vec<Figure>> {
-    let address = place.address(Work::List(largest()));
+    let address = place.address(Workload::List(largest()));
     let mut instance = host()?.instance().await?;
     instance.list_sessions(None, Some(&connection(address))).await?;
     let body = Native::new().caller(address).await?.body("session/list").await?;

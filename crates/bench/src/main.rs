@@ -6,19 +6,19 @@
 mod canned;
 mod footprint;
 mod measure;
-mod peers;
 mod place;
 mod report;
-mod work;
+mod subjects;
+mod workload;
 
 use anyhow::{Context, Result, bail};
-use peers::{Ansible, Fresh, Go, InProcess, Kept, Module, Native, Peer, Process, Round, Stock, host, once};
 use place::Place;
 use std::path::PathBuf;
 use std::sync::Arc;
+use subjects::{Ansible, Fresh, Go, InProcess, Kept, Module, Native, Process, Round, Stock, Subject, host, once};
 use test_support::consul::Consul;
 use tokio::runtime::Runtime;
-use work::WORKS;
+use workload::WORKLOADS;
 
 #[global_allocator]
 static ALLOCATOR: footprint::Counting = footprint::Counting;
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         None => run(FULL),
         Some((word, [])) if word == "--quick" => run(QUICK),
         Some((word, sizes)) if word == canned::SERVE => canned::serve(sizes),
-        Some((word, rest)) if word == peers::ONCE => once(rest),
+        Some((word, rest)) if word == subjects::ONCE => once(rest),
         Some((word, rest)) if word == ONLY => only(rest),
         Some((word, _)) => bail!("unknown word `{word}`; known is --quick"),
     }
@@ -60,7 +60,7 @@ fn only(words: &[String]) -> Result<()> {
     let [peer, work, calls] = words else { bail!("{ONLY} PEER WORK CALLS [{:?}], as the tables call them", place::AGENT) };
     let runtime = Arc::new(Runtime::new()?);
     let mut peer = in_process(&runtime)?.into_iter().find(|one| one.name() == *peer).context("no such peer")?;
-    let (work, _) = WORKS.into_iter().find(|(one, _)| one.to_string() == *work).context("no such work")?;
+    let (work, _) = WORKLOADS.into_iter().find(|(one, _)| one.to_string() == *work).context("no such work")?;
     let calls = calls.parse()?;
     let mut place = place()?;
     place.prepare(work)?;
@@ -71,7 +71,7 @@ fn only(words: &[String]) -> Result<()> {
 }
 
 /// The peers of this process; the others are compared with the first.
-fn in_process(runtime: &Arc<Runtime>) -> Result<Vec<Box<dyn Peer>>> {
+fn in_process(runtime: &Arc<Runtime>) -> Result<Vec<Box<dyn Subject>>> {
     Ok(vec![
         Box::new(InProcess::new(runtime, Native::new())),
         Box::new(InProcess::new(runtime, Kept(host()?))),
@@ -91,7 +91,7 @@ fn run(extent: Extent) -> Result<()> {
         Some(program) => peers.push(Box::new(Go::start(program).with_context(|| program.display().to_string())?)),
         None => left_out.push("Consul's Go client: no Go to build it with".into()),
     }
-    peers.extend(processes.into_iter().map(|process| Box::new(process) as Box<dyn Peer>));
+    peers.extend(processes.into_iter().map(|process| Box::new(process) as Box<dyn Subject>));
     let mut places = vec![Place::canned()?];
     if extent.all {
         for module in [Module::Community, Module::Own] {

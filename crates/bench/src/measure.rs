@@ -1,8 +1,8 @@
 //! Rounds in which the peers take turns, and what is said of them.
 
-use crate::peers::Peer;
 use crate::place::Place;
-use crate::work::{MANY, WORKS, Work};
+use crate::subjects::Subject;
+use crate::workload::{MANY, WORKLOADS, Workload};
 use anyhow::{Context, Result};
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ pub struct Row {
     /// [`Place::name`]
     pub place: &'static str,
     /// The work.
-    pub work: Work,
-    /// [`Peer::name`]
+    pub work: Workload,
+    /// [`Subject::name`]
     pub peer: String,
     /// Each call, the shortest first.
     times: Vec<Duration>,
@@ -47,7 +47,7 @@ impl Row {
 
     /// How many calls were measured.
     pub fn calls(&self) -> usize {
-        self.times.len() * if let Work::Create(_) = self.work { MANY } else { 1 }
+        self.times.len() * if let Workload::Create(_) = self.work { MANY } else { 1 }
     }
 }
 
@@ -58,15 +58,15 @@ pub fn quantile<T: Copy>(sorted: &[T], part: f64) -> T {
 }
 
 /// Has all peers do all their works, in turns; a first round of each is not counted. An answer that is not right is an error.
-pub fn measure(place: &mut Place, peers: &mut [Box<dyn Peer>], rounds: usize) -> Result<Vec<Row>> {
+pub fn measure(place: &mut Place, peers: &mut [Box<dyn Subject>], rounds: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (work, calls) in WORKS {
+    for (work, calls) in WORKLOADS {
         // The other server is no Consul, to which a stranger's module would have to be fitted.
-        if work == Work::Task && !place.is_real() {
+        if work == Workload::Task && !place.is_real() {
             continue;
         }
         place.prepare(work)?;
-        let mut able: Vec<&mut Box<dyn Peer>> = peers.iter_mut().filter(|peer| peer.does(work)).collect();
+        let mut able: Vec<&mut Box<dyn Subject>> = peers.iter_mut().filter(|peer| peer.does(work)).collect();
         let first = rows.len();
         for peer in &able {
             let (place, peer) = (place.name, peer.name());
@@ -74,7 +74,7 @@ pub fn measure(place: &mut Place, peers: &mut [Box<dyn Peer>], rounds: usize) ->
         }
         eprintln!("   {}: {work}", place.name);
         // These take seconds, and as long again to be undone.
-        let rounds = if matches!(work, Work::Create(_) | Work::Task) { rounds.min(FEWEST) } else { rounds };
+        let rounds = if matches!(work, Workload::Create(_) | Workload::Task) { rounds.min(FEWEST) } else { rounds };
         let mut cpus = vec![Vec::new(); able.len()];
         for round in 0..=rounds {
             for at in 0..able.len() {
@@ -82,7 +82,7 @@ pub fn measure(place: &mut Place, peers: &mut [Box<dyn Peer>], rounds: usize) ->
                 let at = (at + round) % able.len();
                 let said = |peer: &str| format!("{peer}, {}: {work}", place.name);
                 let mut result = able[at].run(work, place, calls).with_context(|| said(&able[at].name()))?;
-                if matches!(work, Work::Create(_) | Work::Task) {
+                if matches!(work, Workload::Create(_) | Workload::Task) {
                     place.clean()?;
                 }
                 if round > 0 {

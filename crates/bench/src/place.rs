@@ -1,7 +1,7 @@
 //! Where the works are done: the server that answers at once, and a real agent.
 
 use crate::canned::{self, Server};
-use crate::work::{Work, sizes};
+use crate::workload::{Workload, sizes};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ impl Place {
             // All peers together have more than 200 connections.
             server: Kinds::Agent(Box::new(Consul::start_with(Settings { many_connections: true, ..Settings::default() })?), 0),
         };
-        place.prepare(Work::Info)?;
+        place.prepare(Workload::Info)?;
         let sessions = place.sessions()?;
         let first = sessions.iter().find(|session| session["Name"] == *place.session).context("no session")?;
         place.id = first["ID"].as_str().context("no id")?.to_owned();
@@ -63,7 +63,7 @@ impl Place {
     }
 
     /// Where this work is done.
-    pub fn address(&self, work: Work) -> SocketAddr {
+    pub fn address(&self, work: Workload) -> SocketAddr {
         match &self.server {
             Kinds::Canned(server) => server.address(listed(work)).expect("it has all sizes"),
             Kinds::Agent(consul, _) => consul.http(),
@@ -71,7 +71,7 @@ impl Place {
     }
 
     /// Makes the sessions that this work needs.
-    pub fn prepare(&mut self, work: Work) -> Result<()> {
+    pub fn prepare(&mut self, work: Workload) -> Result<()> {
         let Kinds::Agent(consul, there) = &mut self.server else { return Ok(()) };
         let (missing, wanted) = (*there..listed(work), listed(work));
         let api = consul.api();
@@ -100,9 +100,9 @@ impl Place {
 }
 
 /// How many sessions there are for this work.
-fn listed(work: Work) -> usize {
+fn listed(work: Workload) -> usize {
     match work {
-        Work::List(size) => size,
+        Workload::List(size) => size,
         _ => sizes()[0],
     }
 }

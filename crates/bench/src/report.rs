@@ -2,9 +2,9 @@
 
 use crate::footprint::{Figure, IDLE, PEAK, PLUGIN, READY};
 use crate::measure::{FEWEST, Row};
-use crate::peers::{Fresh, Kept, Kind, Native};
 use crate::place::{AGENT, CANNED};
-use crate::work::Work;
+use crate::subjects::{Fresh, Kept, Kind, Native};
+use crate::workload::Workload;
 use anyhow::Result;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
@@ -99,7 +99,7 @@ impl Target {
 }
 
 fn targets(rows: &[Row], figures: &[Figure]) -> Vec<Target> {
-    let find = |place: &str, work: Work, peer: &str| {
+    let find = |place: &str, work: Workload, peer: &str| {
         rows.iter().find(|row| row.place == place && row.work == work && row.peer == peer)
     };
     let ratio = |place, work, one, other| Some(find(place, work, one)?.ratio(find(place, work, other)?));
@@ -107,16 +107,16 @@ fn targets(rows: &[Row], figures: &[Figure]) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut most = |what: String, bound: f64, figure: Option<f64>| targets.push(Target { what, bound, figure, least: false });
     let (native, kept, fresh) = (Native::NAME, Kept::NAME, Fresh::NAME);
-    let large = Work::List(100_000);
-    most(format!("info, {CANNED}, kept instance / {native}"), 1.10, ratio(CANNED, Work::Info, kept, native));
-    most(format!("info, {CANNED}, fresh instance / {native}"), 1.25, ratio(CANNED, Work::Info, fresh, native));
+    let large = Workload::List(100_000);
+    most(format!("info, {CANNED}, kept instance / {native}"), 1.10, ratio(CANNED, Workload::Info, kept, native));
+    most(format!("info, {CANNED}, fresh instance / {native}"), 1.25, ratio(CANNED, Workload::Info, fresh, native));
     for peer in [kept, fresh] {
         most(format!("{large}, {CANNED}, {peer} / {native}"), 1.20, ratio(CANNED, large, peer, native));
     }
     most(PEAK.into(), 3.0, of(PEAK));
-    for (work, _) in crate::work::WORKS {
-        if !matches!(work, Work::Cold | Work::Task) {
-            let bound = if let Work::List(10_000..) = work { 0.5 } else { 1.0 };
+    for (work, _) in crate::workload::WORKLOADS {
+        if !matches!(work, Workload::Cold | Workload::Task) {
+            let bound = if let Workload::List(10_000..) = work { 0.5 } else { 1.0 };
             most(format!("{work}, {AGENT}, kept instance / {GO}"), bound, ratio(AGENT, work, kept, GO));
             most(format!("{work}, {AGENT}, fresh instance / {GO}"), bound, ratio(AGENT, work, fresh, GO));
         }
@@ -124,10 +124,10 @@ fn targets(rows: &[Row], figures: &[Figure]) -> Vec<Target> {
     most(READY.into(), 10.0, of(READY));
     for place in [CANNED, AGENT] {
         let cold = "consul-session-host with its cache";
-        most(format!("{cold} / curl, {place}"), 2.0, ratio(place, Work::Cold, cold, "curl"));
+        most(format!("{cold} / curl, {place}"), 2.0, ratio(place, Workload::Cold, cold, "curl"));
     }
-    let call = find(AGENT, Work::Present, fresh).map(|row| row.quantile(0.5).as_secs_f64());
-    let task = find(AGENT, Work::Task, "community.general under Ansible").map(|row| row.quantile(0.5).as_secs_f64());
+    let call = find(AGENT, Workload::Present, fresh).map(|row| row.quantile(0.5).as_secs_f64());
+    let task = find(AGENT, Workload::Task, "community.general under Ansible").map(|row| row.quantile(0.5).as_secs_f64());
     let call_of_task = call.zip(task).map(|(call, task)| call / task);
     most("the call of a task, fresh instance / community.general's task".into(), 0.01, call_of_task);
     most(format!("{PLUGIN}, bytes"), 330_000.0, of(PLUGIN));
@@ -135,7 +135,7 @@ fn targets(rows: &[Row], figures: &[Figure]) -> Vec<Target> {
     for place in [CANNED, AGENT] {
         for peer in [kept, fresh] {
             // Operations per second are the inverse of the time for one.
-            let figure = ratio(place, Work::Create(64), native, peer);
+            let figure = ratio(place, Workload::Create(64), native, peer);
             let what = format!("64 at a time, {place}, operations per second, {peer} / {native}");
             targets.push(Target { what, bound: 0.95, figure, least: true });
         }

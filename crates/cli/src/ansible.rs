@@ -1,6 +1,6 @@
 //! A binary module of Ansible: run with the path of a file that holds a task's options, the program is `consul_session`.
 
-use crate::{apply, grants, host};
+use crate::{apply, host, permissions};
 use consul_session::error::Error;
 use consul_session::options::{self, Options};
 use consul_session_args::{self as cli, Invocation, Output, Source};
@@ -13,8 +13,8 @@ const TOKEN: &str = "token";
 
 /// The file of the task's options, if this is how Ansible runs a module: the only word is an absolute path, or, for those who try it by
 /// hand, the name of a `.json` file. Neither is ever an option or a command.
-pub fn task_file(words: &[String]) -> Option<&Path> {
-    let [word] = words else { return None };
+pub fn task_file(args: &[String]) -> Option<&Path> {
+    let [word] = args else { return None };
     let path = Path::new(word);
     let by_hand = word.ends_with(".json") && !word.starts_with('-') && !word.contains('=');
     (path.is_absolute() || by_hand).then_some(path)
@@ -93,7 +93,7 @@ impl Task {
         for (name, value) in self.options.iter().filter(|(name, _)| *name != CA_PATH) {
             invocation.give(name, value, Source::Arguments)?;
         }
-        cli::read_environment(&mut invocation, &grants::visible)?;
+        cli::read_environment(&mut invocation, &permissions::visible)?;
         match self.options.get(CA_PATH) {
             None => {}
             Some(Value::String(path)) => {
@@ -172,9 +172,9 @@ mod tests {
 
     #[test]
     fn what_ansible_types_is_told_from_what_people_type() {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+        let args = |args: &[&str]| args.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
         for file in ["/root/.ansible/tmp/x/args", "/tmp/a=b/args", "args.json", "./name.json", "/x.json"] {
-            assert_eq!(task_file(&words(&[file])), Some(Path::new(file)), "{file}");
+            assert_eq!(task_file(&args(&[file])), Some(Path::new(file)), "{file}");
         }
         for other in [
             &[][..],
@@ -189,7 +189,7 @@ mod tests {
             &["--config", "/x.json"],
             &["/x.json", "name=x"],
         ] {
-            assert_eq!(task_file(&words(other)), None, "{other:?}");
+            assert_eq!(task_file(&args(other)), None, "{other:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The core's types ⇄ those of the plugin's WIT, a line a field.
 
 use consul_session::consul::create::effective;
-use consul_session::error::{Case, Difference, Error};
+use consul_session::error::{Difference, Error, ErrorKind};
 use consul_session::options::{self, Options, Resolved};
 use consul_session::outcome::{Diff, Outcome};
 use consul_session::session::{ServiceCheck, Session};
@@ -137,11 +137,11 @@ pub fn outcome(outcome: wit::Outcome) -> Outcome {
 
 /// The same error as the core has it, which knows its JSON. What is not the plugin's answer is `other`.
 pub fn error(error: CallError) -> Error {
-    let CallError::Plugin(error) = error else { return Case::Other.because(error.to_string()) };
+    let CallError::Plugin(error) = error else { return Error::new(ErrorKind::Other, error.to_string()) };
     let (case, message) = match error {
-        wit::Error::InvalidOption(wit::InvalidOption { option, message }) => (Case::InvalidOption { option }, message),
-        wit::Error::Unsupported(message) => (Case::Unsupported, message),
-        wit::Error::NotFound(message) => (Case::NotFound, message),
+        wit::Error::InvalidOption(wit::InvalidOption { option, message }) => (ErrorKind::InvalidOption { option }, message),
+        wit::Error::Unsupported(message) => (ErrorKind::Unsupported, message),
+        wit::Error::NotFound(message) => (ErrorKind::NotFound, message),
         wit::Error::Mismatch(mismatch) => {
             let known = |name: &str| options::info(name).map_or("", |info| info.name);
             let differences = mismatch
@@ -149,25 +149,25 @@ pub fn error(error: CallError) -> Error {
                 .into_iter()
                 .map(|one| Difference { option: known(&one.option), found: one.found, wanted: one.wanted })
                 .collect();
-            (Case::Mismatch { session_id: mismatch.session_id, differences }, mismatch.message)
+            (ErrorKind::Mismatch { session_id: mismatch.session_id, differences }, mismatch.message)
         }
-        wit::Error::NodeRequired(required) => (Case::NodeRequired { nodes: required.nodes }, required.message),
-        wit::Error::Hidden(message) => (Case::Hidden, message),
-        wit::Error::UnknownNode(message) => (Case::UnknownNode, message),
-        wit::Error::UnknownCheck(message) => (Case::UnknownCheck, message),
-        wit::Error::CriticalCheck(message) => (Case::CriticalCheck, message),
-        wit::Error::UnknownDatacenter(message) => (Case::UnknownDatacenter, message),
-        wit::Error::AccessDenied(wit::Refusal { status, message }) => (Case::AccessDenied { status }, message),
-        wit::Error::Unavailable(wit::Refusal { status, message }) => (Case::Unavailable { status }, message),
-        wit::Error::Refused(wit::Refusal { status, message }) => (Case::Refused { status }, message),
-        wit::Error::Unreachable(message) => (Case::Unreachable, message),
-        wit::Error::DeniedByHost(message) => (Case::DeniedByHost, message),
-        wit::Error::Tls(message) => (Case::Tls, message),
-        wit::Error::Timeout(message) => (Case::Timeout, message),
-        wit::Error::InvalidResponse(message) => (Case::InvalidResponse, message),
-        wit::Error::ResponseTooLarge(message) => (Case::ResponseTooLarge, message),
-        wit::Error::OutcomeUnknown(message) => (Case::OutcomeUnknown, message),
-        wit::Error::Other(message) => (Case::Other, message),
+        wit::Error::NodeRequired(required) => (ErrorKind::NodeRequired { nodes: required.nodes }, required.message),
+        wit::Error::Hidden(message) => (ErrorKind::Hidden, message),
+        wit::Error::UnknownNode(message) => (ErrorKind::UnknownNode, message),
+        wit::Error::UnknownCheck(message) => (ErrorKind::UnknownCheck, message),
+        wit::Error::CriticalCheck(message) => (ErrorKind::CriticalCheck, message),
+        wit::Error::UnknownDatacenter(message) => (ErrorKind::UnknownDatacenter, message),
+        wit::Error::AccessDenied(wit::Refusal { status, message }) => (ErrorKind::AccessDenied { status }, message),
+        wit::Error::Unavailable(wit::Refusal { status, message }) => (ErrorKind::Unavailable { status }, message),
+        wit::Error::Refused(wit::Refusal { status, message }) => (ErrorKind::Refused { status }, message),
+        wit::Error::Unreachable(message) => (ErrorKind::Unreachable, message),
+        wit::Error::DeniedByHost(message) => (ErrorKind::DeniedByHost, message),
+        wit::Error::Tls(message) => (ErrorKind::Tls, message),
+        wit::Error::Timeout(message) => (ErrorKind::Timeout, message),
+        wit::Error::InvalidResponse(message) => (ErrorKind::InvalidResponse, message),
+        wit::Error::ResponseTooLarge(message) => (ErrorKind::ResponseTooLarge, message),
+        wit::Error::OutcomeUnknown(message) => (ErrorKind::OutcomeUnknown, message),
+        wit::Error::Other(message) => (ErrorKind::Other, message),
     };
-    case.because(message)
+    Error::new(case, message)
 }

@@ -20,7 +20,7 @@ pub async fn run(host: &Host, agent: &DevAgent, connection: &Invocation) -> Resu
     agent.register_check("existing_check_name");
     let mut text = format!("The five examples of consul_session's page, on a dev agent at {}.\n", agent.addr());
     let mut session_id: Option<String> = None;
-    let looks = terminal::looks();
+    let style = terminal::style();
     for (purpose, options) in EXAMPLES {
         let mut invocation = connection.clone();
         let mut command = format!("$ {}", PROGRAM.name);
@@ -33,7 +33,7 @@ pub async fn run(host: &Host, agent: &DevAgent, connection: &Invocation) -> Resu
             command += &format!(" {name}={value}");
         }
         let outcome = apply(host, &invocation.options).await?;
-        let shown = cli::success(&outcome, &invocation, &looks).stdout;
+        let shown = cli::success(&outcome, &invocation, &style).stdout;
         text += &format!("\n# {purpose}\n{command}\n{shown}");
         if session_id.is_none() {
             session_id = outcome.session_id().map(str::to_owned);

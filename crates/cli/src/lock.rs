@@ -9,7 +9,7 @@ use crate::convert;
 use crate::watch::is_final;
 use child::{Child, Event, Signals};
 use consul_session::duration;
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session_args::{Command, Invocation, Output, printable};
 use consul_session_host::{
     self as wit, Acquisition, CallError, Connection, Consistency, Contents, CreateOptions, Holding, Host, Lock, Query,
@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep};
 /// The command.
 pub const COMMAND: Command = Command {
     name: "lock",
-    words: &["KEY"],
+    args: &["KEY"],
     rest: Some("COMMAND [ARG]..."),
     flags: &[],
     settings: &[
@@ -66,7 +66,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     let (wait, kill_after) = (span(invocation, "wait")?, span(invocation, "kill-after")?.unwrap_or(KILL_AFTER));
     let locker = Locker::new(host, invocation, wait == Some(Duration::ZERO))?;
     let mut signals =
-        Signals::listen().map_err(|error| Case::Other.because(format!("signals cannot be listened for: {error}")))?;
+        Signals::listen().map_err(|error| Error::new(ErrorKind::Other, format!("signals cannot be listened for: {error}")))?;
     let elapsed = async {
         match wait {
             Some(wait) if !wait.is_zero() => sleep(wait).await,
@@ -207,7 +207,7 @@ impl Locker {
         let connection = convert::connection(&options);
         let quarter = ttl.as_secs_f64() / 4.0;
         let renewal = Connection { timeout: connection.timeout.map(|timeout| timeout.min(quarter)), ..connection.clone() };
-        let key = invocation.words.first().cloned().unwrap_or_default();
+        let key = invocation.args.first().cloned().unwrap_or_default();
         let new = CreateOptions {
             name: Some(options.name.clone().unwrap_or_else(|| format!("lock {key}"))),
             ttl: Some(ttl.as_secs_f64()),
@@ -336,9 +336,9 @@ impl Locker {
             Some(Obstacle::Error(error)) => error,
             // The status with which Consul refuses an acquisition.
             Some(obstacle) => {
-                Case::Refused { status: 409 }.because(format!("no lock on `{}`: {}", self.key, described(&obstacle)))
+                Error::new(ErrorKind::Refused { status: 409 }, format!("no lock on `{}`: {}", self.key, described(&obstacle)))
             }
-            None => Case::Timeout.because(format!("no lock on `{}`: no answer in the time to wait", self.key)),
+            None => Error::new(ErrorKind::Timeout, format!("no lock on `{}`: no answer in the time to wait", self.key)),
         }
     }
 
@@ -414,7 +414,7 @@ impl Locker {
             ("CONSUL_LOCK_FENCE", lock.modify_index.to_string()),
         ];
         let mut child = Child::start(command, environment)
-            .map_err(|error| Case::Other.because(format!("the command cannot be started: {error}")))?;
+            .map_err(|error| Error::new(ErrorKind::Other, format!("the command cannot be started: {error}")))?;
         let (mut keeping, mut watching) = (pin!(self.keep(session)), pin!(self.watch(session)));
         let mut interrupted = false;
         let lost = loop {

@@ -4,13 +4,13 @@ mod ansible;
 mod batch;
 mod convert;
 mod demo;
-mod grants;
 mod lock;
 mod manual;
+mod permissions;
 mod terminal;
 mod watch;
 
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session::{Options, Outcome};
 use consul_session_args::{self as cli, Action, Command, DIM, Format, Invocation, Output, Program, Source};
 use consul_session_dev_agent::DevAgent;
@@ -31,12 +31,12 @@ const PROGRAM: Program = Program {
         (DEV, "Start an embedded dev agent on a free port and use it: nothing needs to be installed, and nothing is kept"),
         (VERBOSE, "Tell on standard error of each request: method, URL, status, size, time; never of a header"),
     ],
-    settings: grants::SETTINGS,
-    environment: grants::ENVIRONMENT,
+    settings: permissions::SETTINGS,
+    environment: permissions::ENVIRONMENT,
     commands: &[
         Command {
             name: DEMO,
-            words: &[],
+            args: &[],
             rest: None,
             flags: &[],
             settings: &[],
@@ -62,25 +62,25 @@ const EMBEDDED: Option<&[u8]> = None;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let words: Vec<String> = match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
-        Ok(words) => words,
+    let args: Vec<String> = match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
+        Ok(args) => args,
         Err(_) => {
             return print(cli::failure(
-                &Case::InvalidOption { option: "arguments".into() }.because("a word is not UTF-8"),
+                &Error::new(ErrorKind::InvalidOption { option: "arguments".into() }, "an argument is not UTF-8"),
                 Format::Table,
-                &terminal::looks(),
+                &terminal::style(),
             ));
         }
     };
-    if let Some(file) = ansible::task_file(&words) {
+    if let Some(file) = ansible::task_file(&args) {
         return print(ansible::run(file).await);
     }
-    let output = match cli::parse(&PROGRAM, words, &grants::visible, &mut read_all) {
+    let output = match cli::parse(&PROGRAM, args, &permissions::visible, &mut read_all) {
         Ok(invocation) => {
             let format = invocation.format;
-            run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format, &terminal::looks()))
+            run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format, &terminal::style()))
         }
-        Err((format, error)) => cli::failure(&error, format, &terminal::looks()),
+        Err((format, error)) => cli::failure(&error, format, &terminal::style()),
     };
     print(output)
 }
@@ -96,7 +96,7 @@ fn print(output: Output) -> ExitCode {
 async fn run(mut invocation: Invocation) -> Result<Output, Error> {
     match invocation.action {
         Action::Help(_) | Action::HelpOf(_) | Action::Version => {
-            return Ok(cli::about(&PROGRAM, &invocation.action, terminal::looks().stdout));
+            return Ok(cli::about(&PROGRAM, &invocation.action, terminal::style().stdout));
         }
         Action::Command(name) if name == manual::COMPLETIONS.name => return manual::completions(&invocation),
         Action::Command(name) if name == manual::MAN.name => return manual::man(&invocation),
@@ -111,7 +111,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
         }
         let agent = DevAgent::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .await
-            .map_err(|error| Case::Other.because(format!("the dev agent cannot be started: {error}")))?;
+            .map_err(|error| Error::new(ErrorKind::Other, format!("the dev agent cannot be started: {error}")))?;
         invocation.give("host", &agent.addr().ip().to_string().into(), Source::Arguments)?;
         invocation.give("port", &agent.addr().port().into(), Source::Arguments)?;
         Some(agent)
@@ -133,18 +133,18 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
             "arguments",
             format!("`{command}` needs --dev: it makes sessions and a check to show, and no other agent should keep them"),
         )),
-        _ => Ok(cli::success(&apply(&host, &invocation.options).await?, &invocation, &terminal::looks())),
+        _ => Ok(cli::success(&apply(&host, &invocation.options).await?, &invocation, &terminal::style())),
     }
 }
 
 /// The host with what was granted and the component: the one that `CONSUL_SESSION_PLUGIN` names, else the one in this program, else
 /// the one in `dist/`, else one beside this program.
 fn host(invocation: &mut Invocation) -> Result<Host, Error> {
-    let mut builder = grants::builder(invocation)?;
+    let mut builder = permissions::builder(invocation)?;
     if invocation.flags.contains(&VERBOSE) {
-        let look = terminal::looks().stderr;
+        let terminal = terminal::style().stderr;
         builder = builder.on_request(move |exchange| {
-            let line = look.paint(DIM, &look.fold(&cli::printable(&exchange.to_string())));
+            let line = terminal.paint(DIM, &terminal.fold(&cli::printable(&exchange.to_string())));
             // A standard error that nobody reads is no reason to stop.
             let _ = writeln!(std::io::stderr(), "{line}");
         });
@@ -162,7 +162,7 @@ fn host(invocation: &mut Invocation) -> Result<Host, Error> {
             let text = error.to_string();
             Error::invalid(text.split(' ').next().unwrap_or_default(), &text)
         }
-        None => Case::Other.because(format!("{error:#}")),
+        None => Error::new(ErrorKind::Other, format!("{error:#}")),
     })
 }
 
@@ -188,6 +188,6 @@ fn read_all() -> Result<String, Error> {
 fn plugin() -> Result<PathBuf, Error> {
     let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join(Path::new(PLUGIN).file_name()?)));
     [Some(PathBuf::from(PLUGIN)), beside].into_iter().flatten().find(|path| path.is_file()).ok_or_else(|| {
-        Case::Other.because(format!("the component is neither at {PLUGIN} nor beside this program: run `cargo xtask build`, or name it in CONSUL_SESSION_PLUGIN"))
+        Error::new(ErrorKind::Other, format!("the component is neither at {PLUGIN} nor beside this program: run `cargo xtask build`, or name it in CONSUL_SESSION_PLUGIN"))
     })
 }

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use consul_session::Error;
+use consul_session::error::{Error, ErrorKind};
 use consul_session::options::{Info, Kind, TABLE};
 use consul_session_args::help::{EXAMPLES, EXIT, FORMAT, INPUT, PURPOSE, described, environment, flags_of, usage};
 use consul_session_args::{Command, Format, Invocation, Output};
@@ -16,7 +16,7 @@ use roff::{Roff, bold, roman};
 /// Prints the completions of a shell.
 pub const COMPLETIONS: Command = Command {
     name: "completions",
-    words: &["SHELL"],
+    args: &["SHELL"],
     rest: None,
     flags: &[],
     settings: &[],
@@ -25,12 +25,12 @@ pub const COMPLETIONS: Command = Command {
 
 /// Prints the manual page.
 pub const MAN: Command =
-    Command { name: "man", words: &[], rest: None, flags: &[], settings: &[], help: "Print the manual page, for `man -l -`" };
+    Command { name: "man", args: &[], rest: None, flags: &[], settings: &[], help: "Print the manual page, for `man -l -`" };
 
 /// `completions SHELL`.
 pub fn completions(invocation: &Invocation) -> Result<Output, Error> {
     only_a_text(invocation, COMPLETIONS.name)?;
-    let word = invocation.words.first().map(String::as_str).unwrap_or_default();
+    let word = invocation.args.first().map(String::as_str).unwrap_or_default();
     let shell = Shell::from_str(word, true).map_err(|_| {
         let known: Vec<String> = Shell::value_variants().iter().map(ToString::to_string).collect();
         Error::invalid("arguments", format!("the shell `{word}` is not known; accepted: {}", known.join(", ")))
@@ -50,7 +50,7 @@ pub fn completions(invocation: &Invocation) -> Result<Output, Error> {
 /// `man`.
 pub fn man(invocation: &Invocation) -> Result<Output, Error> {
     only_a_text(invocation, MAN.name)?;
-    let page = page().map_err(|error| consul_session::error::Case::Other.because(error.to_string()))?;
+    let page = page().map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
     Ok(printed(page))
 }
 
@@ -74,7 +74,7 @@ fn command(shell: Shell) -> clap::Command {
         .args(words_alone);
     for own in PROGRAM.commands {
         let is_alone = [COMPLETIONS.name, MAN.name].contains(&own.name);
-        let mut sub = clap::Command::new(own.name).about(own.help).args(own.words.iter().map(|word| match *word {
+        let mut sub = clap::Command::new(own.name).about(own.help).args(own.args.iter().map(|word| match *word {
             "SHELL" => Arg::new("SHELL").required(true).value_parser(clap::value_parser!(Shell)),
             word => Arg::new(word).required(true).value_hint(ValueHint::Other),
         }));
@@ -274,7 +274,7 @@ fn page() -> std::io::Result<String> {
     page.control("SH", ["COMMANDS"]);
     for command in PROGRAM.commands {
         page.control("TP", []);
-        page.text([bold(command.words.iter().fold(command.name.to_owned(), |typed, word| typed + " " + word))]);
+        page.text([bold(command.args.iter().fold(command.name.to_owned(), |typed, word| typed + " " + word))]);
         page.text([roman(command.help)]);
         for (flag, help) in flags_of(command.flags, command.settings) {
             page.control("RS", []);

@@ -1,19 +1,19 @@
 //! What standard output and standard error are.
 
-use consul_session_args::{Look, Looks};
+use consul_session_args::{TerminalStyle, TerminalStyles};
 use rustix::fd::AsFd;
 use rustix::termios::tcgetwinsize;
 use std::io::{self, IsTerminal};
 
 /// How the two are written to.
-pub fn looks() -> Looks {
-    Looks { stdout: look(&io::stdout()), stderr: look(&io::stderr()) }
+pub fn style() -> TerminalStyles {
+    TerminalStyles { stdout: look(&io::stdout()), stderr: look(&io::stderr()) }
 }
 
-fn look(stream: &(impl IsTerminal + AsFd)) -> Look {
+fn look(stream: &(impl IsTerminal + AsFd)) -> TerminalStyle {
     match stream.is_terminal() {
-        true => Look { colors: !is_dumb() && !no_color(), width: size(stream).map(|(columns, _)| columns.into()) },
-        false => Look::default(),
+        true => TerminalStyle { colors: !is_dumb() && !no_color(), width: size(stream).map(|(columns, _)| columns.into()) },
+        false => TerminalStyle::default(),
     }
 }
 

@@ -10,7 +10,7 @@ mod state;
 use crate::convert;
 use crate::{VERBOSE, terminal};
 use backon::{BackoffBuilder, ExponentialBuilder};
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session_args::{self as cli, Command, Format, Invocation, Output};
 use consul_session_host::{self as wit, CallError, Connection, Consistency, Exceeded, Host, Query};
 use screen::Screen;
@@ -23,7 +23,7 @@ use tokio::task::block_in_place;
 /// The command.
 pub const COMMAND: Command = Command {
     name: "watch",
-    words: &[],
+    args: &[],
     rest: None,
     flags: &[],
     settings: &[],
@@ -96,7 +96,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     let verbose = invocation.flags.contains(&VERBOSE) && io::stderr().is_terminal();
     let on_screen = invocation.format == Format::Table && io::stdout().is_terminal() && !terminal::is_dumb() && !verbose;
     let printing = match on_screen {
-        true => tokio::spawn(draw(all_news, Screen::new(agent, terminal::looks().stdout))),
+        true => tokio::spawn(draw(all_news, Screen::new(agent, terminal::style().stdout))),
         false => tokio::spawn(print(all_news, agent, invocation.format)),
     };
     tokio::select! {
@@ -106,7 +106,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
             let _ = reading.await;
             return match error.kind() {
                 io::ErrorKind::BrokenPipe => Ok(nothing_more(true)),
-                _ => Err(Case::Other.because(format!("standard output cannot be written to: {error}"))),
+                _ => Err(Error::new(ErrorKind::Other, format!("standard output cannot be written to: {error}"))),
             };
         },
         () = stopped() => {
@@ -117,7 +117,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     let error = joined(reading.await)?;
     Ok(match invocation.format {
         Format::Json => Output { stdout: lines::json_of_last(error), ..nothing_more(false) },
-        format => cli::failure(&error, format, &terminal::looks()),
+        format => cli::failure(&error, format, &terminal::style()),
     })
 }
 
@@ -126,7 +126,7 @@ fn nothing_more(success: bool) -> Output {
 }
 
 fn joined<T>(ended: Result<T, tokio::task::JoinError>) -> Result<T, Error> {
-    ended.map_err(|error| Case::Other.because(error.to_string()))
+    ended.map_err(|error| Error::new(ErrorKind::Other, error.to_string()))
 }
 
 /// Reads until nobody wants to know, or until an error that ends it.
@@ -151,7 +151,7 @@ async fn read(source: Source, mut watch: Watch, sender: mpsc::Sender<News>) -> E
             Err(error) => (watch.failed(convert::error(error)), delays.next().unwrap_or(PAUSE)),
         };
         if !events.is_empty() && sender.send(News::new(watch.index(), events)).await.is_err() {
-            return Case::Other.because("nobody reads");
+            return Error::new(ErrorKind::Other, "nobody reads");
         }
         tokio::time::sleep(pause).await;
     }
@@ -180,7 +180,7 @@ async fn print(mut all_news: mpsc::Receiver<News>, agent: String, format: Format
     while let Some(news) = all_news.recv().await {
         let text = match format {
             Format::Json => lines::lines_of_json(&news, &agent),
-            _ => lines::words(&news, &agent),
+            _ => lines::text(&news, &agent),
         };
         // A slow reader must not hold up the thread that waits for signals.
         block_in_place(|| {

@@ -754,7 +754,7 @@ fn terminal() -> Result<()> {
     let (shown, status) = at_terminal(command(&agent, &["destroy", "--name-prefix", "job-"])?, "y\n")?;
     ensure!(status == 0 && shown.contains("? [y/N] ") && shown.contains(&format!("{COUNT} destroyed in ")), "{shown}");
     ensure!(agent.api().sessions()?.is_empty());
-    // Neither a bar nor a question for programs, or where nobody looks.
+    // Neither a bar nor a question for programs, or where nobody style.
     let (shown, _) = at_terminal(command(&agent, &["apply", "--file", &path, "--format", "json"])?, "")?;
     ensure!(shown.is_empty(), "{shown}");
     Ok(())

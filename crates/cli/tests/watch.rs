@@ -580,7 +580,7 @@ fn token_revoked() -> Result<()> {
     for id in [&second, &third] {
         ensure!(watching.count("came").get(id) == Some(&1), "{}", watching.record());
     }
-    // Hidden is not gone, though it looks the same.
+    // Hidden is not gone, though it style the same.
     let policy = json!({"ID": policy["ID"], "Name": "p", "Rules": rules("other")});
     api.put(&format!("/v1/acl/policy/{}", text(&policy["ID"])), Some(&policy))?;
     // The first wakes the call that was allowed.

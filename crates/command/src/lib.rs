@@ -5,11 +5,11 @@
 #![deny(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use consul_session::apply::Task;
+use consul_session::apply::Plan;
 use consul_session::component::WasiHttp;
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session::options::Options;
-use consul_session_args::{self as cli, Action, Invocation, Look, Looks, Output, Program};
+use consul_session_args::{self as cli, Action, Invocation, Output, Program, TerminalStyle, TerminalStyles};
 use serde_json::Value;
 use wasi::cli::{environment, stderr, stdin, stdout};
 use wasi::exports::cli::run::Guest;
@@ -26,14 +26,14 @@ pub struct Command;
 impl Guest for Command {
     fn run() -> Result<(), ()> {
         // The first word is the program's own name.
-        let words = environment::get_arguments().into_iter().skip(1).collect();
+        let args = environment::get_arguments().into_iter().skip(1).collect();
         let variables = environment::get_environment();
         let variable = |name: &str| variables.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.clone());
-        let output = match cli::parse(&PROGRAM, words, &variable, &mut read_all) {
+        let output = match cli::parse(&PROGRAM, args, &variable, &mut read_all) {
             Ok(invocation) => {
-                run(&invocation).unwrap_or_else(|error| cli::failure(&error, invocation.format, &Looks::default()))
+                run(&invocation).unwrap_or_else(|error| cli::failure(&error, invocation.format, &TerminalStyles::default()))
             }
-            Err((format, error)) => cli::failure(&error, format, &Looks::default()),
+            Err((format, error)) => cli::failure(&error, format, &TerminalStyles::default()),
         };
         let written = print(&stdout::get_stdout(), &output.stdout).and_then(|()| print(&stderr::get_stderr(), &output.stderr));
         if output.success { written.map_err(|_| ()) } else { Err(()) }
@@ -47,13 +47,13 @@ fn run(invocation: &Invocation) -> Result<Output, Error> {
                 // Not a host here, which the check of the option says.
                 Options::default().set("host", &Value::from(socket.as_str()))?;
             }
-            let task = Task::new(invocation.options.clone())?;
+            let task = Plan::new(invocation.options.clone())?;
             let outcome = task.run(&mut WasiHttp::new(task.timeout()))?;
-            Ok(cli::success(&outcome, invocation, &Looks::default()))
+            Ok(cli::success(&outcome, invocation, &TerminalStyles::default()))
         }
         // Its own commands: there are none.
         Action::Command(_) | Action::Help(_) | Action::HelpOf(_) | Action::Version => {
-            Ok(cli::about(&PROGRAM, &invocation.action, Look::default()))
+            Ok(cli::about(&PROGRAM, &invocation.action, TerminalStyle::default()))
         }
     }
 }
@@ -67,7 +67,7 @@ fn read_all() -> Result<String, Error> {
         match stream.blocking_read(READ_SIZE) {
             Ok(piece) => bytes.extend(piece),
             Err(StreamError::Closed) => break,
-            Err(StreamError::LastOperationFailed(_)) => return Err(Case::Other.because("standard input broke off")),
+            Err(StreamError::LastOperationFailed(_)) => return Err(Error::new(ErrorKind::Other, "standard input broke off")),
         }
     }
     String::from_utf8(bytes).map_err(|_| refused("they are not UTF-8"))

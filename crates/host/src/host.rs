@@ -6,7 +6,7 @@ use crate::bindings::{
 use crate::cache;
 use crate::error::CallError;
 use crate::http::{self, BODY_CHUNK, Exchange, Http, Network, Observer, Outgoing, RequestLimits, Tls, Token, View};
-use crate::limits::{Computing, Exceeded, Growth, InvalidLimit, Limits, MEMORIES, count_epochs};
+use crate::limits::{CpuBudget, Exceeded, InvalidLimit, Limits, MEMORIES, MemoryLimiter, count_epochs};
 use crate::policy::{Authority, Rule};
 use bytesize::ByteSize;
 use std::path::{Path, PathBuf};
@@ -141,8 +141,8 @@ impl Builder {
         let plugin = linker(&engine)?.instantiate_pre(&component)?;
         let exports = Arc::new(Exports::new(&component)?);
         count_epochs(&engine)?;
-        let turns = Arc::new(Semaphore::new(self.limits.instances.min(Semaphore::MAX_PERMITS)));
-        Ok(Host { plugin, exports, http, limits: self.limits, turns, timer: Arc::new(Once::new()) })
+        let permits = Arc::new(Semaphore::new(self.limits.instances.min(Semaphore::MAX_PERMITS)));
+        Ok(Host { plugin, exports, http, limits: self.limits, permits, timer: Arc::new(Once::new()) })
     }
 }
 
@@ -188,7 +188,7 @@ pub struct Host {
     exports: Arc<Exports>,
     http: Http,
     limits: Limits,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     timer: Arc<Once>,
 }
 
@@ -210,8 +210,8 @@ impl Host {
     ///
     /// Errors: the component cannot be started.
     pub async fn instance(&self) -> Result<Instance, CallError> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
-        self.timer.call_once(|| drop(tokio::spawn(near_timer(Arc::downgrade(&self.turns)))));
+        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        self.timer.call_once(|| drop(tokio::spawn(near_timer(Arc::downgrade(&self.permits)))));
         let Limits { response, in_flight, requests, handles, .. } = self.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(handles);
@@ -221,10 +221,10 @@ impl Host {
             clocks: WasiClocksCtx::default(),
             http_ctx: WasiHttpCtx::new(),
             outgoing: self.http.outgoing(limits),
-            growth: Growth::new(self.limits),
+            memory_limiter: MemoryLimiter::new(self.limits),
         };
         let mut store = Store::new(self.plugin.engine(), state);
-        store.limiter(|state| &mut state.growth);
+        store.limiter(|state| &mut state.memory_limiter);
         // A handle counts once more while it is lent: so that it is always the table that is full.
         store.set_max_component_handles(handles.saturating_mul(2));
         let answer =
@@ -239,7 +239,7 @@ impl Host {
         });
         let start = async |store: &mut Store<State>| self.plugin.instantiate_async(store).await;
         let instance = run(&mut store, &self.limits, start).await?;
-        Ok(Instance { instance, exports: Arc::clone(&self.exports), store, limits: self.limits, _turn: turn })
+        Ok(Instance { instance, exports: Arc::clone(&self.exports), store, limits: self.limits, _permit: permit })
     }
 }
 
@@ -259,8 +259,8 @@ async fn run<T>(
     store.data_mut().outgoing.begin();
     store.set_epoch_deadline(1);
     let requests = store.data().outgoing.requests();
-    let computing = Computing::new(run(store), limits.compute);
-    let ended = tokio::time::timeout(limits.time, requests.carry(computing)).await;
+    let computing = CpuBudget::new(run(store), limits.compute);
+    let ended = tokio::time::timeout(limits.time, requests.drive(computing)).await;
     if store.data().outgoing.flooded() {
         // Whatever came of it: it was the flood that was stopped.
         return Err(CallError::Stopped(Exceeded::Requests(limits.requests)));
@@ -284,13 +284,13 @@ pub struct Instance {
     exports: Arc<Exports>,
     store: Store<State>,
     limits: Limits,
-    _turn: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Instance {
     /// How much memory the instance has taken so far. It never gives any back.
     pub fn memory(&self) -> ByteSize {
-        self.store.data().growth.memory()
+        self.store.data().memory_limiter.memory()
     }
 
     /// One call, within the limits. It checks the types of its own function, each time: what `bindgen!` makes would check those of all
@@ -395,7 +395,7 @@ struct State {
     clocks: WasiClocksCtx,
     http_ctx: WasiHttpCtx,
     outgoing: Outgoing,
-    growth: Growth,
+    memory_limiter: MemoryLimiter,
 }
 
 impl IoView for State {

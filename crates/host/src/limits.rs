@@ -174,15 +174,15 @@ impl std::error::Error for Exceeded {}
 
 /// Bounds the memory and the tables of one instance.
 #[derive(Debug)]
-pub struct Growth {
+pub struct MemoryLimiter {
     limits: Limits,
     memory: usize,
     table: usize,
 }
 
-impl Growth {
-    pub fn new(limits: Limits) -> Growth {
-        Growth { limits, memory: 0, table: 0 }
+impl MemoryLimiter {
+    pub fn new(limits: Limits) -> MemoryLimiter {
+        MemoryLimiter { limits, memory: 0, table: 0 }
     }
 
     /// All memory of the instance.
@@ -195,7 +195,7 @@ impl Growth {
 pub const MEMORIES: usize = 10;
 
 /// An error ends the component at once and says why; a mere refusal would leave that to its allocator.
-impl ResourceLimiter for Growth {
+impl ResourceLimiter for MemoryLimiter {
     fn memories(&self) -> usize {
         MEMORIES
     }
@@ -244,19 +244,19 @@ pub fn count_epochs(engine: &Engine) -> io::Result<()> {
 
 /// Ends a call that computes for longer than it may. It yields at least each [`TURN`], so that the time within its polls is known
 /// closely enough.
-pub struct Computing<F> {
+pub struct CpuBudget<F> {
     call: Pin<Box<F>>,
     left: Duration,
     limit: Duration,
 }
 
-impl<F> Computing<F> {
-    pub fn new(call: F, limit: Duration) -> Computing<F> {
-        Computing { call: Box::pin(call), left: limit, limit }
+impl<F> CpuBudget<F> {
+    pub fn new(call: F, limit: Duration) -> CpuBudget<F> {
+        CpuBudget { call: Box::pin(call), left: limit, limit }
     }
 }
 
-impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Computing<F> {
+impl<T, F: Future<Output = wasmtime::Result<T>>> Future for CpuBudget<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn all_memories_and_all_tables_count_together() {
-        let mut growth = Growth::new(Limits { memory: ByteSize(100), table: 100, ..Limits::default() });
+        let mut growth = MemoryLimiter::new(Limits { memory: ByteSize(100), table: 100, ..Limits::default() });
         // Up to the very limit; of what is there only the difference counts.
         assert!(growth.memory_growing(0, 60, None).unwrap());
         assert!(growth.memory_growing(0, 30, None).unwrap());
@@ -396,7 +396,7 @@ mod tests {
         assert!(!growth.table_growing(40, 51, Some(50)).unwrap());
         let stopped = growth.table_growing(40, 41, None).unwrap_err();
         assert_eq!(stopped.downcast_ref(), Some(&Exceeded::Table(100)));
-        assert!(Growth::new(Limits::default()).memory_growing(0, usize::MAX, None).is_err());
+        assert!(MemoryLimiter::new(Limits::default()).memory_growing(0, usize::MAX, None).is_err());
     }
 
     #[tokio::test]
@@ -409,7 +409,7 @@ mod tests {
             context.waker().wake_by_ref();
             Poll::<wasmtime::Result<()>>::Pending
         });
-        let stopped = Computing::new(busy, Duration::from_millis(35)).await.unwrap_err();
+        let stopped = CpuBudget::new(busy, Duration::from_millis(35)).await.unwrap_err();
         assert_eq!(stopped.downcast_ref(), Some(&Exceeded::Compute(Duration::from_millis(35))));
         assert!((1..=4).contains(&polls), "{polls}");
     }
@@ -422,7 +422,7 @@ mod tests {
             }
             Ok(5)
         };
-        assert_eq!(Computing::new(waits, Duration::from_secs(10)).await.unwrap(), 5);
+        assert_eq!(CpuBudget::new(waits, Duration::from_secs(10)).await.unwrap(), 5);
     }
 
     #[test]

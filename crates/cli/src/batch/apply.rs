@@ -2,9 +2,9 @@
 
 use super::file::Record;
 use super::pool::{Interrupt, Work, run};
-use super::replay::{Done, Shared, Snapshot, Want, step};
+use super::replay::{NextStep, Progress, Shared, Snapshot, step};
 use crate::convert;
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session::options::Options;
 use consul_session::outcome::Outcome;
 use consul_session_host::{self as host, Connection, Consistency, CreateOptions, Host, Query};
@@ -29,7 +29,7 @@ pub struct Apply {
 pub struct Entry {
     pub record: Record,
     agent: usize,
-    done: Done,
+    done: Progress,
     /// Whether something was, or may have been, changed for it: then it is brought to its end.
     begun: bool,
     /// None until it is known.
@@ -53,7 +53,7 @@ pub enum Job {
     Alone(usize),
 }
 
-pub enum Did {
+pub enum Completed {
     Before(usize, Result<Snapshot, Error>),
     After(usize, Result<Snapshot, Error>),
     OwnNode(usize, Result<String, Error>),
@@ -73,7 +73,7 @@ impl Apply {
                 agents.push(Agent { connection, shared: Shared::default(), stopped: false });
                 agents.len() - 1
             });
-            entries.push(Entry { record, agent, done: Done::default(), begun: false, ending: None });
+            entries.push(Entry { record, agent, done: Progress::default(), begun: false, ending: None });
         }
         Apply { host, interrupt, progress, records: entries, agents, stopped: false }
     }
@@ -120,11 +120,11 @@ impl Apply {
                 self.end(at, ended);
                 return None;
             }
-            Err(Want::OwnNode) => Job::OwnNode(entry.agent),
-            Err(Want::After) => Job::After(entry.agent),
-            Err(Want::Creation(options)) => Job::Create(at, options),
-            Err(Want::Destruction(id)) => Job::Destroy(at, id),
-            Err(Want::Alone) => Job::Alone(at),
+            Err(NextStep::OwnNode) => Job::OwnNode(entry.agent),
+            Err(NextStep::After) => Job::After(entry.agent),
+            Err(NextStep::Creation(options)) => Job::Create(at, options),
+            Err(NextStep::Destruction(id)) => Job::Destroy(at, id),
+            Err(NextStep::Alone) => Job::Alone(at),
         };
         self.goes_on(at).then_some(job)
     }
@@ -154,7 +154,7 @@ impl Apply {
     /// Draws from an error what it says of the records to come.
     fn note(&mut self, agent: usize, error: &Error) {
         // An operator has to allow it first, and it shows in the first reading: nothing was changed yet.
-        self.stopped |= error.case == Case::DeniedByHost;
+        self.stopped |= error.kind == ErrorKind::DeniedByHost;
         self.agents[agent].stopped |= fails_all(error);
     }
 }
@@ -162,21 +162,21 @@ impl Apply {
 /// Whether whatever else is asked of the same agent would end so too.
 pub fn fails_all(error: &Error) -> bool {
     matches!(
-        error.case,
-        Case::Unreachable
-            | Case::DeniedByHost
-            | Case::Tls
-            | Case::Timeout
-            | Case::Unavailable { .. }
-            | Case::UnknownDatacenter
-            | Case::InvalidResponse
-            | Case::OutcomeUnknown
+        error.kind,
+        ErrorKind::Unreachable
+            | ErrorKind::DeniedByHost
+            | ErrorKind::Tls
+            | ErrorKind::Timeout
+            | ErrorKind::Unavailable { .. }
+            | ErrorKind::UnknownDatacenter
+            | ErrorKind::InvalidResponse
+            | ErrorKind::OutcomeUnknown
     )
 }
 
 impl Work for Apply {
     type Job = Job;
-    type Did = Did;
+    type Completed = Completed;
 
     fn is_wanted(&self, job: &Job) -> bool {
         match job {
@@ -187,7 +187,7 @@ impl Work for Apply {
         }
     }
 
-    fn start(&self, job: Job) -> impl Future<Output = Did> + Send + 'static {
+    fn start(&self, job: Job) -> impl Future<Output = Completed> + Send + 'static {
         let host = self.host.clone();
         let agent = match &job {
             Job::Before(agent) | Job::After(agent) | Job::OwnNode(agent) => *agent,
@@ -201,25 +201,25 @@ impl Work for Apply {
         async move {
             let to = Some(&connection);
             match job {
-                Job::Before(agent) => Did::Before(agent, snapshot(&host, to).await),
-                Job::After(agent) => Did::After(agent, snapshot(&host, to).await),
-                Job::OwnNode(agent) => Did::OwnNode(agent, own_node(&host, connection).await),
-                Job::Create(at, options) => Did::Create(at, host.create(&options, to).await.map_err(convert::error)),
+                Job::Before(agent) => Completed::Before(agent, snapshot(&host, to).await),
+                Job::After(agent) => Completed::After(agent, snapshot(&host, to).await),
+                Job::OwnNode(agent) => Completed::OwnNode(agent, own_node(&host, connection).await),
+                Job::Create(at, options) => Completed::Create(at, host.create(&options, to).await.map_err(convert::error)),
                 Job::Destroy(at, id) => {
                     let result = host.destroy(&id, to).await.map_err(convert::error);
-                    Did::Destroy(at, id, result)
+                    Completed::Destroy(at, id, result)
                 }
                 Job::Alone(at) => {
-                    Did::Alone(at, Box::new(host.apply(&record).await.map(convert::outcome).map_err(convert::error)))
+                    Completed::Alone(at, Box::new(host.apply(&record).await.map(convert::outcome).map_err(convert::error)))
                 }
             }
         }
     }
 
-    fn did(&mut self, did: Did) -> Option<Job> {
+    fn did(&mut self, did: Completed) -> Option<Job> {
         match did {
-            Did::Before(agent, Ok(snapshot)) => self.agents[agent].shared.before = Some(snapshot),
-            Did::Before(agent, Err(error)) => {
+            Completed::Before(agent, Ok(snapshot)) => self.agents[agent].shared.before = Some(snapshot),
+            Completed::Before(agent, Err(error)) => {
                 self.agents[agent].stopped = true;
                 self.note(agent, &error);
                 // Told once, with the first record that it keeps from being tried.
@@ -227,9 +227,9 @@ impl Work for Apply {
                     self.end(at, Err(error));
                 }
             }
-            Did::After(agent, result) => self.agents[agent].shared.after = Some(result),
-            Did::OwnNode(agent, result) => self.agents[agent].shared.own_node = Some(result),
-            Did::Create(at, result) => {
+            Completed::After(agent, result) => self.agents[agent].shared.after = Some(result),
+            Completed::OwnNode(agent, result) => self.agents[agent].shared.own_node = Some(result),
+            Completed::Create(at, result) => {
                 self.begun(at);
                 let agent = self.records[at].agent;
                 // What was read before this creation does not show it.
@@ -237,7 +237,7 @@ impl Work for Apply {
                 match result {
                     Err(error) => {
                         self.note(agent, &error);
-                        match error.leaves_doubt() {
+                        match error.is_ambiguous() {
                             true => self.records[at].done.creation = Some(Err(error)),
                             false => self.end(at, Err(error)),
                         }
@@ -245,7 +245,7 @@ impl Work for Apply {
                     Ok(id) => self.records[at].done.creation = Some(Ok(id)),
                 }
             }
-            Did::Destroy(at, id, result) => {
+            Completed::Destroy(at, id, result) => {
                 self.begun(at);
                 if let Err(error) = &result {
                     self.note(self.records[at].agent, error);
@@ -254,7 +254,7 @@ impl Work for Apply {
                 // Its next one, if it has more.
                 return self.step(at);
             }
-            Did::Alone(at, result) => {
+            Completed::Alone(at, result) => {
                 if let Err(error) = &*result {
                     self.note(self.records[at].agent, error);
                 }
@@ -289,7 +289,7 @@ async fn own_node(host: &Host, connection: Connection) -> Result<String, Error> 
     match planned.sessions.into_iter().next() {
         Some(session) if !session.node.is_empty() => Ok(session.node),
         // It is left empty where it may not be asked for.
-        _ => Err(Case::AccessDenied { status: 403 }.because("the agent's own node may not be asked for (agent:read)")),
+        _ => Err(Error::new(ErrorKind::AccessDenied { status: 403 }, "the agent's own node may not be asked for (agent:read)")),
     }
 }
 

@@ -5,7 +5,7 @@ use super::pool::{Interrupt, Work, progress, run};
 use super::{at_once, counts_json, ended, is_followed, listen, seconds, shown, told};
 use crate::convert;
 use crate::{merge, terminal};
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session::options::Options;
 use consul_session_args::{DIM, Format, Invocation, Output, RED, counted, error_line, json_text, or_dash, printable};
 use consul_session_host::{Connection, Host, Session};
@@ -90,13 +90,13 @@ fn confirmed(found: &[Session], prefix: &str, options: &Options) -> Result<bool,
     }
     let names: Vec<String> = found.iter().take(SHOWN).map(|session| printable(&session.name)).collect();
     let more = if found.len() > SHOWN { ", …" } else { "" };
-    let failed = |error: std::io::Error| Case::Other.because(format!("the question cannot be asked: {error}"));
-    let mut terminal = std::io::stderr();
-    let look = terminal::looks().stderr;
+    let failed = |error: std::io::Error| Error::new(ErrorKind::Other, format!("the question cannot be asked: {error}"));
+    let mut stderr = std::io::stderr();
+    let terminal = terminal::style().stderr;
     let (names, question) =
-        (look.fold(&format!("{}{more}", names.join(", "))), look.fold(&format!("Destroy {question}? [y/N]")));
-    write!(terminal, "{names}\n{question} ").map_err(failed)?;
-    terminal.flush().map_err(failed)?;
+        (terminal.fold(&format!("{}{more}", names.join(", "))), terminal.fold(&format!("Destroy {question}? [y/N]")));
+    write!(stderr, "{names}\n{question} ").map_err(failed)?;
+    stderr.flush().map_err(failed)?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(failed)?;
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
@@ -115,18 +115,18 @@ struct Destroy {
 
 impl Work for Destroy {
     type Job = usize;
-    type Did = (usize, Result<(), Error>);
+    type Completed = (usize, Result<(), Error>);
 
     fn is_wanted(&self, _: &usize) -> bool {
         !self.stopped && !self.interrupt.is_set()
     }
 
-    fn start(&self, at: usize) -> impl Future<Output = Self::Did> + Send + 'static {
+    fn start(&self, at: usize) -> impl Future<Output = Self::Completed> + Send + 'static {
         let (host, connection, id) = (self.host.clone(), self.connection.clone(), self.found[at].id.clone());
         async move { (at, host.destroy(&id, Some(&connection)).await.map_err(convert::error)) }
     }
 
-    fn did(&mut self, (at, result): Self::Did) -> Option<usize> {
+    fn did(&mut self, (at, result): Self::Completed) -> Option<usize> {
         if let Err(error) = &result {
             self.stopped |= super::apply::fails_all(error);
         }
@@ -180,7 +180,7 @@ impl Destroy {
             answer["sessions"] = sessions.collect();
             return Output { stdout: json_text(&answer), stderr: String::new(), success };
         }
-        let looks = terminal::looks();
+        let style = terminal::style();
         let all = || self.found.iter().zip(&self.results).map(|(session, result)| (session, result, word(result)));
         let stdout = match format {
             _ if self.found.is_empty() => String::new(),
@@ -195,16 +195,16 @@ impl Destroy {
                         (cells, Some(if word == "not tried" { DIM } else { RED }))
                     })
                     .collect();
-                looks.stdout.table(["RESULT", "NAME", "NODE", "ID"], &rows)
+                style.stdout.table(["RESULT", "NAME", "NODE", "ID"], &rows)
             }
         };
         let errors = all().filter_map(|(session, result, _)| match result {
-            Some(Err(error)) => Some(error_line(error, &format!("session {}: ", session.id), looks.stderr)),
+            Some(Err(error)) => Some(error_line(error, &format!("session {}: ", session.id), style.stderr)),
             _ => None,
         });
         let mut stderr = told(&errors.collect::<Vec<_>>(), "errors");
         if filtered {
-            stderr += &looks.stderr.titled(DIM, "note:", "ACLs hid sessions, or may have: there may be more");
+            stderr += &style.stderr.titled(DIM, "note:", "ACLs hid sessions, or may have: there may be more");
         }
         let prefix = printable(prefix);
         if self.found.is_empty() {
@@ -218,7 +218,7 @@ impl Destroy {
             };
             let first = if interrupted { "interrupted; " } else { "" };
             let sum = format!("{first}{}: {} in {}{left}", counted(self.found.len()), counts.join(", "), shown(took));
-            stderr += &format!("{}\n", looks.stderr.fold(&sum));
+            stderr += &format!("{}\n", style.stderr.fold(&sum));
         }
         Output { stdout, stderr, success }
     }

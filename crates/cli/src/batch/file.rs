@@ -3,8 +3,8 @@
 //! What is not in quotes is taken as it is written, as on the command line: the option decides whether `no` is a boolean, `007` a
 //! name or `1e3` a mistake, not a version of YAML. Only `null`, `~` and nothing at all mean that an option is not given.
 
-use consul_session::apply::Task;
-use consul_session::error::{Case, Error};
+use consul_session::apply::Plan;
+use consul_session::error::{Error, ErrorKind};
 use consul_session::options::{self, Options, State};
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value as Json;
@@ -27,7 +27,7 @@ pub struct Record {
     pub line: usize,
     /// With what was typed for all of them.
     pub options: Options,
-    pub task: Task,
+    pub task: Plan,
 }
 
 /// Something that is wrong with the file.
@@ -97,15 +97,15 @@ fn twice(record: &Record, first: usize) -> Mistake {
 /// Checks a record as a whole.
 fn record(line: usize, fields: Fields, lines: &HashMap<&str, usize>, typed: &Options) -> Result<Record, Mistake> {
     let at = |option: &str, message: String| mistake(lines.get(option).copied().unwrap_or(line), option, message);
-    let refused = |error: Error| match &error.case {
-        Case::InvalidOption { option } => at(option, error.message.clone()),
+    let refused = |error: Error| match &error.kind {
+        ErrorKind::InvalidOption { option } => at(option, error.message.clone()),
         _ => mistake(line, "options", error.message.clone()),
     };
     let mut options = typed.clone();
     for (name, value) in &fields {
         options.set(name, value).map_err(refused)?;
     }
-    let task = Task::new(options.clone()).map_err(refused)?;
+    let task = Plan::new(options.clone()).map_err(refused)?;
     let state = options.state.unwrap_or(State::Present);
     if !matches!(state, State::Present | State::Absent) {
         return Err(at("state", format!("option `state`: `{}` only reads; accepted in a file: present, absent", state.name())));

@@ -12,7 +12,7 @@ use crate::{VERBOSE, merge, read_all, terminal};
 use anstyle::Style;
 use apply::{Apply, Entry};
 use consul_session::duration::Seconds;
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session::options::Options;
 use consul_session_args::{
     Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json_text, or_dash,
@@ -32,7 +32,7 @@ const AT_ONCE: usize = 16;
 
 pub const APPLY: Command = Command {
     name: "apply",
-    words: &[],
+    args: &[],
     rest: None,
     flags: &[],
     settings: &[
@@ -50,7 +50,7 @@ pub const APPLY: Command = Command {
 
 pub const DESTROY: Command = Command {
     name: "destroy",
-    words: &[],
+    args: &[],
     rest: None,
     flags: &[("yes", "Do not ask. Needed where standard input is no terminal")],
     settings: &[("name-prefix", "PREFIX", "How the names begin. Not empty"), CONCURRENCY],
@@ -106,7 +106,7 @@ fn is_followed(invocation: &Invocation) -> bool {
 }
 
 fn listen() -> Result<Interrupt, Error> {
-    Interrupt::listen().map_err(|error| Case::Other.because(format!("signals cannot be listened for: {error}")))
+    Interrupt::listen().map_err(|error| Error::new(ErrorKind::Other, format!("signals cannot be listened for: {error}")))
 }
 
 /// Ends the program where it was interrupted: an [`Output`] has no such exit status.
@@ -125,8 +125,9 @@ fn refused(file: &str, mistakes: &[Mistake], format: Format) -> Output {
     let place = |mistake: &Mistake| format!("{file}:{}: {}", mistake.line, mistake.message);
     let (stdout, stderr) = match format {
         Format::Table | Format::Ids => {
-            let look = terminal::looks().stderr;
-            let lines = mistakes.iter().map(|mistake| error_line(&Error::invalid(&mistake.option, place(mistake)), "", look));
+            let terminal = terminal::style().stderr;
+            let lines =
+                mistakes.iter().map(|mistake| error_line(&Error::invalid(&mistake.option, place(mistake)), "", terminal));
             (String::new(), told(&lines.collect::<Vec<_>>(), "errors") + "nothing was sent\n")
         }
         Format::Json => {
@@ -146,7 +147,7 @@ fn refused(file: &str, mistakes: &[Mistake], format: Format) -> Output {
 
 /// What becomes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum Status {
     Created,
     Replaced,
     Destroyed,
@@ -155,55 +156,56 @@ enum Fate {
     NotTried,
 }
 
-impl Fate {
-    const ALL: [Fate; 6] = [Fate::Created, Fate::Replaced, Fate::Destroyed, Fate::Unchanged, Fate::Failed, Fate::NotTried];
+impl Status {
+    const ALL: [Status; 6] =
+        [Status::Created, Status::Replaced, Status::Destroyed, Status::Unchanged, Status::Failed, Status::NotTried];
 
-    fn of(entry: &Entry) -> Fate {
+    fn of(entry: &Entry) -> Status {
         match &entry.ending {
-            None => Fate::NotTried,
-            Some(Err(_)) => Fate::Failed,
-            Some(Ok(outcome)) if !outcome.changed => Fate::Unchanged,
+            None => Status::NotTried,
+            Some(Err(_)) => Status::Failed,
+            Some(Ok(outcome)) if !outcome.changed => Status::Unchanged,
             Some(Ok(outcome)) => match outcome.diff.as_ref().map(|diff| (diff.before.len(), diff.after.len())) {
-                None | Some((0, _)) => Fate::Created,
-                Some((_, 0)) => Fate::Destroyed,
-                _ => Fate::Replaced,
+                None | Some((0, _)) => Status::Created,
+                Some((_, 0)) => Status::Destroyed,
+                _ => Status::Replaced,
             },
         }
     }
 
     fn word(self, dry_run: bool) -> &'static str {
         match (self, dry_run) {
-            (Fate::Created, false) => "created",
-            (Fate::Created, true) => "to create",
-            (Fate::Replaced, false) => "replaced",
-            (Fate::Replaced, true) => "to replace",
-            (Fate::Destroyed, false) => "destroyed",
-            (Fate::Destroyed, true) => "to destroy",
-            (Fate::Unchanged, _) => "unchanged",
-            (Fate::Failed, _) => "failed",
-            (Fate::NotTried, _) => "not tried",
+            (Status::Created, false) => "created",
+            (Status::Created, true) => "to create",
+            (Status::Replaced, false) => "replaced",
+            (Status::Replaced, true) => "to replace",
+            (Status::Destroyed, false) => "destroyed",
+            (Status::Destroyed, true) => "to destroy",
+            (Status::Unchanged, _) => "unchanged",
+            (Status::Failed, _) => "failed",
+            (Status::NotTried, _) => "not tried",
         }
     }
 
     fn style(self) -> Option<Style> {
         match self {
-            Fate::Created => Some(GREEN),
-            Fate::Replaced => Some(YELLOW),
-            Fate::Destroyed | Fate::Failed => Some(RED),
-            Fate::NotTried => Some(DIM),
-            Fate::Unchanged => None,
+            Status::Created => Some(GREEN),
+            Status::Replaced => Some(YELLOW),
+            Status::Destroyed | Status::Failed => Some(RED),
+            Status::NotTried => Some(DIM),
+            Status::Unchanged => None,
         }
     }
 }
 
 /// What `apply` prints in the end: each record in the file's order, then what went wrong, then the counts.
 fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, took: Duration, format: Format) -> Output {
-    let fates: Vec<Fate> = entries.iter().map(Fate::of).collect();
-    let counts = Fate::ALL.map(|fate| (fate, fates.iter().filter(|one| **one == fate).count()));
+    let fates: Vec<Status> = entries.iter().map(Status::of).collect();
+    let counts = Status::ALL.map(|fate| (fate, fates.iter().filter(|one| **one == fate).count()));
     let counts = counts.into_iter().filter(|(_, count)| *count > 0);
-    let success = !fates.iter().any(|fate| matches!(fate, Fate::Failed | Fate::NotTried));
+    let success = !fates.iter().any(|fate| matches!(fate, Status::Failed | Status::NotTried));
     if format == Format::Json {
-        let changed = fates.iter().any(|fate| matches!(fate, Fate::Created | Fate::Replaced | Fate::Destroyed));
+        let changed = fates.iter().any(|fate| matches!(fate, Status::Created | Status::Replaced | Status::Destroyed));
         let records = entries.iter().zip(&fates).map(|(entry, fate)| record_json(entry, fate.word(dry_run)));
         let answer = json!({
             "changed": changed, "failed": !success, "interrupted": interrupt.is_set(), "file": file, "seconds": seconds(took),
@@ -212,7 +214,7 @@ fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, 
         });
         return Output { stdout: json_text(&answer), stderr: String::new(), success };
     }
-    let looks = terminal::looks();
+    let style = terminal::style();
     let (mut rows, mut ids, mut differences) = (Vec::new(), String::new(), String::new());
     let (mut errors, mut notes) = (Vec::new(), Vec::new());
     for (entry, fate) in entries.iter().zip(&fates) {
@@ -227,17 +229,17 @@ fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, 
                 }
                 ids.extend(id.iter().map(|id| format!("{}\n", printable(id))));
                 // What is made is in the file, and what is destroyed is told whole: only here are there two to compare.
-                if (*fate, dry_run) == (Fate::Replaced, true) {
-                    differences += &format!("\n{file}:{line}:\n{}", difference(before, after, looks.stdout));
+                if (*fate, dry_run) == (Status::Replaced, true) {
+                    differences += &format!("\n{file}:{line}:\n{}", difference(before, after, style.stdout));
                 }
                 notes.extend(
                     outcome
                         .notes
                         .iter()
-                        .map(|note| looks.stderr.titled(DIM, &format!("{file}:{line}: note:"), &printable(note))),
+                        .map(|note| style.stderr.titled(DIM, &format!("{file}:{line}: note:"), &printable(note))),
                 );
             }
-            Some(Err(error)) => errors.push(error_line(error, &format!("{file}:{line}: "), looks.stderr)),
+            Some(Err(error)) => errors.push(error_line(error, &format!("{file}:{line}: "), style.stderr)),
             None => {}
         }
         let [name, node, id] = [name, node, id].map(|cell| or_dash(cell.as_deref().unwrap_or_default()));
@@ -245,13 +247,13 @@ fn applied(file: &str, entries: &[Entry], dry_run: bool, interrupt: &Interrupt, 
     }
     let stdout = match format {
         Format::Ids => ids,
-        _ => looks.stdout.table(["LINE", "RESULT", "NAME", "NODE", "ID"], &rows) + &differences,
+        _ => style.stdout.table(["LINE", "RESULT", "NAME", "NODE", "ID"], &rows) + &differences,
     };
     let mut stderr = told(&notes, "notes") + &told(&errors, "errors");
     let counts: Vec<String> = counts.map(|(fate, count)| format!("{count} {}", fate.word(dry_run))).collect();
     let interrupted = if interrupt.is_set() { "interrupted; " } else { "" };
     let sum = format!("{interrupted}{}: {} in {}", counted(entries.len()), counts.join(", "), shown(took));
-    stderr += &format!("{}\n", looks.stderr.fold(&sum));
+    stderr += &format!("{}\n", style.stderr.fold(&sum));
     if interrupt.is_set() {
         stderr += "the same command again does the rest\n";
     }

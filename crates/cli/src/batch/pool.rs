@@ -13,15 +13,15 @@ use tokio::task::JoinSet;
 /// What is done in jobs.
 pub trait Work {
     type Job;
-    type Did: Send + 'static;
+    type Completed: Send + 'static;
 
     /// Whether the job is still to be begun.
     fn is_wanted(&self, job: &Self::Job) -> bool;
 
-    fn start(&self, job: Self::Job) -> impl Future<Output = Self::Did> + Send + 'static;
+    fn start(&self, job: Self::Job) -> impl Future<Output = Self::Completed> + Send + 'static;
 
     /// Takes what came of a job; what is to follow it.
-    fn did(&mut self, did: Self::Did) -> Option<Self::Job>;
+    fn did(&mut self, did: Self::Completed) -> Option<Self::Job>;
 }
 
 /// Does the jobs, so many at once, and what follows from them.

@@ -1,13 +1,13 @@
 //! The core's own steps, run against answers that are known already.
 //!
-//! What a record needs is decided by the core's [`Task`] and by nothing else. It is run from its beginning each time: as long as it
+//! What a record needs is decided by the core's [`Plan`] and by nothing else. It is run from its beginning each time: as long as it
 //! asks for what is known, it gets that; the first thing that is not known is what is to be done next. So many records share one
 //! reading of the sessions, and each of them still does what it would do alone.
 
 use crate::convert;
-use consul_session::apply::Task;
+use consul_session::apply::Plan;
 use consul_session::duration;
-use consul_session::error::{Case, Error};
+use consul_session::error::{Error, ErrorKind};
 use consul_session::options::Options;
 use consul_session::outcome::Outcome;
 use consul_session::session::Session;
@@ -62,7 +62,7 @@ pub struct Shared {
 
 /// What was done for one record.
 #[derive(Debug, Default)]
-pub struct Done {
+pub struct Progress {
     /// The new session's id.
     pub creation: Option<Result<String, Error>>,
     /// By the ids of the sessions.
@@ -71,7 +71,7 @@ pub struct Done {
 
 /// What is to be done next.
 #[derive(Debug)]
-pub enum Want {
+pub enum NextStep {
     /// Ask for the agent's own node.
     OwnNode,
     /// Create this session.
@@ -85,7 +85,7 @@ pub enum Want {
 }
 
 /// Runs the task as far as it is known what happens, which is its end or what it wants next.
-pub fn step(task: &Task, options: &Options, shared: &Shared, done: &Done) -> Result<Result<Outcome, Error>, Want> {
+pub fn step(task: &Plan, options: &Options, shared: &Shared, done: &Progress) -> Result<Result<Outcome, Error>, NextStep> {
     let mut replay = Replay { options, shared, done, created: false, want: None };
     let ended = task.run(&mut replay);
     match replay.want {
@@ -97,10 +97,10 @@ pub fn step(task: &Task, options: &Options, shared: &Shared, done: &Done) -> Res
 struct Replay<'a> {
     options: &'a Options,
     shared: &'a Shared,
-    done: &'a Done,
+    done: &'a Progress,
     /// Whether the task has got the answer to its creation: what it reads from then on must be younger than that.
     created: bool,
-    want: Option<Want>,
+    want: Option<NextStep>,
 }
 
 impl Transport for Replay<'_> {
@@ -108,13 +108,13 @@ impl Transport for Replay<'_> {
         self.answer(request).unwrap_or_else(|want| {
             // The first is the next. What the task makes of this error is of no account; it leaves no doubt, so that it ends soon.
             self.want.get_or_insert(want);
-            Err(Case::Unsupported.because("not known yet"))
+            Err(Error::new(ErrorKind::Unsupported, "not known yet"))
         })
     }
 }
 
 impl Replay<'_> {
-    fn answer(&mut self, request: &Request) -> Result<Result<Response, Error>, Want> {
+    fn answer(&mut self, request: &Request) -> Result<Result<Response, Error>, NextStep> {
         let path = request.path_and_query.split('?').next().unwrap_or_default();
         let path = path.strip_prefix("/v1/").unwrap_or_default();
         Ok(match path.split_once('/') {
@@ -129,7 +129,7 @@ impl Replay<'_> {
                         self.created = true;
                         Err(error.clone())
                     }
-                    None => return Err(Want::Creation(new_session(&request.body).into())),
+                    None => return Err(NextStep::Creation(new_session(&request.body).into())),
                 },
                 // Only the node that the record names.
                 Some(("node", _)) if self.options.node.is_some() => {
@@ -138,28 +138,28 @@ impl Replay<'_> {
                 Some(("info", id)) => self.info(id)?,
                 Some(("destroy", id)) => match self.done.destructions.get(id) {
                     Some(result) => result.clone().map(|()| response(&true)),
-                    None => return Err(Want::Destruction(id.to_owned())),
+                    None => return Err(NextStep::Destruction(id.to_owned())),
                 },
-                _ => return Err(Want::Alone),
+                _ => return Err(NextStep::Alone),
             },
             Some(("agent", "self")) => match &self.shared.own_node {
                 Some(Ok(node)) => Ok(response(&json!({ "Config": { "NodeName": node } }))),
                 Some(Err(error)) => Err(error.clone()),
-                None => return Err(Want::OwnNode),
+                None => return Err(NextStep::OwnNode),
             },
-            _ => return Err(Want::Alone),
+            _ => return Err(NextStep::Alone),
         })
     }
 
     /// What is to be answered to a read now.
-    fn snapshot(&self) -> Result<Result<&Snapshot, Error>, Want> {
+    fn snapshot(&self) -> Result<Result<&Snapshot, Error>, NextStep> {
         if !self.created {
-            return self.shared.before.as_ref().map(Ok).ok_or(Want::Alone);
+            return self.shared.before.as_ref().map(Ok).ok_or(NextStep::Alone);
         }
-        self.shared.after.as_ref().map(|after| after.as_ref().map_err(Error::clone)).ok_or(Want::After)
+        self.shared.after.as_ref().map(|after| after.as_ref().map_err(Error::clone)).ok_or(NextStep::After)
     }
 
-    fn read(&self, name: Option<&str>, node: Option<&str>) -> Result<Result<Response, Error>, Want> {
+    fn read(&self, name: Option<&str>, node: Option<&str>) -> Result<Result<Response, Error>, NextStep> {
         let here = |session: &&Session| node.is_none_or(|node| session.node.eq_ignore_ascii_case(node));
         let snapshot = match self.snapshot()? {
             Ok(snapshot) => snapshot,
@@ -169,17 +169,17 @@ impl Replay<'_> {
         self.sessions(snapshot, found)
     }
 
-    fn info(&self, id: &str) -> Result<Result<Response, Error>, Want> {
+    fn info(&self, id: &str) -> Result<Result<Response, Error>, NextStep> {
         match self.snapshot()? {
             Ok(snapshot) => self.sessions(snapshot, snapshot.with_id(id).into_iter().collect()),
             Err(error) => Ok(Err(error)),
         }
     }
 
-    fn sessions(&self, snapshot: &Snapshot, found: Vec<&Session>) -> Result<Result<Response, Error>, Want> {
+    fn sessions(&self, snapshot: &Snapshot, found: Vec<&Session>) -> Result<Result<Response, Error>, NextStep> {
         // That a session is not there can be said of a reading of one node or one session where it cannot be of all.
         if snapshot.filtered && found.is_empty() && !self.creates() {
-            return Err(Want::Alone);
+            return Err(NextStep::Alone);
         }
         let mut response = response(&found);
         if snapshot.filtered {

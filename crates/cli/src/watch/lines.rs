@@ -26,7 +26,7 @@ fn object(news: &News, event: &Event, agent: &str) -> String {
         Event::Is(session) | Event::Came(session) | Event::Went(session, None) => json!({ "session": session }),
         Event::Went(session, Some(why)) => json!({ "session": session, "why": why.name() }),
         Event::Listed(listed) | Event::Recovered(listed) => summary(listed),
-        Event::Failed(error) => json!({ "error": error.case.name(), "msg": error.message }),
+        Event::Failed(error) => json!({ "error": error.kind.name(), "msg": error.message }),
     };
     let mut line = json!({ "event": name(event), "time": time, "index": news.index });
     merge(&mut line, more);
@@ -45,7 +45,7 @@ fn name(event: &Event) -> &'static str {
 }
 
 /// One line for each event: time, event, and of a session its id, name, node, TTL and why it went.
-pub fn words(news: &News, agent: &str) -> String {
+pub fn text(news: &News, agent: &str) -> String {
     let time = format_rfc3339_millis(news.time).to_string();
     let line = |event: &Event| {
         let text = match event {
@@ -53,7 +53,7 @@ pub fn words(news: &News, agent: &str) -> String {
             Event::Went(session, None) => columns(session),
             Event::Went(session, Some(why)) => format!("{}  {}", columns(session), why.text()),
             Event::Listed(summary) | Event::Recovered(summary) => summed_up(summary, agent),
-            Event::Failed(error) => format!("({}) {}; trying again", error.case.name(), printable(&error.message)),
+            Event::Failed(error) => format!("({}) {}; trying again", error.kind.name(), printable(&error.message)),
         };
         format!("{time}  {:<9}  {text}\n", name(event))
     };
@@ -77,7 +77,7 @@ pub fn summed_up(summary: &Summary, agent: &str) -> String {
 mod tests {
     use super::super::state::Why;
     use super::*;
-    use consul_session::error::Case;
+    use consul_session::error::ErrorKind;
     use std::time::{Duration, UNIX_EPOCH};
 
     fn news() -> News {
@@ -89,7 +89,7 @@ mod tests {
             Event::Came(session.clone()),
             Event::Went(session.clone(), None),
             Event::Went(session, Some(Why::Ttl)),
-            Event::Failed(Case::Unreachable.because("gone\u{1b}")),
+            Event::Failed(Error::new(ErrorKind::Unreachable, "gone\u{1b}")),
             Event::Recovered(Summary::default()),
         ];
         News { index: 7, time: UNIX_EPOCH + Duration::from_millis(1_500), events }
@@ -117,7 +117,7 @@ mod tests {
     fn lines_for_people() {
         let at = "1970-01-01T00:00:01.500Z";
         assert_eq!(
-            words(&news(), "h:1").lines().collect::<Vec<_>>(),
+            text(&news(), "h:1").lines().collect::<Vec<_>>(),
             [
                 format!("{at}  is         a  x\u{fffd}[2J\u{fffd}  n1  -"),
                 format!("{at}  listed     1 session at h:1, ACLs hide others, or may"),

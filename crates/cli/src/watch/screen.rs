@@ -6,7 +6,7 @@ use super::state::{Event, Summary, Why};
 use anstyle::Style;
 use comfy_table::{ContentArrangement, Row, Table, presets};
 use consul_session::Session;
-use consul_session_args::{DIM, GREEN, Look, RED, YELLOW, or_dash, printable, ttl, wrapped};
+use consul_session_args::{DIM, GREEN, RED, TerminalStyle, YELLOW, or_dash, printable, ttl, wrapped};
 use crossterm::cursor::{MoveToColumn, MoveToPreviousLine};
 use crossterm::terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate};
 use crossterm::{QueueableCommand, style::Print};
@@ -27,7 +27,7 @@ const SHORT_ID: usize = 8;
 /// What is shown.
 pub struct Screen {
     agent: String,
-    look: Look,
+    terminal: TerminalStyle,
     /// The oldest first.
     rows: BTreeMap<(u64, String), Shown>,
     summary: Option<Summary>,
@@ -49,8 +49,8 @@ enum Change {
 
 impl Screen {
     /// A screen on which there is nothing yet.
-    pub fn new(agent: String, look: Look) -> Screen {
-        Screen { agent, look, rows: BTreeMap::new(), summary: None, error: None, drawn: Vec::new() }
+    pub fn new(agent: String, terminal: TerminalStyle) -> Screen {
+        Screen { agent, terminal, rows: BTreeMap::new(), summary: None, error: None, drawn: Vec::new() }
     }
 
     /// Takes over what happened.
@@ -70,7 +70,7 @@ impl Screen {
                 }
                 Event::Failed(error) => {
                     let since = self.error.as_ref().map_or(now, |(since, _)| *since);
-                    self.error = Some((since, format!("({}) {}", error.case.name(), printable(&error.message))));
+                    self.error = Some((since, format!("({}) {}", error.kind.name(), printable(&error.message))));
                     continue;
                 }
             };
@@ -103,7 +103,7 @@ impl Screen {
         self.drawn.clear();
         for (line, style) in self.lines(width, height, now) {
             self.drawn.push(line.width());
-            to.queue(Print(self.look.paint(style.unwrap_or_default(), &line)))?.queue(Print("\r\n"))?;
+            to.queue(Print(self.terminal.paint(style.unwrap_or_default(), &line)))?.queue(Print("\r\n"))?;
         }
         to.queue(EndSynchronizedUpdate)?.flush()
     }

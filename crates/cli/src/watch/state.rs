@@ -122,7 +122,7 @@ impl Watch {
     /// A call failed.
     pub fn failed(&mut self, error: Error) -> Vec<Event> {
         self.ask = 0;
-        let known = self.failing.replace(error.case.name());
+        let known = self.failing.replace(error.kind.name());
         if known == self.failing { Vec::new() } else { vec![Event::Failed(error)] }
     }
 
@@ -225,7 +225,7 @@ impl FailedChecks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use consul_session::error::Case;
+    use consul_session::error::ErrorKind;
 
     fn session(id: &str) -> Session {
         Session { id: id.into(), node: "n1".into(), name: "web".into(), node_checks: vec!["c".into()], ..Session::default() }
@@ -243,7 +243,7 @@ mod tests {
             Event::Went(session, None) => format!("-{}", session.id),
             Event::Went(session, Some(why)) => format!("-{}:{}", session.id, why.name()),
             Event::Listed(summary) => format!("listed:{}{}", summary.sessions, if summary.filtered { "?" } else { "" }),
-            Event::Failed(error) => format!("!{}", error.case.name()),
+            Event::Failed(error) => format!("!{}", error.kind.name()),
             Event::Recovered(summary) => format!("recovered:{}", summary.sessions),
         };
         events.iter().map(word).collect::<Vec<_>>().join(" ")
@@ -284,19 +284,19 @@ mod tests {
     #[test]
     fn an_error_is_told_once_and_what_it_hid_afterwards() {
         let mut watch = Watch::new(None);
-        let fails = |watch: &mut Watch, case: Case| words(&watch.failed(case.because("x")));
-        assert_eq!(fails(&mut watch, Case::Unreachable), "!unreachable");
+        let fails = |watch: &mut Watch, kind: ErrorKind| words(&watch.failed(Error::new(kind, "x")));
+        assert_eq!(fails(&mut watch, ErrorKind::Unreachable), "!unreachable");
         assert!(!watch.has_begun());
         tells(&mut watch, listing(5, &["a", "b"]), "recovered:2 =a =b listed:2");
-        assert_eq!(fails(&mut watch, Case::Unreachable), "!unreachable");
+        assert_eq!(fails(&mut watch, ErrorKind::Unreachable), "!unreachable");
         assert_eq!(watch.ask(), None);
-        assert_eq!(fails(&mut watch, Case::Unreachable), "");
-        assert_eq!(fails(&mut watch, Case::Unavailable { status: 500 }), "!unavailable");
+        assert_eq!(fails(&mut watch, ErrorKind::Unreachable), "");
+        assert_eq!(fails(&mut watch, ErrorKind::Unavailable { status: 500 }), "!unavailable");
         tells(&mut watch, listing(9, &["c"]), "recovered:1 -a -b +c");
         assert_eq!(watch.ask(), Some(9));
         tells(&mut watch, listing(9, &["c"]), "");
         // The agent came back without its data.
-        assert_eq!(fails(&mut watch, Case::Unreachable), "!unreachable");
+        assert_eq!(fails(&mut watch, ErrorKind::Unreachable), "!unreachable");
         tells(&mut watch, listing(1, &[]), "recovered:0 -c:reset");
     }
 
@@ -331,7 +331,7 @@ mod tests {
             }
             watch.listed(with_ttl, start);
             if broken {
-                watch.failed(Case::Unreachable.because("x"));
+                watch.failed(Error::new(ErrorKind::Unreachable, "x"));
             }
             words(&watch.listed(listing(7, &[]), start + Duration::from_secs_f64(lived)))
         };

@@ -1,6 +1,6 @@
 //! The body of a response: bounded, and counted among its instance's requests until it ends.
 
-use super::Memory;
+use super::LastFailure;
 use super::exchange::Report;
 use super::explain::Failure;
 use crate::policy::Authority;
@@ -28,7 +28,7 @@ pub struct Limited {
     left: u64,
     limit: u64,
     at: Authority,
-    memory: Memory,
+    memory: LastFailure,
 }
 
 impl Limited {
@@ -39,7 +39,7 @@ impl Limited {
         slot: Slot,
         mut report: Report,
         at: Authority,
-        memory: Memory,
+        memory: LastFailure,
     ) -> Result<Limited, Code> {
         if body.size_hint().lower() > limit {
             let code = memory.tell(&Failure::TooLarge(limit), &at);

@@ -35,7 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 tokio::task_local! {
     /// The connection that the request of this task opened last. A connection that ends before hyper made a client of it leaves no
     /// other trace.
-    pub static OPENED: RefCell<Option<Watch>>;
+    pub static LAST_CONNECTION: RefCell<Option<ConnectionState>>;
 }
 
 /// Opens connections for one client: with certificates verified, or not.
@@ -58,7 +58,7 @@ impl Connector {
 }
 
 impl Inner {
-    async fn open(&self, uri: &Uri, watch: Watch, life: Life) -> Result<Stream, Failure> {
+    async fn open(&self, uri: &Uri, watch: ConnectionState, life: AliveGuard) -> Result<Stream, Failure> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let authority = Authority::of(uri).map_err(|_| Failure::Uri)?;
         let io = timeout_at(deadline, self.dial(&authority)).await.map_err(|_| Failure::ConnectTimeout(CONNECT_TIMEOUT))??;
@@ -132,9 +132,9 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (watch, life) = Watch::new(self.0.network.tls.client_cert.is_some());
+        let (watch, life) = ConnectionState::new(self.0.network.tls.client_cert.is_some());
         // Always in the task of a request; hyper may take the future elsewhere.
-        let _ = OPENED.try_with(|opened| opened.replace(Some(watch.clone())));
+        let _ = LAST_CONNECTION.try_with(|opened| opened.replace(Some(watch.clone())));
         let inner = Arc::clone(&self.0);
         Box::pin(async move { inner.open(&uri, watch, life).await })
     }
@@ -177,8 +177,8 @@ pub struct Stream {
     h2: bool,
     /// Why nothing can be written any more, while the peer's last word is waited for.
     failed: Option<io::Error>,
-    watch: Watch,
-    _life: Life,
+    watch: ConnectionState,
+    _life: AliveGuard,
 }
 
 impl Stream {
@@ -248,11 +248,11 @@ impl Write for Stream {
 }
 
 /// Ends with the connection, or with the attempt to open it.
-type Life = watch::Sender<()>;
+type AliveGuard = watch::Sender<()>;
 
 /// What is remembered of a connection after its handshake, since HTTP/2 loses the cause when a connection fails.
 #[derive(Clone, Debug)]
-pub struct Watch(Arc<Watched>);
+pub struct ConnectionState(Arc<Watched>);
 
 #[derive(Debug)]
 struct Watched {
@@ -262,14 +262,17 @@ struct Watched {
     life: watch::Receiver<()>,
 }
 
-impl Watch {
-    fn new(client_cert: bool) -> (Watch, Life) {
+impl ConnectionState {
+    fn new(client_cert: bool) -> (ConnectionState, AliveGuard) {
         let (sender, life) = watch::channel(());
-        (Watch(Arc::new(Watched { alert: OnceLock::new(), answered: AtomicBool::new(false), client_cert, life })), sender)
+        (
+            ConnectionState(Arc::new(Watched { alert: OnceLock::new(), answered: AtomicBool::new(false), client_cert, life })),
+            sender,
+        )
     }
 
     /// The connection that was used.
-    pub fn of(connected: &Connected) -> Option<Watch> {
+    pub fn of(connected: &Connected) -> Option<ConnectionState> {
         let mut extras = Extensions::new();
         connected.get_extras(&mut extras);
         extras.remove()
@@ -285,7 +288,7 @@ impl Watch {
         self.0.life.has_changed().is_err()
     }
 
-    pub fn is(&self, other: &Watch) -> bool {
+    pub fn is(&self, other: &ConnectionState) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
@@ -345,7 +348,7 @@ mod tests {
     #[test]
     fn alerts_after_the_handshake() {
         let noted = |alert, answered| {
-            let (watch, _life) = Watch::new(false);
+            let (watch, _life) = ConnectionState::new(false);
             watch.note(&io::Error::new(io::ErrorKind::InvalidData, rustls::Error::AlertReceived(alert)));
             if answered {
                 watch.answered();
@@ -359,6 +362,6 @@ mod tests {
         }
         // An answer has come on this connection: the client was accepted, and a later request may have been carried out.
         assert!(noted(AlertDescription::CertificateRequired, true).is_none());
-        assert!(Watch::new(false).0.refused().is_none());
+        assert!(ConnectionState::new(false).0.refused().is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! What is told of each request to whoever runs the host.
 
-use super::Memory;
+use super::LastFailure;
 use crate::policy::Authority;
 use http::{Method, Request, Uri};
 use std::fmt;
@@ -62,7 +62,7 @@ impl Observer {
     }
 
     /// Begins to tell of a request. Why it fails is in `memory`, if the host knows it.
-    pub(super) fn begin<B>(&self, request: &Request<B>, at: Option<&Authority>, memory: &Memory) -> Report {
+    pub(super) fn begin<B>(&self, request: &Request<B>, at: Option<&Authority>, memory: &LastFailure) -> Report {
         Report(self.0.is_some().then(|| {
             let uri: &Uri = request.uri();
             let exchange = Exchange {
@@ -93,7 +93,7 @@ struct Begun {
     observer: Observer,
     exchange: Exchange,
     start: Instant,
-    memory: Memory,
+    memory: LastFailure,
 }
 
 impl Report {

@@ -37,14 +37,14 @@ pub fn add_to_linker<T: View + 'static>(linker: &mut Linker<T>) -> Result<()> {
     // By the version that wasmtime's have. With another, nothing would be replaced, and `handle` answer with what no function takes,
     // which is refused when a component is loaded.
     let mut types = linker.instance("wasi:http/types@0.2.12")?;
-    types.resource("future-incoming-response", ResourceType::host::<Promised>(), |mut store, handle| {
-        store.data_mut().http().table.delete(Resource::<Promised>::new_own(handle))?;
+    types.resource("future-incoming-response", ResourceType::host::<FutureResponse>(), |mut store, handle| {
+        store.data_mut().http().table.delete(Resource::<FutureResponse>::new_own(handle))?;
         Ok(())
     })?;
-    types.func_wrap("[method]future-incoming-response.subscribe", |mut store, (promised,): (Resource<Promised>,)| {
+    types.func_wrap("[method]future-incoming-response.subscribe", |mut store, (promised,): (Resource<FutureResponse>,)| {
         Ok((subscribe(store.data_mut().http().table, promised)?,))
     })?;
-    types.func_wrap("[method]future-incoming-response.get", |mut store, (promised,): (Resource<Promised>,)| {
+    types.func_wrap("[method]future-incoming-response.get", |mut store, (promised,): (Resource<FutureResponse>,)| {
         Ok((get(store.data_mut().http(), &promised)?,))
     })?;
     linker.allow_shadowing(false);
@@ -64,9 +64,9 @@ pub(super) fn handle(
     outgoing: &mut Outgoing,
     table: &mut ResourceTable,
     request: Resource<HostOutgoingRequest>,
-) -> HttpResult<Resource<Promised>> {
+) -> HttpResult<Resource<FutureResponse>> {
     let request = requested(outgoing, table.delete(request)?)?;
-    let promised = Promised(Arc::new(Mutex::new(Progress::Sent(outgoing.send(request)))));
+    let promised = FutureResponse(Arc::new(Mutex::new(Progress::Sent(outgoing.send(request)))));
     lock(&outgoing.requests.0).push(Arc::downgrade(&promised.0));
     Ok(table.push(promised)?)
 }
@@ -119,7 +119,7 @@ fn requested(outgoing: &mut Outgoing, asked: HostOutgoingRequest) -> HttpResult<
 type Got = Option<Result<Result<Resource<HostIncomingResponse>, ErrorCode>, ()>>;
 
 /// The response, if it is there and was not got before.
-pub(super) fn get(mut view: WasiHttpCtxView<'_>, promised: &Resource<Promised>) -> Result<Got> {
+pub(super) fn get(mut view: WasiHttpCtxView<'_>, promised: &Resource<FutureResponse>) -> Result<Got> {
     let response = match view.table.get_mut(promised)?.take() {
         None => return Ok(None),
         Some(None) => return Ok(Some(Err(()))),
@@ -147,7 +147,7 @@ impl Requests {
     /// the component waits, and while it computes at the end of each of its turns.
     ///
     /// `run` is polled again whenever a request was answered, whatever it waits for.
-    pub async fn carry<F: Future>(self, run: F) -> F::Output {
+    pub async fn drive<F: Future>(self, run: F) -> F::Output {
         let mut run = std::pin::pin!(run);
         poll_fn(|context| {
             self.poll(context);
@@ -182,7 +182,7 @@ impl Requests {
 }
 
 /// A response that is to come: `future-incoming-response`.
-pub struct Promised(Arc<Mutex<Progress>>);
+pub struct FutureResponse(Arc<Mutex<Progress>>);
 
 enum Progress {
     Sent(Pin<Box<dyn Future<Output = Answer> + Send>>),
@@ -190,7 +190,7 @@ enum Progress {
     Taken,
 }
 
-impl Promised {
+impl FutureResponse {
     /// `None` as long as there is no answer, and within it `None` if it was taken before.
     fn take(&mut self) -> Option<Option<Answer>> {
         let mut progress = lock(&self.0);
@@ -206,9 +206,9 @@ impl Promised {
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Promised {
+impl Pollable for FutureResponse {
     async fn ready(&mut self) {
-        // Nobody is told to wake this task: it is the one that carries the request on, see `Requests::carry`.
+        // Nobody is told to wake this task: it is the one that carries the request on, see `Requests::drive`.
         poll_fn(|_| match *lock(&self.0) {
             Progress::Sent(_) => Poll::Pending,
             Progress::Answered(_) | Progress::Taken => Poll::Ready(()),

@@ -18,7 +18,7 @@ pub use tls::{Tls, TlsSetupError};
 use crate::bindings::Error;
 use crate::policy::{Authority, Policy, Rule};
 use body::{Limited, Slot};
-use connect::{Connector, OPENED, Watch};
+use connect::{ConnectionState, Connector, LAST_CONNECTION};
 use explain::{Explanation, Failure};
 use http::header::AUTHORIZATION;
 use http::uri::{Parts, Scheme};
@@ -190,7 +190,7 @@ impl Http {
             limits,
             sent: 0,
             slot: Slot::default(),
-            memory: Memory::default(),
+            memory: LastFailure::default(),
             requests: Requests::default(),
         }
     }
@@ -215,9 +215,9 @@ fn client(connector: Connector) -> Client<Connector, WasiBody> {
 
 /// Why a request failed, if it did. Shared with the request, which outlives the function that sends it.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Option<Explanation>>>);
+struct LastFailure(Arc<Mutex<Option<Explanation>>>);
 
-impl Memory {
+impl LastFailure {
     /// The code for the component; the explanation is kept.
     fn tell(&self, failure: &Failure, at: &Authority) -> Code {
         let (code, explanation) = failure.tell(at);
@@ -239,7 +239,7 @@ pub struct Outgoing {
     sent: u64,
     slot: Slot,
     /// Of the last request: what an earlier one failed of is no reason of a later error.
-    memory: Memory,
+    memory: LastFailure,
     /// Those that have no answer yet.
     requests: Requests,
 }
@@ -248,7 +248,7 @@ impl Outgoing {
     /// Begins a call: forgets the last explanation and counts from 0.
     pub fn begin(&mut self) {
         self.sent = 0;
-        self.memory = Memory::default();
+        self.memory = LastFailure::default();
     }
 
     /// Whether the component sent more requests in this call than it may; the host then ends the call.
@@ -274,7 +274,7 @@ impl Outgoing {
     fn send(&mut self, mut request: Request<WasiBody>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         self.sent = self.sent.saturating_add(1);
         // A new one: an earlier request may still write to its own.
-        self.memory = Memory::default();
+        self.memory = LastFailure::default();
         let at = Authority::of(request.uri()).ok();
         let mut report = self.http.network.observer.begin(&request, at.as_ref(), &self.memory);
         let Some(at) = at else {
@@ -389,7 +389,7 @@ async fn send(
     client: &Client<Connector, WasiBody>,
     mut request: Request<WasiBody>,
     at: &Authority,
-    memory: &Memory,
+    memory: &LastFailure,
 ) -> Result<Response<Incoming>, Code> {
     let captured = capture_connection(&mut request);
     let exchange = async {
@@ -397,22 +397,22 @@ async fn send(
             biased;
             result = client.request(request) => result.map_err(|error| match error.source().and_then(|cause| cause.downcast_ref()) {
                 Some(failure) => memory.tell(failure, at),
-                None => memory.tell(&failure(&error, OPENED.with(RefCell::take)), at),
+                None => memory.tell(&failure(&error, LAST_CONNECTION.with(RefCell::take)), at),
             }),
             connection = lost(captured) => Err(memory.tell(&connection.refused().unwrap_or(Failure::Broken), at)),
         }
     };
-    let response = OPENED.scope(RefCell::default(), exchange).await?;
-    if let Some(connection) = response.extensions().get::<Watch>() {
+    let response = LAST_CONNECTION.scope(RefCell::default(), exchange).await?;
+    if let Some(connection) = response.extensions().get::<ConnectionState>() {
         connection.answered();
     }
     Ok(response)
 }
 
 /// What a failure was that is not the connector's. `opened`: the connection that the request opened, if it did.
-fn failure(error: &ClientError, opened: Option<Watch>) -> Failure {
+fn failure(error: &ClientError, opened: Option<ConnectionState>) -> Failure {
     let used = error.connect_info();
-    if let Some(refused) = used.and_then(Watch::of).or(opened).and_then(|connection| connection.refused()) {
+    if let Some(refused) = used.and_then(ConnectionState::of).or(opened).and_then(|connection| connection.refused()) {
         return refused;
     }
     let cause: Option<&hyper::Error> = error.source().and_then(|cause| cause.downcast_ref());
@@ -426,15 +426,15 @@ fn failure(error: &ClientError, opened: Option<Watch>) -> Failure {
 
 /// Ends when the connection of a request is gone and has left the request without an answer and without an error. That happens
 /// when the end of a connection and a request for it cross in hyper's channel (hyperium/hyper#4122).
-async fn lost(mut captured: CaptureConnection) -> Watch {
+async fn lost(mut captured: CaptureConnection) -> ConnectionState {
     loop {
-        let used = captured.wait_for_connection_metadata().await.as_ref().and_then(Watch::of);
+        let used = captured.wait_for_connection_metadata().await.as_ref().and_then(ConnectionState::of);
         let Some(used) = used else { return std::future::pending().await };
         used.gone().await;
         tokio::time::sleep(LOST_AFTER).await;
         // It may be on its way again, on another connection.
-        let newer = captured.connection_metadata().as_ref().and_then(Watch::of).is_none_or(|watch| !watch.is(&used));
-        let opening = OPENED.with(|opened| opened.borrow().as_ref().is_some_and(|watch| !watch.is_gone()));
+        let newer = captured.connection_metadata().as_ref().and_then(ConnectionState::of).is_none_or(|watch| !watch.is(&used));
+        let opening = LAST_CONNECTION.with(|opened| opened.borrow().as_ref().is_some_and(|watch| !watch.is_gone()));
         if !newer && !opening {
             return used;
         }

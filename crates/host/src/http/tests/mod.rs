@@ -62,7 +62,7 @@ async fn ask(
     wasi.set_path_with_query(same(), Some(path.into())).unwrap().unwrap();
     let outgoing_body = wasi.body(same()).unwrap().unwrap();
     let requests = outgoing.requests();
-    requests.carry(exchange(outgoing, &mut table, &mut ctx, request, outgoing_body, body)).await
+    requests.drive(exchange(outgoing, &mut table, &mut ctx, request, outgoing_body, body)).await
 }
 
 async fn exchange(

@@ -291,7 +291,7 @@ async fn an_answer_accepts_the_client() {
     let mut outgoing = outgoing(trusting(ca.trusted()));
     let sent = outgoing.send_request(request(&format!("https://{}/", server.at)), None, Box::new(async { Ok(()) }));
     let (response, _) = Box::into_pin(sent).await.map_err(|_| ()).unwrap();
-    let connection = response.extensions().get::<Watch>().unwrap();
+    let connection = response.extensions().get::<ConnectionState>().unwrap();
     let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
     connection.note(&std::io::Error::other(alert));
     assert!(connection.refused().is_none());

@@ -1,8 +1,8 @@
 //! Consul's own Go client, in a process of its own (`go/`) that is told what to do line by line.
 
-use super::{Peer, Round, is_call};
+use super::{Round, Subject, is_call};
 use crate::place::{MADE, Place};
-use crate::work::{MANY, Work};
+use crate::workload::{MANY, Workload};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::json;
@@ -45,24 +45,24 @@ impl Drop for Go {
     }
 }
 
-impl Peer for Go {
+impl Subject for Go {
     fn name(&self) -> String {
         "Consul's Go client".into()
     }
 
-    fn does(&self, work: Work) -> bool {
+    fn does(&self, work: Workload) -> bool {
         is_call(work)
     }
 
-    fn run(&mut self, work: Work, place: &Place, calls: usize) -> Result<Round> {
+    fn run(&mut self, work: Workload, place: &Place, calls: usize) -> Result<Round> {
         // How many calls are one measured time; how many are under way at once; what is expected of a list.
         let (name, batch, at_once, listed) = match work {
-            Work::Info => ("info", 1, 1, 0),
-            Work::CreateDestroy => ("create-destroy", 1, 1, 0),
-            Work::Present => ("present", 1, 1, 0),
-            Work::List(size) => ("list", 1, 1, size),
-            Work::Create(at_once) => ("create", MANY, at_once, 0),
-            Work::Cold | Work::Task => anyhow::bail!("not within a process"),
+            Workload::Info => ("info", 1, 1, 0),
+            Workload::CreateDestroy => ("create-destroy", 1, 1, 0),
+            Workload::Present => ("present", 1, 1, 0),
+            Workload::List(size) => ("list", 1, 1, size),
+            Workload::Create(at_once) => ("create", MANY, at_once, 0),
+            Workload::Cold | Workload::Task => anyhow::bail!("not within a process"),
         };
         let order = json!({
             "work": name, "calls": calls, "batch": batch, "atOnce": at_once, "listed": listed,

@@ -17,20 +17,20 @@ pub use process::Process;
 pub use stock::Stock;
 
 use crate::place::Place;
-use crate::work::Work;
+use crate::workload::Workload;
 use anyhow::Result;
 use std::time::Duration;
 
 /// One who does works.
-pub trait Peer {
+pub trait Subject {
     /// As it stands in the tables.
     fn name(&self) -> String;
 
     /// Whether it is for this work.
-    fn does(&self, work: Work) -> bool;
+    fn does(&self, work: Workload) -> bool;
 
     /// Does the work `calls` times, one after another. What comes out is checked; a wrong answer is an error.
-    fn run(&mut self, work: Work, place: &Place, calls: usize) -> Result<Round>;
+    fn run(&mut self, work: Workload, place: &Place, calls: usize) -> Result<Round>;
 }
 
 /// What came of it.
@@ -42,6 +42,6 @@ pub struct Round {
 }
 
 /// The works that are calls within one process.
-fn is_call(work: Work) -> bool {
-    !matches!(work, Work::Cold | Work::Task)
+fn is_call(work: Workload) -> bool {
+    !matches!(work, Workload::Cold | Workload::Task)
 }

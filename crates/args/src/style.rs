@@ -1,4 +1,4 @@
-//! How a text looks where it is printed: coloured or not, and no wider than the terminal.
+//! How a text style where it is printed: coloured or not, and no wider than the terminal.
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -21,7 +21,7 @@ pub const NO_BREAK: &str = "\u{a0}";
 
 /// What a text is printed to. Default: a file or a pipe, where there are no colours and a line is as long as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct TerminalStyle {
     /// Whether it shows colours.
     pub colors: bool,
     /// Its columns, if it is a terminal.
@@ -30,14 +30,14 @@ pub struct Look {
 
 /// What a program's two streams are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looks {
+pub struct TerminalStyles {
     /// Standard output.
-    pub stdout: Look,
+    pub stdout: TerminalStyle,
     /// Standard error.
-    pub stderr: Look,
+    pub stderr: TerminalStyle,
 }
 
-impl Look {
+impl TerminalStyle {
     /// The text in this style, where colours are shown.
     pub fn paint(self, style: Style, text: &str) -> String {
         if self.colors && !text.is_empty() { format!("{style}{text}{style:#}") } else { text.to_owned() }
@@ -134,8 +134,8 @@ mod tests {
 
     const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
 
-    fn look(width: usize) -> Look {
-        Look { colors: false, width: Some(width) }
+    fn style(width: usize) -> TerminalStyle {
+        TerminalStyle { colors: false, width: Some(width) }
     }
 
     #[test]
@@ -143,39 +143,39 @@ mod tests {
         let rows = [([ID.into(), "wéb 長".into()], None), (["b".into(), "-".into()], Some(RED))];
         let header = ["ID", "NAME"];
         let table = format!("{:<38}NAME\n{ID}  wéb 長\n{:<38}-\n", "ID", "b");
-        assert_eq!(Look::default().table(header, &rows), table);
-        assert_eq!(look(44).table(header, &rows), table);
-        assert_eq!(look(43).table(header, &rows), format!("id    {ID}\nname  wéb 長\n\nid    b\nname  -\n"));
+        assert_eq!(TerminalStyle::default().table(header, &rows), table);
+        assert_eq!(style(44).table(header, &rows), table);
+        assert_eq!(style(43).table(header, &rows), format!("id    {ID}\nname  wéb 長\n\nid    b\nname  -\n"));
         // An id stays whole, whatever the width.
         for width in [41, 40, 20, 1] {
-            assert_eq!(look(width).table(header, &rows), format!("id\n  {ID}\nname  wéb 長\n\nid    b\nname  -\n"), "{width}");
+            assert_eq!(style(width).table(header, &rows), format!("id\n  {ID}\nname  wéb 長\n\nid    b\nname  -\n"), "{width}");
         }
     }
 
     #[test]
     fn only_the_first_line_of_a_folded_text_is_not_indented() {
         let text = "error (timeout): no answer from 127.0.0.1:8500 within 10s";
-        assert_eq!(Look::default().fold(text), text);
-        assert_eq!(look(40).fold(text), "error (timeout): no answer from\n  127.0.0.1:8500 within 10s");
+        assert_eq!(TerminalStyle::default().fold(text), text);
+        assert_eq!(style(40).fold(text), "error (timeout): no answer from\n  127.0.0.1:8500 within 10s");
         assert_eq!(
-            look(40).fold("denied: add it to what is allowed: `--allow a:1`"),
+            style(40).fold("denied: add it to what is allowed: `--allow a:1`"),
             "denied: add it to what is allowed:\n  `--allow a:1`"
         );
-        assert_eq!(look(80).titled(RED, "error (timeout):", "no"), "error (timeout): no\n");
+        assert_eq!(style(80).titled(RED, "error (timeout):", "no"), "error (timeout): no\n");
     }
 
     #[test]
     fn colours_add_nothing_else() {
-        let colored = Look { colors: true, width: None };
+        let colored = TerminalStyle { colors: true, width: None };
         assert_eq!(colored.paint(RED, "x"), "\u{1b}[31mx\u{1b}[0m");
         let rows = [([ID.into(), "web".into()], Some(GREEN))];
-        for look in [colored, Look { width: Some(40), ..colored }] {
-            let text = look.table(["ID", "NAME"], &rows);
+        for style in [colored, TerminalStyle { width: Some(40), ..colored }] {
+            let text = style.table(["ID", "NAME"], &rows);
             let mut plain = text.replace("\u{1b}[0m", "");
             for style in [DIM, GREEN] {
                 plain = plain.replace(&style.to_string(), "");
             }
-            assert_eq!(plain, Look { colors: false, ..look }.table(["ID", "NAME"], &rows));
+            assert_eq!(plain, TerminalStyle { colors: false, ..style }.table(["ID", "NAME"], &rows));
             assert!(text.contains("\u{1b}[32m") && text.contains("\u{1b}[2m"), "{text:?}");
         }
         assert_eq!(colored.titled(RED, "error (x):", "why"), "\u{1b}[31merror (x):\u{1b}[0m why\n");

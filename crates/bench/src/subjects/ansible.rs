@@ -1,8 +1,8 @@
 //! A task of Ansible: with community.general's module, and with this project's program as the module.
 
-use super::{Peer, Round};
+use super::{Round, Subject};
 use crate::place::{MADE, Place};
-use crate::work::Work;
+use crate::workload::Workload;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::PathBuf;
@@ -63,7 +63,12 @@ impl Ansible {
         let folder = self.folder.path();
         let mut ansible = command(&self.playbook);
         ansible.args(["-i", "localhost,", "-c", "local", "play.yml"]).current_dir(folder);
-        ansible.args(["-e", &format!("agent_port={}", place.address(Work::Task).port()), "-e", &format!("repeats={tasks}")]);
+        ansible.args([
+            "-e",
+            &format!("agent_port={}", place.address(Workload::Task).port()),
+            "-e",
+            &format!("repeats={tasks}"),
+        ]);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANSIBLE_")) {
             ansible.env_remove(name);
         }
@@ -83,7 +88,7 @@ impl Ansible {
     }
 }
 
-impl Peer for Ansible {
+impl Subject for Ansible {
     fn name(&self) -> String {
         match self.module {
             Module::Community => "community.general under Ansible".into(),
@@ -91,12 +96,12 @@ impl Peer for Ansible {
         }
     }
 
-    fn does(&self, work: Work) -> bool {
-        work == Work::Task
+    fn does(&self, work: Workload) -> bool {
+        work == Workload::Task
     }
 
     /// What a play of some tasks takes longer than one of a single task.
-    fn run(&mut self, _work: Work, place: &Place, calls: usize) -> Result<Round> {
+    fn run(&mut self, _work: Workload, place: &Place, calls: usize) -> Result<Round> {
         let task = || -> Result<Duration> {
             let one = self.play(place, 1)?;
             Ok(self.play(place, 1 + TASKS)?.saturating_sub(one) / TASKS)

@@ -14,23 +14,23 @@ use serde_json::Value;
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](consul_session::error::Case::InvalidOption), with the format in which to print it.
+/// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), with the format in which to print it.
 pub fn parse(
     program: &Program,
-    words: Vec<String>,
+    args: Vec<String>,
     environment: &dyn Fn(&str) -> Option<String>,
     input: &mut dyn FnMut() -> Result<String, Error>,
 ) -> Result<Invocation, (Format, Error)> {
     // Known first: an error before `--format json` is printed as JSON too.
     let asks_json = |pair: &[String]| matches!(pair, [flag, value] if flag == "--format" && value == "json");
-    let json = words.windows(2).any(asks_json) || words.iter().any(|word| word == "--format=json");
+    let json = args.windows(2).any(asks_json) || args.iter().any(|arg| arg == "--format=json");
     let format = if json { Format::Json } else { Format::Table };
-    read(program, words, environment, input).map_err(|error| (format, error))
+    read(program, args, environment, input).map_err(|error| (format, error))
 }
 
 fn read(
     program: &Program,
-    words: Vec<String>,
+    args: Vec<String>,
     environment: &dyn Fn(&str) -> Option<String>,
     input: &mut dyn FnMut() -> Result<String, Error>,
 ) -> Result<Invocation, Error> {
@@ -39,13 +39,13 @@ fn read(
     let mut typed: Vec<(&'static Info, String)> = Vec::new();
     let mut from_input = false;
     let mut help = false;
-    let (words, rest) = match words.iter().position(|word| word == "--") {
-        Some(at) => (words.get(..at).unwrap_or_default().to_vec(), Some(words.get(at + 1..).unwrap_or_default().to_vec())),
-        None => (words, None),
+    let (args, rest) = match args.iter().position(|arg| arg == "--") {
+        Some(at) => (args.get(..at).unwrap_or_default().to_vec(), Some(args.get(at + 1..).unwrap_or_default().to_vec())),
+        None => (args, None),
     };
-    let mut parser = Parser::from_args(words);
-    while let Some(word) = parser.next().map_err(refused)? {
-        match word {
+    let mut parser = Parser::from_args(args);
+    while let Some(arg) = parser.next().map_err(refused)? {
+        match arg {
             Arg::Short('h') | Arg::Long("help") => help = true,
             Arg::Short('V') | Arg::Long("version") => invocation.action = Action::Version,
             Arg::Long("format") => invocation.format = format(&text(parser.value().map_err(refused)?)?)?,
@@ -68,20 +68,20 @@ fn read(
                 };
                 add(&mut typed, info, value)?;
             }
-            Arg::Value(word) => {
-                let word = text(word)?;
-                if command.is_some_and(|command| invocation.words.len() < command.words.len()) {
-                    invocation.words.push(word);
+            Arg::Value(arg) => {
+                let arg = text(arg)?;
+                if command.is_some_and(|command| invocation.args.len() < command.args.len()) {
+                    invocation.args.push(arg);
                     continue;
                 }
-                match word.split_once('=') {
-                    None if word == "-" => from_input = true,
-                    None if word == "help" => help = true,
+                match arg.split_once('=') {
+                    None if arg == "-" => from_input = true,
+                    None if arg == "help" => help = true,
                     Some((name, value)) => add(&mut typed, known(program, command, name)?, value.to_owned())?,
-                    None => match program.commands.iter().find(|command| command.name == word) {
+                    None => match program.commands.iter().find(|command| command.name == arg) {
                         Some(named) if command.is_none() => command = Some(named),
-                        _ if help => invocation.action = Action::Help(Some(known(program, command, &word)?)),
-                        _ => return Err(stray(program, &word)),
+                        _ if help => invocation.action = Action::Help(Some(known(program, command, &arg)?)),
+                        _ => return Err(stray(program, &arg)),
                     },
                 }
             }
@@ -98,7 +98,7 @@ fn read(
         }
         (Some(command), _) => {
             invocation.action = Action::Command(command.name);
-            complete(command, &invocation.words, rest.as_deref())?;
+            complete(command, &invocation.args, rest.as_deref())?;
         }
         (None, _) if rest.is_some() => {
             return Err(Error::invalid("arguments", "nothing is to stand behind `--`: options are written name=value"));
@@ -121,9 +121,9 @@ fn read(
 }
 
 /// Whether a command has the words that it needs.
-fn complete(command: &Command, words: &[String], rest: Option<&[String]>) -> Result<(), Error> {
+fn complete(command: &Command, args: &[String], rest: Option<&[String]>) -> Result<(), Error> {
     let name = command.name;
-    if let Some(missing) = command.words.get(words.len()) {
+    if let Some(missing) = command.args.get(args.len()) {
         return Err(Error::invalid("arguments", format!("`{name}` needs {missing} behind it; see `help {name}`")));
     }
     match (command.rest, rest) {
@@ -138,11 +138,11 @@ fn complete(command: &Command, words: &[String], rest: Option<&[String]>) -> Res
 /// What stands behind a boolean option without `=`: the next word if it is a boolean, else nothing, which means yes.
 fn boolean(parser: &mut Parser) -> Result<String, Error> {
     let mut rest = parser.try_raw_args();
-    let next = rest.as_mut().and_then(|rest| rest.peek()).and_then(|word| word.to_str()).map(str::to_owned);
+    let next = rest.as_mut().and_then(|rest| rest.peek()).and_then(|arg| arg.to_str()).map(str::to_owned);
     match next {
-        Some(word) if Options::default().set("dry_run", &Value::from(word.as_str())).is_ok() => {
+        Some(arg) if Options::default().set("dry_run", &Value::from(arg.as_str())).is_ok() => {
             rest.and_then(|mut rest| rest.next());
-            Ok(word)
+            Ok(arg)
         }
         _ => Ok("true".into()),
     }
@@ -183,12 +183,12 @@ fn known(program: &Program, command: Option<&Command>, name: &str) -> Result<&'s
 
 /// A word that is neither. It may be the value of an option that was written with a space, so that it is not shown where it could
 /// be a token.
-fn stray(program: &Program, word: &str) -> Error {
+fn stray(program: &Program, arg: &str) -> Error {
     let commands = program.commands.iter().map(|command| command.name);
-    let option = word.replace('-', "_");
+    let option = arg.replace('-', "_");
     let hint = if options::info(&option).is_some() {
-        format!("`{word}` is an option and needs a value: {word}=VALUE")
-    } else if let Some(command) = nearest(word, commands) {
+        format!("`{arg}` is an option and needs a value: {arg}=VALUE")
+    } else if let Some(command) = nearest(arg, commands) {
         format!("did you mean `{command}`?")
     } else {
         "a word is neither OPTION=VALUE nor --OPTION VALUE; `--help` lists the options".into()
@@ -196,16 +196,16 @@ fn stray(program: &Program, word: &str) -> Error {
     Error::invalid("arguments", hint)
 }
 
-fn format(word: &str) -> Result<Format, Error> {
-    let known = Format::ALL.iter().find(|(name, _)| *name == word);
+fn format(arg: &str) -> Result<Format, Error> {
+    let known = Format::ALL.iter().find(|(name, _)| *name == arg);
     known.map(|(_, format)| *format).ok_or_else(|| {
         let accepted = Format::ALL.map(|(name, _)| name).join(", ");
-        Error::invalid("format", format!("option `format`: `{word}` is not known; accepted: {accepted}"))
+        Error::invalid("format", format!("option `format`: `{arg}` is not known; accepted: {accepted}"))
     })
 }
 
-fn text(word: std::ffi::OsString) -> Result<String, Error> {
-    word.string().map_err(|_| Error::invalid("arguments", "a word is not UTF-8"))
+fn text(arg: std::ffi::OsString) -> Result<String, Error> {
+    arg.string().map_err(|_| Error::invalid("arguments", "an argument is not UTF-8"))
 }
 
 fn refused(error: lexopt::Error) -> Error {
@@ -224,11 +224,11 @@ mod tests {
         settings: &[("allow", "RULE", "where it may connect")],
         environment: &[],
         commands: &[
-            Command { name: "demo", help: "shows it", words: &[], rest: None, flags: &[], settings: &[] },
+            Command { name: "demo", help: "shows it", args: &[], rest: None, flags: &[], settings: &[] },
             Command {
                 name: "lock",
                 help: "runs it",
-                words: &["KEY"],
+                args: &["KEY"],
                 rest: Some("COMMAND..."),
                 flags: &[("once", "not twice")],
                 settings: &[("child-exit", "CODE", "what to answer")],
@@ -237,9 +237,9 @@ mod tests {
     };
 
     #[track_caller]
-    fn typed(words: &[&str]) -> Result<Invocation, (Format, Error)> {
+    fn typed(args: &[&str]) -> Result<Invocation, (Format, Error)> {
         let mut input = || Ok(r#"{"name":"from input","delay":20,"checks":["a"]}"#.to_owned());
-        parse(&PROGRAM, words.iter().map(|word| (*word).to_owned()).collect(), &|_| None, &mut input)
+        parse(&PROGRAM, args.iter().map(|arg| (*arg).to_owned()).collect(), &|_| None, &mut input)
     }
 
     /// The options of a JSON object.
@@ -251,15 +251,15 @@ mod tests {
     #[test]
     fn both_spellings() {
         let expected = options(json!({"name": "s1", "delay": 20, "validate_certs": false}));
-        for words in [
+        for args in [
             &["name=s1", "delay=20s", "validate_certs=no"][..],
             &["--name", "s1", "--delay", "20s", "--validate-certs", "no"],
             &["--name=s1", "delay=20s", "--validate_certs=no"],
         ] {
-            let invocation = typed(words).unwrap();
-            assert_eq!(invocation.options, expected, "{words:?}");
+            let invocation = typed(args).unwrap();
+            assert_eq!(invocation.options, expected, "{args:?}");
             let given = ["name", "delay", "validate_certs"].map(|name| (name, Source::Arguments));
-            assert_eq!(invocation.given, given, "{words:?}");
+            assert_eq!(invocation.given, given, "{args:?}");
         }
         assert_eq!(typed(&["name=a=b"]).unwrap().options, options(json!({"name": "a=b"})));
         let (_, error) = typed(&["--delay", "-5"]).unwrap_err();
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn booleans_may_stand_alone() {
-        let dry_run = |words: &[&str]| typed(words).unwrap().options.dry_run;
+        let dry_run = |args: &[&str]| typed(args).unwrap().options.dry_run;
         assert_eq!(dry_run(&["--dry-run"]), Some(true));
         assert_eq!(typed(&["--dry-run", "name=x"]).unwrap().options, options(json!({"dry_run": true, "name": "x"})));
         assert_eq!(dry_run(&["--dry-run", "off"]), Some(false));
@@ -295,8 +295,8 @@ mod tests {
         assert_eq!(typed(&["help"]).unwrap().action, Action::Help(None));
         assert_eq!(typed(&["help", "on-mismatch"]).unwrap().action, Action::Help(options::info("on_mismatch")));
         assert_eq!(typed(&["-V"]).unwrap().action, Action::Version);
-        for words in [&["help", "demo"][..], &["demo", "--help"], &["demo", "help"]] {
-            assert_eq!(typed(words).unwrap().action, Action::HelpOf("demo"), "{words:?}");
+        for args in [&["help", "demo"][..], &["demo", "--help"], &["demo", "help"]] {
+            assert_eq!(typed(args).unwrap().action, Action::HelpOf("demo"), "{args:?}");
         }
     }
 
@@ -304,7 +304,7 @@ mod tests {
     fn commands_have_words_and_flags_of_their_own() {
         let lock = typed(&["lock", "a=b/c", "ttl=15s", "--once", "--child-exit=3", "--", "sh", "-c", "--dev", "--"]).unwrap();
         assert_eq!((lock.action.clone(), &lock.options), (Action::Command("lock"), &options(json!({"ttl": 15}))));
-        assert_eq!((lock.words.as_slice(), lock.flags.as_slice()), (&["a=b/c".to_owned()][..], &["once"][..]));
+        assert_eq!((lock.args.as_slice(), lock.flags.as_slice()), (&["a=b/c".to_owned()][..], &["once"][..]));
         assert_eq!(lock.rest, ["sh", "-c", "--dev", "--"]);
         assert_eq!(lock.setting("child-exit").collect::<Vec<_>>(), ["3"]);
     }
@@ -343,13 +343,13 @@ mod tests {
             (r#"{"host":"http://x"}"#, "host"),
         ] {
             let (_, error) = read(input).unwrap_err();
-            assert_eq!(error.case, consul_session::error::Case::InvalidOption { option: option.into() }, "{input}");
+            assert_eq!(error.kind, consul_session::error::ErrorKind::InvalidOption { option: option.into() }, "{input}");
         }
     }
 
     #[test]
     fn slips_are_named() {
-        for (words, option, part) in [
+        for (args, option, part) in [
             (&["dealy=20s"][..], "dealy", "did you mean `delay`?"),
             (&["--tokn", "secret-secret"], "tokn", "did you mean `token`?"),
             (&["--fromat", "json"], "fromat", "did you mean `--format`?"),
@@ -373,10 +373,10 @@ mod tests {
             (&["name=x", "--", "y"], "arguments", "behind `--`"),
             (&["--format", "yaml"], "format", "accepted: table, json, ids"),
         ] {
-            let (_, error) = typed(words).unwrap_err();
-            assert_eq!(error.case, consul_session::error::Case::InvalidOption { option: option.into() }, "{words:?}");
-            assert!(error.message.contains(part), "{words:?}: {error}");
-            assert!(!error.message.contains("secret-secret"), "{words:?}: {error}");
+            let (_, error) = typed(args).unwrap_err();
+            assert_eq!(error.kind, consul_session::error::ErrorKind::InvalidOption { option: option.into() }, "{args:?}");
+            assert!(error.message.contains(part), "{args:?}: {error}");
+            assert!(!error.message.contains("secret-secret"), "{args:?}: {error}");
         }
     }
 

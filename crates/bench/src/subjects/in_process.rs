@@ -1,8 +1,8 @@
 //! Peers in this process, on one runtime: each an implementation of [`Caller`], and nothing else.
 
-use super::{Peer, Round, is_call};
+use super::{Round, Subject, is_call};
 use crate::place::{MADE, Place};
-use crate::work::{MANY, Work};
+use crate::workload::{MANY, Workload};
 use anyhow::{Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;
@@ -58,18 +58,18 @@ impl<K: Kind> InProcess<K> {
     }
 }
 
-impl<K: Kind> Peer for InProcess<K> {
+impl<K: Kind> Subject for InProcess<K> {
     fn name(&self) -> String {
         K::NAME.into()
     }
 
-    fn does(&self, work: Work) -> bool {
+    fn does(&self, work: Workload) -> bool {
         is_call(work)
     }
 
-    fn run(&mut self, work: Work, place: &Place, calls: usize) -> Result<Round> {
+    fn run(&mut self, work: Workload, place: &Place, calls: usize) -> Result<Round> {
         let address = place.address(work);
-        let at_once = if let Work::Create(at_once) = work { at_once } else { 1 };
+        let at_once = if let Workload::Create(at_once) = work { at_once } else { 1 };
         // A kept instance has its turn until it is dropped.
         self.callers.retain(|(at, _)| *at == address);
         let mut callers = Vec::new();
@@ -85,7 +85,7 @@ impl<K: Kind> Peer for InProcess<K> {
                 for _ in 0..calls {
                     let start = Instant::now();
                     callers = once(work, callers, &id, &name).await?;
-                    times.push(start.elapsed() / if let Work::Create(_) = work { MANY as u32 } else { 1 });
+                    times.push(start.elapsed() / if let Workload::Create(_) = work { MANY as u32 } else { 1 });
                 }
                 anyhow::Ok((callers, times))
             });
@@ -93,26 +93,26 @@ impl<K: Kind> Peer for InProcess<K> {
         })?;
         let cpu = clock_gettime(ClockId::ProcessCPUTime) - start;
         self.callers.extend(callers.into_iter().map(|caller| (address, caller)));
-        let done = calls * if let Work::Create(_) = work { MANY } else { 1 };
+        let done = calls * if let Workload::Create(_) = work { MANY } else { 1 };
         Ok(Round { times, cpu: Some(Duration::try_from(cpu)? / done as u32) })
     }
 }
 
-async fn once<C: Caller>(work: Work, mut callers: Vec<C>, id: &str, name: &str) -> Result<Vec<C>> {
+async fn once<C: Caller>(work: Workload, mut callers: Vec<C>, id: &str, name: &str) -> Result<Vec<C>> {
     let first = &mut callers[0];
     match work {
-        Work::Info => first.info(id).await?,
-        Work::CreateDestroy => {
+        Workload::Info => first.info(id).await?,
+        Workload::CreateDestroy => {
             let id = first.create(MADE).await?;
             first.destroy(&id).await?;
         }
-        Work::Present => ensure!(!first.present(name).await?, "a session was made"),
-        Work::List(size) => {
+        Workload::Present => ensure!(!first.present(name).await?, "a session was made"),
+        Workload::List(size) => {
             let listed = first.list().await?;
             ensure!(listed == size, "{listed} sessions instead of {size}");
         }
-        Work::Create(_) => return create(callers).await,
-        Work::Cold | Work::Task => anyhow::bail!("not within a process"),
+        Workload::Create(_) => return create(callers).await,
+        Workload::Cold | Workload::Task => anyhow::bail!("not within a process"),
     }
     Ok(callers)
 }

@@ -1,8 +1,8 @@
 //! Programs that do one call and end.
 
-use super::{ONCE, Peer, Round};
+use super::{ONCE, Round, Subject};
 use crate::place::Place;
-use crate::work::Work;
+use crate::workload::Workload;
 use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -96,16 +96,16 @@ fn words(command: &mut Command, address: SocketAddr, id: &str) {
     command.args(["state=info".into(), format!("id={id}"), format!("host={host}"), format!("port={port}")]);
 }
 
-impl Peer for Process {
+impl Subject for Process {
     fn name(&self) -> String {
         self.name.into()
     }
 
-    fn does(&self, work: Work) -> bool {
-        work == Work::Cold
+    fn does(&self, work: Workload) -> bool {
+        work == Workload::Cold
     }
 
-    fn run(&mut self, work: Work, place: &Place, calls: usize) -> Result<Round> {
+    fn run(&mut self, work: Workload, place: &Place, calls: usize) -> Result<Round> {
         let mut times = Vec::new();
         for _ in 0..calls {
             let mut command = (self.info)(place.address(work), &place.id);
