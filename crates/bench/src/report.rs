@@ -123,7 +123,7 @@ fn targets(rows: &[Row], figures: &[Figure]) -> Vec<Target> {
     }
     most(READY.into(), 10.0, of(READY));
     for place in [CANNED, AGENT] {
-        let cold = "consul-session-host with its cache";
+        let cold = "consul-session with its cache";
         most(format!("{cold} / curl, {place}"), 2.0, ratio(place, Workload::Cold, cold, "curl"));
     }
     let call = find(AGENT, Workload::Present, fresh).map(|row| row.quantile(0.5).as_secs_f64());

@@ -1,4 +1,4 @@
-//! `consul-session-host`: the command line over the library.
+//! `consul-session`: the command line over the library.
 
 mod ansible;
 mod batch;
@@ -26,7 +26,7 @@ const DEMO: &str = "demo";
 const VERBOSE: &str = "verbose";
 
 const PROGRAM: Program = Program {
-    name: "consul-session-host",
+    name: "consul-session",
     flags: &[
         (DEV, "Start an embedded dev agent on a free port and use it: nothing needs to be installed, and nothing is kept"),
         (VERBOSE, "Tell on standard error of each request: method, URL, status, size, time; never of a header"),

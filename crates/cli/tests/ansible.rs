@@ -50,7 +50,7 @@ impl Project {
             fs::copy(entry.path(), folder.path().join(entry.file_name()))?;
         }
         fs::create_dir(folder.path().join("library"))?;
-        fs::copy(env!("CARGO_BIN_EXE_consul-session-host"), folder.path().join("library/consul_session"))?;
+        fs::copy(env!("CARGO_BIN_EXE_consul-session"), folder.path().join("library/consul_session"))?;
         Ok(Project(folder))
     }
 

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     run_tests(without_consul, with_consul)
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session-host");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session");
 
 /// The program with these words, and the agent in its environment.
 fn command(agent: &Consul, words: &[&str]) -> Result<Command> {

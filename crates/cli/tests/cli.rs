@@ -43,14 +43,14 @@ fn main() -> ExitCode {
 /// One of the two programs that take the same words.
 type Program = fn(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran>;
 
-/// `consul-session-host`.
+/// `consul-session`.
 fn host(words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
-    run(&mut program::host(env!("CARGO_BIN_EXE_consul-session-host"), words, environment)?)
+    run(&mut program::host(env!("CARGO_BIN_EXE_consul-session"), words, environment)?)
 }
 
-/// `consul-session-host`, at whose standard input a text is read.
+/// `consul-session`, at whose standard input a text is read.
 fn host_reading(words: &[&str], text: &str) -> Result<Ran> {
-    run(program::host(env!("CARGO_BIN_EXE_consul-session-host"), words, &[])?.stdin(input(text)?))
+    run(program::host(env!("CARGO_BIN_EXE_consul-session"), words, &[])?.stdin(input(text)?))
 }
 
 /// `wasmtime run` on the command component.
@@ -74,7 +74,7 @@ fn help() -> Result<()> {
 
 fn version() -> Result<()> {
     let version = host(&["--version"], &[])?.succeeded()?.stdout;
-    ensure!(version == concat!("consul-session-host ", env!("CARGO_PKG_VERSION"), "\n"), "{version}");
+    ensure!(version == concat!("consul-session ", env!("CARGO_PKG_VERSION"), "\n"), "{version}");
     Ok(())
 }
 
@@ -82,11 +82,11 @@ fn demo() -> Result<()> {
     // An agent in the environment is not touched: there is none.
     let shown = host(&["--dev", "demo"], &[("CONSUL_HTTP_ADDR", "127.0.0.1:1")])?.succeeded()?.stdout;
     for part in [
-        "$ consul-session-host name=session1\nchanged: created a session\n",
-        "$ consul-session-host name=session_with_check checks=existing_check_name\nchanged: created a session\n",
-        "$ consul-session-host name=session_with_delay delay=20s\nchanged: created a session\n",
+        "$ consul-session name=session1\nchanged: created a session\n",
+        "$ consul-session name=session_with_check checks=existing_check_name\nchanged: created a session\n",
+        "$ consul-session name=session_with_delay delay=20s\nchanged: created a session\n",
         " state=info\n1 session\n",
-        "$ consul-session-host state=list\n3 sessions\n",
+        "$ consul-session state=list\n3 sessions\n",
         "serfHealth,existing_check_name",
     ] {
         ensure!(shown.contains(part), "{part} is not in {shown}");
@@ -229,7 +229,7 @@ fn same_answers() -> Result<()> {
         &["help", "checks"],
     ] {
         let (one, other) = (host(words, &[])?, component(words, &[])?);
-        let other_text = other.stdout.replace("consul-session 0", "consul-session-host 0");
+        let other_text = other.stdout;
         ensure!(
             (&one.stdout, &one.stderr, one.status) == (&other_text, &other.stderr, other.status),
             "{words:?}: {other_text}{}",

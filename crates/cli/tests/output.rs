@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     run_tests(without_consul, with_consul)
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session-host");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session");
 
 /// The program, to be typed at a plain agent.
 fn command(agent: &Consul, words: &[&str]) -> Result<Command> {
@@ -344,14 +344,14 @@ fn colors() -> Result<()> {
 fn completed(folder: &TempDir, line: &str) -> Result<Vec<String>> {
     const ASK: &str = r#"
 source "$1"
-function="$(complete -p consul-session-host)"
+function="$(complete -p consul-session)"
 function="${function#*-F }"
 function="${function%% *}"
 # As readline splits words.
 read -ra COMP_WORDS <<< "${2//=/ = }"
 [[ "$2" == *[\ =] ]] && COMP_WORDS+=("")
 COMP_LINE="$2" COMP_POINT="${#2}" COMP_CWORD="$(( ${#COMP_WORDS[@]} - 1 ))"
-"$function" consul-session-host "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}" 2>/dev/null
+"$function" consul-session "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}" 2>/dev/null
 printf '%s\n' "${COMPREPLY[@]}"
 "#;
     let script = folder.path().join("completions");
@@ -364,7 +364,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 fn bash() -> Result<()> {
     let folder = tempdir()?;
-    let ask = |line: &str| completed(&folder, &format!("consul-session-host {line}"));
+    let ask = |line: &str| completed(&folder, &format!("consul-session {line}"));
     for (line, expected) in [
         ("state=pr", &["present"][..]),
         ("name=x state=", &["present", "absent", "info", "node", "list"]),
@@ -431,10 +431,10 @@ fn shells() -> Result<()> {
 
 fn man() -> Result<()> {
     let page = Typed::new(PROGRAM, "man").run(&[])?.succeeded()?.stdout;
-    ensure!(page.contains("\n.TH consul-session-host 1 ") || page.starts_with(".TH consul-session-host 1 "), "{page}");
+    ensure!(page.contains("\n.TH consul-session 1 ") || page.starts_with(".TH consul-session 1 "), "{page}");
     // As a person reads it, where there is something that renders it.
     let folder = tempdir()?;
-    let path = file(&folder, "consul-session-host.1", &page)?;
+    let path = file(&folder, "consul-session.1", &page)?;
     let rendered = Command::new("groff").args(["-man", "-Tutf8", "-ww", "-P-cbou", "-rHY=0", &path]).output();
     let text = match rendered {
         Ok(output) => {
@@ -455,7 +455,7 @@ fn man() -> Result<()> {
         ensure!(text.contains(flag), "{flag} is missing");
     }
     for command in commands()? {
-        ensure!(text.contains(&format!("consul-session-host {command} ")), "{command} is missing");
+        ensure!(text.contains(&format!("consul-session {command} ")), "{command} is missing");
     }
     Ok(())
 }
@@ -504,7 +504,7 @@ fn readme() -> Result<()> {
     let release = folder.path().join("target/release");
     for folder in [&bin, &release] {
         std::fs::create_dir_all(folder)?;
-        symlink(PROGRAM, folder.join("consul-session-host"))?;
+        symlink(PROGRAM, folder.join("consul-session"))?;
     }
     symlink(tools::wasmtime()?, bin.join("wasmtime"))?;
     symlink(root().join("dist"), folder.path().join("dist"))?;

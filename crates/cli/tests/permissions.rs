@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn typed(line: impl Into<String>) -> Typed {
-    Typed::new(env!("CARGO_BIN_EXE_consul-session-host"), line)
+    Typed::new(env!("CARGO_BIN_EXE_consul-session"), line)
 }
 
 /// What `state=list` prints of a fresh agent.

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     run_tests(without_consul, with_consul)
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session-host");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session");
 /// The longest that anything here may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// So long nothing may be told, where there is nothing to tell.

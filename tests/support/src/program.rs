@@ -60,7 +60,7 @@ pub struct Typed {
 }
 
 impl Typed {
-    /// To the `consul-session-host` that is at `program`. The line has no blanks but those between its words.
+    /// To the `consul-session` that is at `program`. The line has no blanks but those between its words.
     pub fn new(program: &'static str, line: impl Into<String>) -> Typed {
         Typed { program, line: line.into(), input: String::new() }
     }
@@ -126,7 +126,7 @@ pub fn file(folder: &TempDir, name: &str, content: impl AsRef<[u8]>) -> Result<S
     Ok(path.display().to_string())
 }
 
-/// `consul-session-host`, which is at `program`, with these words and no other environment of its own than this.
+/// `consul-session`, which is at `program`, with these words and no other environment of its own than this.
 pub fn host(program: &str, words: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
     let mut host = command(program);
     host.args(words).env("CONSUL_SESSION_PLUGIN", plugin()?);

@@ -42,7 +42,7 @@ impl Ansible {
                 "community.general.consul_session"
             }
             Module::Own => {
-                let program = std::env::current_exe()?.with_file_name("consul-session-host");
+                let program = std::env::current_exe()?.with_file_name("consul-session");
                 fs::create_dir(folder.path().join("library"))?;
                 fs::copy(program, folder.path().join("library/consul_session"))?;
                 "consul_session"
@@ -92,7 +92,7 @@ impl Subject for Ansible {
     fn name(&self) -> String {
         match self.module {
             Module::Community => "community.general under Ansible".into(),
-            Module::Own => "consul-session-host under Ansible".into(),
+            Module::Own => "consul-session under Ansible".into(),
         }
     }
 

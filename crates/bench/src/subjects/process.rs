@@ -39,7 +39,7 @@ impl Process {
             missing.push("curl: not on PATH".into());
         }
         let this = std::env::current_exe()?;
-        let host = this.with_file_name("consul-session-host");
+        let host = this.with_file_name("consul-session");
         ensure!(host.is_file(), "no {}: `cargo xtask bench` builds it", host.display());
         add(
             "native Rust",
@@ -50,8 +50,8 @@ impl Process {
             }),
         );
         for (name, cache) in [
-            ("consul-session-host with its cache", Some(root().join("target/tmp/bench-cache"))),
-            ("consul-session-host that compiles", None),
+            ("consul-session with its cache", Some(root().join("target/tmp/bench-cache"))),
+            ("consul-session that compiles", None),
         ] {
             let host = host.clone();
             add(
