@@ -52,7 +52,7 @@ impl Plan {
             if let Some((other, _)) = other.iter().find(|(_, list)| list.is_some()) {
                 return Err(Error::invalid(
                     other,
-                    format!("option `{other}` cannot stand beside `checks`: give the lists exactly, or `checks` alone"),
+                    format!("option `{other}` cannot be combined with `checks`: give the lists exactly, or `checks` alone"),
                 ));
             }
         }
@@ -90,7 +90,7 @@ impl Plan {
         })
     }
 
-    /// Bound on the whole call, in nanoseconds: the transport's to keep.
+    /// Overall timeout of the call, in nanoseconds: the transport's to keep.
     pub fn timeout(&self) -> i64 {
         self.connection.timeout()
     }
@@ -489,7 +489,7 @@ impl Run<'_> {
                 Some(id) => self.consul.destroy(&id),
                 None => Err(Error::new(
                     ErrorKind::InvalidResponse,
-                    format!("consul lists a session whose id is no UUID: {}", session.id),
+                    format!("consul lists a session whose id is not a UUID: {}", session.id),
                 )),
             };
             destroyed.map_err(|error| {

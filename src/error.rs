@@ -168,7 +168,7 @@ impl Error {
         if self.is_ambiguous() {
             Error::new(
                 ErrorKind::OutcomeUnknown,
-                format!("{}; {what} may have happened all the same: look before trying again", self.message),
+                format!("{}; {what} may have happened: look before trying again", self.message),
             )
         } else {
             self

@@ -57,7 +57,7 @@ impl Key {
     pub fn parse(text: &str) -> Result<Key, Error> {
         let reason = match text {
             "" => "is empty",
-            "." | ".." => "cannot stand in a URL's path",
+            "." | ".." => "is not possible in the path of a URL",
             text if text.starts_with('/') => "begins with `/`",
             text if text.bytes().any(|byte| byte.is_ascii_control()) => "has a control character",
             text => return Ok(Key(text.to_owned())),

@@ -149,7 +149,7 @@ pub const TABLE: &[Info] = &[
         kind: Kind::Choice(State::VARIANTS),
         default: Some("present"),
         default_note: "",
-        help: "What is wanted: make or find a session, destroy one, or read one, those of a node, or all",
+        help: "Operation: ensure that a session exists or is gone, or read one, a node's, or all",
         set: |options, value| put(&mut options.state, value, choice),
     },
     Info {
@@ -241,7 +241,7 @@ pub const TABLE: &[Info] = &[
         set: |options, value| {
             options.token = match value {
                 Value::Null => None,
-                value => read_token(text_of(value).map_err(|_| "the token is not a text")?)?,
+                value => read_token(text_of(value).map_err(|_| "not a string")?)?,
             };
             Ok(())
         },
@@ -287,7 +287,7 @@ pub const TABLE: &[Info] = &[
         kind: Kind::Duration(TIMEOUT),
         default: Some("10"),
         default_note: "",
-        help: "Bound on the whole call",
+        help: "Overall timeout of the call",
         set: |options, value| put(&mut options.timeout, value, |value| TIMEOUT.check(nanoseconds_of(value))),
     },
     Info {
@@ -393,14 +393,12 @@ pub fn json_object(text: &str) -> Result<Map<String, Value>, Error> {
     let json = serde_json::from_str(text).map_err(|error| {
         Error::invalid(
             "options",
-            format!("the options are not JSON: {error}; an object such as {{\"name\": \"session1\"}} is wanted"),
+            format!("the options are not JSON: {error}; expected an object such as {{\"name\": \"session1\"}}"),
         )
     })?;
     match json {
         Value::Object(object) => Ok(object),
-        _ => {
-            Err(Error::invalid("options", "the options are not a JSON object; one such as {\"name\": \"session1\"} is wanted"))
-        }
+        _ => Err(Error::invalid("options", "the options are not a JSON object; expected one such as {\"name\": \"session1\"}")),
     }
 }
 
@@ -433,7 +431,7 @@ impl Kind {
     pub fn accepted(&self) -> String {
         match self {
             Kind::Node => "the name of a node".into(),
-            Kind::Text | Kind::Secret => "a text".into(),
+            Kind::Text | Kind::Secret => "a string".into(),
             Kind::Uuid => "a UUID such as adf4238a-882b-9ddc-4a9d-5b6758e4159e".into(),
             Kind::List => "a list: a,b".into(),
             Kind::Choice(names) => names.join(", "),
@@ -443,7 +441,7 @@ impl Kind {
             Kind::Duration(Bounds { min, max, zero }) => {
                 let (min, max) = (duration::format(*min), duration::format(*max));
                 let zero = zero.map(|meaning| format!(", or 0 for {meaning}")).unwrap_or_default();
-                format!("seconds or a duration (20, 20s, 1m30s), {min} to {max}{zero}")
+                format!("seconds or a duration: 20, 20s or 1m30s, {min} to {max}{zero}")
             }
         }
     }
@@ -475,8 +473,8 @@ fn json(value: &impl Serialize) -> String {
 type Reason = &'static str;
 
 fn refused(name: &str, kind: Kind, shown: &str, reason: Reason) -> Error {
-    let given = if kind == Kind::Secret { String::new() } else { format!(" {shown}") };
-    Error::invalid(name, format!("option `{name}`:{given} {reason}; accepted: {kind}"))
+    let value = if kind == Kind::Secret { String::new() } else { format!(" {shown}") };
+    Error::invalid(name, format!("invalid value{value} for `{name}`: {reason} (expected {kind})"))
 }
 
 /// Reads a JSON value into a field. `null` is no value.
@@ -496,7 +494,7 @@ fn text_of(value: &Value) -> Result<String, Reason> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) if number.is_i64() => Ok(number.to_string()),
-        _ => Err("is not a text; put it in quotes if it is meant as one"),
+        _ => Err("not a string; put it in quotes if it is meant as one"),
     }
 }
 
@@ -522,7 +520,7 @@ fn texts_of(value: &Value) -> Result<Vec<String>, Reason> {
         Value::Array(items) => items.iter().map(text_of).collect::<Result<_, _>>()?,
         Value::String(text) if text.trim_ascii().is_empty() => Vec::new(),
         Value::String(text) => text.split(',').map(|item| item.trim_ascii().to_owned()).collect(),
-        other => vec![text_of(other).map_err(|_| "is not a list of texts")?],
+        other => vec![text_of(other).map_err(|_| "not a list of strings")?],
     };
     no_empty_element(&items)?;
     Ok(items)
@@ -548,62 +546,62 @@ fn boolean(value: &Value) -> Result<bool, Reason> {
     match word.trim_ascii().to_ascii_lowercase().as_str() {
         "yes" | "y" | "true" | "t" | "on" | "1" | "1.0" => Ok(true),
         "no" | "n" | "false" | "f" | "off" | "0" | "0.0" => Ok(false),
-        _ => Err("is neither yes nor no"),
+        _ => Err("neither yes nor no"),
     }
 }
 
 fn choice<T: FromStr>(value: &Value) -> Result<T, Reason> {
-    string(value).parse().map_err(|_| "is not known")
+    string(value).parse().map_err(|_| "unknown")
 }
 
 // The checks of each kind of value, wherever it comes from.
 
 fn not_empty(text: &str) -> Result<(), Reason> {
     // An empty name would mean every unnamed session, and an empty node or datacenter is a variable left empty.
-    if text.is_empty() { Err("is empty; leave the option out instead") } else { Ok(()) }
+    if text.is_empty() { Err("empty; leave the option out instead") } else { Ok(()) }
 }
 
 fn path_segment(text: &str) -> Result<(), Reason> {
     not_empty(text)?;
     // Consul answers such a path with a redirect to another one.
     match text.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        true => Err("cannot stand in a URL's path"),
+        true => Err("not possible in the path of a URL"),
         false => Ok(()),
     }
 }
 
 fn no_empty_element(items: &[String]) -> Result<(), Reason> {
-    if items.iter().any(String::is_empty) { Err("has an empty element") } else { Ok(()) }
+    if items.iter().any(String::is_empty) { Err("a list with an empty element") } else { Ok(()) }
 }
 
 impl Bounds {
     /// Checks a count of nanoseconds; `None` is a value that is not a duration.
     fn check(self, nanoseconds: Option<i64>) -> Result<i64, Reason> {
-        let nanoseconds = nanoseconds.ok_or("is no duration")?;
+        let nanoseconds = nanoseconds.ok_or("not a duration")?;
         if nanoseconds % MILLISECOND != 0 {
-            Err("is finer than a millisecond")
+            Err("finer than a millisecond")
         } else if (self.min..=self.max).contains(&nanoseconds) || (nanoseconds == 0 && self.zero.is_some()) {
             Ok(nanoseconds)
         } else {
-            Err("is out of range")
+            Err("out of range")
         }
     }
 }
 
 fn read_session_id(text: &str) -> Result<SessionId, Reason> {
-    SessionId::parse(text.trim_ascii()).ok_or("is no session id")
+    SessionId::parse(text.trim_ascii()).ok_or("not a session id")
 }
 
 fn read_port(number: Option<u64>) -> Result<u16, Reason> {
     match number.and_then(|number| u16::try_from(number).ok()) {
         Some(port) if port > 0 => Ok(port),
-        _ => Err("is no port"),
+        _ => Err("not a port"),
     }
 }
 
 fn read_token(token: String) -> Result<Option<Token>, Reason> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("the token has a space or another character that cannot stand in a header");
+        return Err("a space or another character that a header cannot hold");
     }
     // Consul takes an empty header for none.
     Ok((!token.is_empty()).then_some(Token(token)))
@@ -615,9 +613,9 @@ fn read_host(text: &str) -> Result<Host, Reason> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     match bare.split_once(':') {
         Some(_) if bare.parse::<Ipv6Addr>().is_ok() => Ok(Host(format!("[{bare}]"))),
-        Some((_, rest)) if rest.starts_with('/') => Err("is a URL; give `scheme`, `host` and `port` each by itself"),
-        Some(_) => Err("is no host; give the port as `port`"),
-        None if bare.is_empty() || bare.len() != text.len() || !bare.bytes().all(allowed) => Err("is no host"),
+        Some((_, rest)) if rest.starts_with('/') => Err("a URL; give `scheme`, `host` and `port` each by itself"),
+        Some(_) => Err("not a host; give the port as `port`"),
+        None if bare.is_empty() || bare.len() != text.len() || !bare.bytes().all(allowed) => Err("not a host"),
         None => Ok(Host(bare.to_owned())),
     }
 }

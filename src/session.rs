@@ -96,7 +96,7 @@ impl Lenient for Sessions {
         let (mut sessions, mut checks) = (Vec::<Session>::new(), 0);
         while let Some(Any(session)) = array.next_element::<Any<Session>>()? {
             if session.id.is_empty() {
-                return Err(A::Error::custom("it is no list of sessions"));
+                return Err(A::Error::custom("not a list of sessions"));
             }
             checks += session.count_checks();
             if sessions.len() == MAX_SESSIONS || checks > MAX_ELEMENTS {

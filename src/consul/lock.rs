@@ -97,7 +97,7 @@ pub fn response(response: &Response, id: &SessionId, contents: Option<&Contents>
         };
     }
     let Transaction { results, .. } = json(response)?;
-    let (done,) = results.ok_or_else(|| not_consul(&response.body, "it is no result of a transaction"))?;
+    let (done,) = results.ok_or_else(|| not_consul(&response.body, "not the result of a transaction"))?;
     let mut lock = Lock::from(done.kv);
     if let Some(value) = contents.and_then(|contents| contents.value.as_ref()) {
         lock.value = value.clone();

@@ -29,7 +29,7 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
 /// The sessions in a response of status 200.
 pub fn sessions(response: &Response) -> Result<Vec<Session>, Error> {
     let Any(Sessions(sessions)) = json(response)?;
-    sessions.ok_or_else(|| not_consul(&response.body, "it is no list of sessions"))
+    sessions.ok_or_else(|| not_consul(&response.body, "not a list of sessions"))
 }
 
 /// The error for an answer of status 200 that is not what Consul answers.
@@ -37,7 +37,7 @@ pub fn not_consul(body: &[u8], reason: &str) -> Error {
     Error::new(
         ErrorKind::InvalidResponse,
         format!(
-            "what answers at this address does not speak consul's HTTP API, check `host` and `port`: {reason}, in the answer {}",
+            "the server at this address is not a Consul agent; check `host` and `port`: {reason}, in the answer {}",
             excerpt(body)
         ),
     )

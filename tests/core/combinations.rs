@@ -63,7 +63,7 @@ fn exact_lists_stand_beside_each_other_and_not_beside_checks() {
         for exact in ["node_checks", "service_checks"] {
             for state in ["present", "absent", "list"] {
                 let options = json!({"state": state, "name": "web", "checks": checks, exact: ["b"]});
-                refuses(options, exact, &format!("`{exact}` cannot stand beside `checks`"));
+                refuses(options, exact, &format!("`{exact}` cannot be combined with `checks`"));
             }
         }
     }

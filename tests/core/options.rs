@@ -85,7 +85,7 @@ fn refuses(name: &str, value: &Value, reason: &str) {
     let kind = options::info(name).unwrap().kind;
     // As it was written, without the quotes of JSON.
     let shown = value.as_str().map_or(value.to_string(), |text| format!("`{text}`"));
-    for part in [&format!("`{name}`"), &shown, reason, &format!("accepted: {kind}")] {
+    for part in [&format!("`{name}`"), &shown, reason, &format!("(expected {kind})")] {
         let secret = kind == Kind::Secret && *part == shown;
         assert!(secret || error.message.contains(part), "{name}={value}: {part:?} is missing: {error}");
     }
@@ -124,9 +124,9 @@ fn choices() {
     accepts_all("scheme", [(json!("http"), "Http"), (json!("https"), "Https")]);
     accepts_all("on_mismatch", [(json!("fail"), "Fail"), (json!("replace"), "Replace")]);
     for (name, near) in [("state", "Present"), ("behavior", "released"), ("scheme", "ftp"), ("on_mismatch", "replace ")] {
-        refuses_all(name, "is not known", &[json!(near), json!(""), json!(1), json!(true), json!(["present"]), json!({})]);
+        refuses_all(name, "unknown", &[json!(near), json!(""), json!(1), json!(true), json!(["present"]), json!({})]);
     }
-    refuses("state", &json!("remove"), "accepted: present, absent, info, node, list");
+    refuses("state", &json!("remove"), "(expected present, absent, info, node, list)");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn ids() {
     accepts("id", json!(format!(" {UUID}\n")), &format!("SessionId({UUID:?})"));
     refuses_all(
         "id",
-        "is no session id",
+        "not a session id",
         &[
             json!(""),
             json!("web"),
@@ -171,8 +171,8 @@ fn texts() {
                 (json!(-7), r#""-7""#),
             ],
         );
-        refuses(name, &json!(""), "is empty; leave the option out instead");
-        refuses_all(name, "is not a text", &[json!(true), json!(1.5), json!(["web"]), json!({"a": 1})]);
+        refuses(name, &json!(""), "empty; leave the option out instead");
+        refuses_all(name, "not a string", &[json!(true), json!(1.5), json!(["web"]), json!({"a": 1})]);
     }
 }
 
@@ -182,7 +182,7 @@ fn nodes_can_stand_in_a_path() {
         accepts("node", json!(node), &format!("{node:?}"));
     }
     let refused = [".", "..", "/", "a/", "/a", "a//b", "a/./b", "../kv/secret"].map(Value::from);
-    refuses_all("node", "cannot stand in a URL's path", &refused);
+    refuses_all("node", "not possible in the path of a URL", &refused);
     // A name is never part of one.
     accepts("name", json!("../kv/secret"), r#""../kv/secret""#);
 }
@@ -206,9 +206,13 @@ fn lists() {
                 (json!(7), r#"["7"]"#),
             ],
         );
-        refuses_all(name, "has an empty element", &[json!("a,,b"), json!(","), json!("a,"), json!([""]), json!(["a", ""])]);
-        refuses_all(name, "is not a text", &[json!([true]), json!([null]), json!([["a"]]), json!([1.5])]);
-        refuses_all(name, "is not a list of texts", &[json!(true), json!(0.5), json!({"a": "b"})]);
+        refuses_all(
+            name,
+            "a list with an empty element",
+            &[json!("a,,b"), json!(","), json!("a,"), json!([""]), json!(["a", ""])],
+        );
+        refuses_all(name, "not a string", &[json!([true]), json!([null]), json!([["a"]]), json!([1.5])]);
+        refuses_all(name, "not a list of strings", &[json!(true), json!(0.5), json!({"a": "b"})]);
     }
 }
 
@@ -240,17 +244,13 @@ fn durations() {
         accepts(name, json!(format!("{most}ns")), &most.to_string());
         let beyond =
             [format!("{}ms", least / 1_000_000 - 1), format!("{}ms", most / 1_000_000 + 1), "-20s".into(), "2562047h".into()];
-        refuses_all(name, "is out of range", &beyond.map(Value::from));
-        refuses_all(name, "is out of range", &[json!(-1), json!(-0.5), json!(86_400.5), json!(1_000_000_000)]);
+        refuses_all(name, "out of range", &beyond.map(Value::from));
+        refuses_all(name, "out of range", &[json!(-1), json!(-0.5), json!(86_400.5), json!(1_000_000_000)]);
+        refuses_all(name, "finer than a millisecond", &[json!("20.0005s"), json!("10.0001"), json!("11s1us"), json!("1m1ns")]);
+        refuses(name, &json!(10.0005), "finer than a millisecond");
         refuses_all(
             name,
-            "is finer than a millisecond",
-            &[json!("20.0005s"), json!("10.0001"), json!("11s1us"), json!("1m1ns")],
-        );
-        refuses(name, &json!(10.0005), "is finer than a millisecond");
-        refuses_all(
-            name,
-            "is no duration",
+            "not a duration",
             &[
                 json!(""),
                 json!("soon"),
@@ -279,9 +279,9 @@ fn durations() {
     for zero in [json!(0), json!("0"), json!("0s"), json!("-0")] {
         accepts("delay", zero.clone(), "0");
         accepts("ttl", zero.clone(), "0");
-        refuses("timeout", &zero, "is out of range");
+        refuses("timeout", &zero, "out of range");
     }
-    let accepted = "seconds or a duration (20, 20s, 1m30s), 10s to 86400s, or 0 for none";
+    let accepted = "seconds or a duration: 20, 20s or 1m30s, 10s to 86400s, or 0 for none";
     refuses("ttl", &json!(9.999), accepted);
 }
 
@@ -289,7 +289,7 @@ fn durations() {
 fn numbers_that_are_no_numbers_are_refused() {
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
         let error = options::seconds("delay", DELAY, number).unwrap_err();
-        assert!(error.message.contains("is no duration; accepted: seconds or a duration"), "{error}");
+        assert!(error.message.contains("not a duration (expected seconds or a duration"), "{error}");
     }
 }
 
@@ -307,7 +307,7 @@ fn booleans() {
         accepts_all(name, [(json!(true), "true"), (json!(false), "false"), (json!(1), "true"), (json!(0), "false")]);
         refuses_all(
             name,
-            "is neither yes nor no",
+            "neither yes nor no",
             &[json!(""), json!("maybe"), json!("yesno"), json!("2"), json!(2), json!(-1), json!(0.5), json!([true]), json!({})],
         );
     }
@@ -321,7 +321,7 @@ fn ports() {
     }
     refuses_all(
         "port",
-        "is no port",
+        "not a port",
         &[
             json!(0),
             json!(65_536),
@@ -353,13 +353,13 @@ fn hosts() {
     }
     refuses_all(
         "host",
-        "is no host; give the port as `port`",
+        "not a host; give the port as `port`",
         &[json!("localhost:8500"), json!("[::1]:8500"), json!("10.0.0.1:80")],
     );
-    refuses_all("host", "is a URL; give `scheme`, `host` and `port`", &[json!("http://localhost"), json!("https://c:8501/v1")]);
+    refuses_all("host", "a URL; give `scheme`, `host` and `port`", &[json!("http://localhost"), json!("https://c:8501/v1")]);
     refuses_all(
         "host",
-        "is no host",
+        "not a host",
         &[
             json!(""),
             json!(" "),
@@ -401,10 +401,10 @@ fn tokens() {
     assert_eq!((token(json!(UUID)), token(json!(12_345))), (UUID.into(), "12345".into()));
     refuses_all(
         "token",
-        "cannot stand in a header",
+        "a header cannot hold",
         &[json!("a b"), json!(" "), json!("a\r\nX-Evil: 1"), json!("tökén"), json!("a\0")],
     );
-    refuses_all("token", "the token is not a text", &[json!(true), json!(1.5), json!(["t"]), json!({})]);
+    refuses_all("token", "not a string", &[json!(true), json!(1.5), json!(["t"]), json!({})]);
 }
 
 #[test]
@@ -489,11 +489,11 @@ fn options_are_one_json_object() {
         let error = Options::from_json(text).unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidOption { option: "options".into() });
         assert!(error.message.starts_with("the options are not JSON: "), "{error}");
-        assert!(error.message.ends_with("an object such as {\"name\": \"session1\"} is wanted"), "{error}");
+        assert!(error.message.ends_with("expected an object such as {\"name\": \"session1\"}"), "{error}");
     }
     for text in ["[]", "null", "\"web\"", "1", "true"] {
         let error = Options::from_json(text).unwrap_err();
-        assert_eq!(error.message, "the options are not a JSON object; one such as {\"name\": \"session1\"} is wanted");
+        assert_eq!(error.message, "the options are not a JSON object; expected one such as {\"name\": \"session1\"}");
     }
     assert_eq!(Options::from_json(" {} "), Ok(Options::default()));
     // The last one counts, as in most readers of JSON.

@@ -592,7 +592,7 @@ mod a_creation_by_name_whose_answer_was_lost {
 
     #[test]
     fn stays_unknown_where_nobody_can_look() {
-        let words = "the creation of the session may have happened all the same";
+        let words = "the creation of the session may have happened";
         let requests = [list(json!([])), lost(), get("/v1/session/list?consistent").fails(ErrorKind::Timeout)];
         fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
         let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), own_node_denied()];
@@ -760,7 +760,7 @@ mod absent_by_name {
     #[test]
     fn destroys_no_session_whose_id_cannot_stand_in_a_url() {
         let result = apply(web_on_n1(), [node(json!([session(1, json!({"ID": "../kv/x"}))]))]);
-        fails(result, &ErrorKind::InvalidResponse, "consul lists a session whose id is no UUID: ../kv/x");
+        fails(result, &ErrorKind::InvalidResponse, "consul lists a session whose id is not a UUID: ../kv/x");
     }
 }
 

@@ -32,7 +32,9 @@ pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<St
         None => Ok(None),
         Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(Some(true)),
         Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(Some(false)),
-        Some(text) => Err(Error::invalid(name, format!("the environment's {name} is `{text}`; accepted: true, false, 1, 0"))),
+        Some(text) => {
+            Err(Error::invalid(name, format!("invalid value `{text}` for {name}: not a boolean (expected true, false, 1, 0)")))
+        }
     };
     if boolean("CONSUL_HTTP_SSL")? == Some(true) {
         scheme = Some("https");
@@ -55,7 +57,7 @@ fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Er
         Error::invalid(
             "CONSUL_HTTP_ADDR",
             format!(
-                "the environment's CONSUL_HTTP_ADDR is `{address}`: {reason}; accepted: HOST:PORT, http://HOST:PORT, https://HOST:PORT"
+                "invalid value `{address}` for CONSUL_HTTP_ADDR: {reason} (expected HOST:PORT, http://HOST:PORT, https://HOST:PORT)"
             ),
         )
     };
@@ -63,7 +65,7 @@ fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Er
         Some(("http", rest)) => (Some("http"), rest),
         Some(("https", rest)) => (Some("https"), rest),
         Some(("unix", _)) => return Err(refused("Unix sockets are not supported here")),
-        Some((scheme, _)) => return Err(refused(&format!("the scheme {scheme} is not known"))),
+        Some((scheme, _)) => return Err(refused(&format!("unknown scheme {scheme}"))),
         None => (None, address),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -71,7 +73,10 @@ fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Er
         return Err(refused("a path is not supported"));
     }
     if rest.contains('@') {
-        return Err(Error::invalid("CONSUL_HTTP_ADDR", "the environment's CONSUL_HTTP_ADDR holds a user: it is not supported"));
+        return Err(Error::invalid(
+            "CONSUL_HTTP_ADDR",
+            "invalid value for CONSUL_HTTP_ADDR: it holds a user, which is not supported",
+        ));
     }
     let (host, port) = match rest.rfind(':') {
         // The colons of an IPv6 address stand inside its brackets.
@@ -133,7 +138,7 @@ mod tests {
             ("CONSUL_HTTP_ADDR", ":8500", "no host"),
             ("CONSUL_HTTP_ADDR", "http://user:secret@x", "user"),
             ("CONSUL_HTTP_SSL", "maybe", "maybe"),
-            ("CONSUL_HTTP_SSL_VERIFY", "no", "`no`; accepted: true"),
+            ("CONSUL_HTTP_SSL_VERIFY", "no", "`no` for CONSUL_HTTP_SSL_VERIFY"),
         ] {
             let error = with(&[], &[(name, value)]).unwrap_err();
             assert!(error.message.contains(part) && error.message.contains(name), "{error}");

@@ -171,7 +171,10 @@ impl Invocation {
             Format::ALL.iter().filter(|(_, format)| wanted(*format)).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
         };
         let (given, accepted) = (named(&|format| format == self.format), named(&|format| formats.contains(&format)));
-        Err(Error::invalid("format", format!("option `format`: `{command}` cannot print `{given}`; accepted: {accepted}")))
+        Err(Error::invalid(
+            "format",
+            format!("invalid value `{given}` for `format`: `{command}` cannot print it (expected {accepted})"),
+        ))
     }
 
     /// Fails if there is an option that a command has no use for: neither of these, nor of the connection. `why` is told its name.

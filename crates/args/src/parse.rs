@@ -101,7 +101,7 @@ fn read(
             complete(command, &invocation.args, rest.as_deref())?;
         }
         (None, _) if rest.is_some() => {
-            return Err(Error::invalid("arguments", "nothing is to stand behind `--`: options are written name=value"));
+            return Err(Error::invalid("arguments", "unexpected argument after `--`: options are written name=value"));
         }
         (None, _) => {}
     }
@@ -124,13 +124,13 @@ fn read(
 fn complete(command: &Command, args: &[String], rest: Option<&[String]>) -> Result<(), Error> {
     let name = command.name;
     if let Some(missing) = command.args.get(args.len()) {
-        return Err(Error::invalid("arguments", format!("`{name}` needs {missing} behind it; see `help {name}`")));
+        return Err(Error::invalid("arguments", format!("missing argument <{missing}> of `{name}`; see `help {name}`")));
     }
     match (command.rest, rest) {
         (Some(what), None | Some([])) => {
             Err(Error::invalid("arguments", format!("`{name}` needs `-- {what}` at the end; see `help {name}`")))
         }
-        (None, Some(_)) => Err(Error::invalid("arguments", format!("`{name}` takes nothing behind `--`"))),
+        (None, Some(_)) => Err(Error::invalid("arguments", format!("`{name}` takes no arguments after `--`"))),
         _ => Ok(()),
     }
 }
@@ -200,7 +200,7 @@ fn format(arg: &str) -> Result<Format, Error> {
     let known = Format::ALL.iter().find(|(name, _)| *name == arg);
     known.map(|(_, format)| *format).ok_or_else(|| {
         let accepted = Format::ALL.map(|(name, _)| name).join(", ");
-        Error::invalid("format", format!("option `format`: `{arg}` is not known; accepted: {accepted}"))
+        Error::invalid("format", format!("invalid value `{arg}` for `format`: unknown (expected {accepted})"))
     })
 }
 
@@ -263,7 +263,7 @@ mod tests {
         }
         assert_eq!(typed(&["name=a=b"]).unwrap().options, options(json!({"name": "a=b"})));
         let (_, error) = typed(&["--delay", "-5"]).unwrap_err();
-        assert!(error.message.starts_with("option `delay`: `-5` is out of range"), "{error}");
+        assert!(error.message.starts_with("invalid value `-5` for `delay`: out of range"), "{error}");
     }
 
     #[test]
@@ -364,14 +364,14 @@ mod tests {
             (&["--name"], "arguments", "name"),
             (&["-x"], "arguments", "-x"),
             (&["help", "dealy"], "dealy", "did you mean `delay`?"),
-            (&["lock"], "arguments", "`lock` needs KEY"),
+            (&["lock"], "arguments", "missing argument <KEY> of `lock`"),
             (&["lock", "k"], "arguments", "`lock` needs `-- COMMAND...`"),
             (&["lock", "k", "--"], "arguments", "`lock` needs `-- COMMAND...`"),
             (&["lock", "k", "--ocne", "--", "x"], "ocne", "did you mean `--once`?"),
             (&["--once"], "once", "unknown option"),
-            (&["demo", "--", "x"], "arguments", "takes nothing behind `--`"),
-            (&["name=x", "--", "y"], "arguments", "behind `--`"),
-            (&["--format", "yaml"], "format", "accepted: table, json, ids"),
+            (&["demo", "--", "x"], "arguments", "takes no arguments after `--`"),
+            (&["name=x", "--", "y"], "arguments", "after `--`"),
+            (&["--format", "yaml"], "format", "(expected table, json, ids)"),
         ] {
             let (_, error) = typed(args).unwrap_err();
             assert_eq!(error.kind, consul_session::error::ErrorKind::InvalidOption { option: option.into() }, "{args:?}");

@@ -54,7 +54,7 @@ impl Task {
             |reason: String| Error::invalid("arguments", format!("the task's options in {} {reason}", file.display()));
         let text = std::fs::read(file).map_err(|error| refused(format!("cannot be read: {error}")))?;
         let json: Value = serde_json::from_slice(&text).map_err(|error| refused(format!("are not JSON: {error}")))?;
-        let Value::Object(mut options) = json else { return Err(refused("are no JSON object".into())) };
+        let Value::Object(mut options) = json else { return Err(refused("are not a JSON object".into())) };
         let is_set = |key: &str| options.get(key) == Some(&Value::Bool(true));
         let (check_mode, diff_mode) = (is_set("_ansible_check_mode"), is_set("_ansible_diff"));
         let module = options.get("_ansible_module_name").and_then(Value::as_str).filter(|name| !name.is_empty());

@@ -118,7 +118,12 @@ struct Ran {
 fn span(invocation: &Invocation, name: &str) -> Result<Option<Duration>, Error> {
     let Some(text) = invocation.setting(name).next_back() else { return Ok(None) };
     let nanoseconds = duration::parse(text).and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
-    let refused = || Error::invalid(name, format!("--{name}: `{text}` is no duration from 0 on, such as 30, 30s or 1m30s"));
+    let refused = || {
+        Error::invalid(
+            name,
+            format!("invalid value `{text}` for --{name}: not a duration (expected 0 or more, such as 30, 30s or 1m30s)"),
+        )
+    };
     nanoseconds.map(|nanoseconds| Some(Duration::from_nanos(nanoseconds))).ok_or_else(refused)
 }
 

@@ -106,7 +106,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
         if let Some(option) = ["host", "port", "scheme"].into_iter().find(|option| invocation.is_given(option)) {
             return Err(Error::invalid(
                 option,
-                format!("option `{option}` cannot stand beside --dev, which starts an agent of its own"),
+                format!("option `{option}` cannot be combined with --dev, which starts an agent of its own"),
             ));
         }
         let agent = DevAgent::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))

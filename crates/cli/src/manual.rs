@@ -33,7 +33,7 @@ pub fn completions(invocation: &Invocation) -> Result<Output, Error> {
     let word = invocation.args.first().map(String::as_str).unwrap_or_default();
     let shell = Shell::from_str(word, true).map_err(|_| {
         let known: Vec<String> = Shell::value_variants().iter().map(ToString::to_string).collect();
-        Error::invalid("arguments", format!("the shell `{word}` is not known; accepted: {}", known.join(", ")))
+        Error::invalid("arguments", format!("invalid value `{word}` for <SHELL>: unknown (expected {})", known.join(", ")))
     })?;
     let mut script = Vec::new();
     let name = if shell == Shell::Bash { function_name() } else { PROGRAM.name.to_owned() };

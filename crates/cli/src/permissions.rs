@@ -130,7 +130,7 @@ fn agent(invocation: &mut Invocation) -> Result<(Authority, Option<PathBuf>, boo
             }
         }
         if let Some(option) = ["port", "scheme"].into_iter().find(|option| invocation.is_given(option)) {
-            return Err(Error::invalid(option, format!("option `{option}` cannot stand beside a Unix socket ({host})")));
+            return Err(Error::invalid(option, format!("option `{option}` cannot be combined with a Unix socket ({host})")));
         }
         if !path.starts_with('/') {
             let wanted = "the path of a Unix socket is absolute, as in unix:///run/consul.sock";
@@ -157,7 +157,7 @@ fn token(invocation: &Invocation, variable: &dyn Fn(&str) -> Option<String>) -> 
         (None, Some(token)) => token.parse().map(Some).map_err(|_| {
             Error::invalid(
                 TOKEN,
-                format!("the environment's {TOKEN} cannot be sent in a header: it holds a line break or a control character"),
+                format!("invalid value for {TOKEN}: a line break or a control character cannot be sent in a header"),
             )
         }),
         (None, None) => Ok(None),

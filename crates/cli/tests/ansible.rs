@@ -221,7 +221,7 @@ fn by_hand() -> Result<()> {
         message.starts_with("Unsupported parameters for (own) module: tokn. Supported parameters include: behavior, "),
         "{unknown}"
     );
-    for (content, part) in [("[]", "are no JSON object"), ("token=sesame", "are not JSON: "), ("", "are not JSON: ")] {
+    for (content, part) in [("[]", "are not a JSON object"), ("token=sesame", "are not JSON: "), ("", "are not JSON: ")] {
         let broken = answer("args", content)?;
         ensure!(broken["failed"] == true && broken["msg"].as_str().unwrap_or_default().contains(part), "{broken}");
         ensure!(!broken.to_string().contains("sesame"), "{broken}");

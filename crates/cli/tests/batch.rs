@@ -135,19 +135,19 @@ fn mistakes() -> Result<()> {
     let path = file(&folder, "sessions.yaml", &text)?;
     let told = [
         (2, "dealy", "unknown option `dealy`: did you mean `delay`?"),
-        (3, "delay", "option `delay`: `61` is out of range; accepted: seconds or a duration (20, 20s, 1m30s), 0s to 60s"),
-        (3, "token", "option `token`: an object cannot stand here; accepted: a text"),
+        (
+            3,
+            "delay",
+            "invalid value `61` for `delay`: out of range (expected seconds or a duration: 20, 20s or 1m30s, 0s to 60s)",
+        ),
+        (3, "token", "invalid value for `token`: an object (expected a string)"),
         (
             4,
             "ttl",
-            "option `ttl`: `5` is out of range; accepted: seconds or a duration (20, 20s, 1m30s), 10s to 86400s, or 0 for none",
+            "invalid value `5` for `ttl`: out of range (expected seconds or a duration: 20, 20s or 1m30s, 10s to 86400s, or 0 for none)",
         ),
         (4, "tokn", "unknown option `tokn`: did you mean `token`?"),
-        (
-            5,
-            "token",
-            "option `token`: the token has a space or another character that cannot stand in a header; accepted: a text",
-        ),
+        (5, "token", "invalid value for `token`: a space or another character that a header cannot hold (expected a string)"),
     ];
     let lines: String = told.iter().map(|(line, _, text)| format!("error (invalid-option): {path}:{line}: {text}\n")).collect();
     let ran = run(&mut host(&["apply", "--file", &path, &port], &[])?)?;
@@ -191,17 +191,18 @@ fn typed_wrong() -> Result<()> {
         (
             &["apply", "--file", &good, "--concurrency", "0"],
             "concurrency",
-            "--concurrency: `0` is out of range; accepted: 1 to 100".into(),
+            "invalid value `0` for --concurrency: out of range (expected 1 to 100)".into(),
         ),
         (
             &["apply", "--file", &good, "--concurrency", "101"],
             "concurrency",
-            "--concurrency: `101` is out of range; accepted: 1 to 100".into(),
+            "invalid value `101` for --concurrency: out of range (expected 1 to 100)".into(),
         ),
         (
             &["apply", "--file", &good, "delay=x"],
             "delay",
-            "option `delay`: `x` is no duration; accepted: seconds or a duration (20, 20s, 1m30s), 0s to 60s".into(),
+            "invalid value `x` for `delay`: not a duration (expected seconds or a duration: 20, 20s or 1m30s, 0s to 60s)"
+                .into(),
         ),
         (&["apply", "--flie", &good], "flie", "unknown option `flie`: did you mean `--file`?".into()),
         (&["destroy"], "name-prefix", "`destroy` needs --name-prefix PREFIX: how the names begin".into()),
@@ -223,7 +224,7 @@ fn typed_wrong() -> Result<()> {
         (
             &["destroy", "--name-prefix", "a", "--concurrency", "x"],
             "concurrency",
-            "--concurrency: `x` is out of range; accepted: 1 to 100".into(),
+            "invalid value `x` for --concurrency: out of range (expected 1 to 100)".into(),
         ),
     ];
     for (words, option, message) in cases {
@@ -323,7 +324,7 @@ fn screens() -> Result<()> {
     let ran = typed(&["destroy", "--name-prefix", "web"])?;
     expect(
         &screen(&ran),
-        "error (invalid-option): 1 session whose name begins with \"web\": nobody can be asked, since standard input is no terminal: give --yes to destroy, --dry-run to see them\n",
+        "error (invalid-option): 1 session whose name begins with \"web\": nobody can be asked, since standard input is not a terminal: give --yes to destroy, --dry-run to see them\n",
     )?;
     ensure!(ran.status == 1 && agent.api().sessions()?.len() == 2);
     let ran = typed(&["destroy", "--name-prefix", "web", "--dry-run"])?;

@@ -138,7 +138,7 @@ fn dev_needs() -> Result<()> {
     let ran = host(&["demo"], &[])?;
     ensure!(ran.status == 1 && ran.stderr.contains("needs --dev"), "{}", ran.stderr);
     let ran = host(&["--dev", "host=localhost"], &[])?;
-    ensure!(ran.status == 1 && ran.stderr.contains("`host` cannot stand beside --dev"), "{}", ran.stderr);
+    ensure!(ran.status == 1 && ran.stderr.contains("`host` cannot be combined with --dev"), "{}", ran.stderr);
     Ok(())
 }
 

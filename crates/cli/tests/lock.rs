@@ -281,8 +281,8 @@ fn mistakes() -> Result<()> {
         ("lock k --dry-run -- true", "dry_run", "means nothing to `lock`"),
         ("lock k ttl=0 -- true", "ttl", "`lock` needs one"),
         ("lock k ttl=5 -- true", "ttl", "10s to 86400s"),
-        ("lock k --wait soon -- true", "wait", "--wait: `soon` is no duration"),
-        ("lock k --wait -1 -- true", "wait", "--wait: `-1` is no duration"),
+        ("lock k --wait soon -- true", "wait", "invalid value `soon` for --wait: not a duration"),
+        ("lock k --wait -1 -- true", "wait", "invalid value `-1` for --wait: not a duration"),
         ("lock k --kill-after x -- true", "kill-after", "--kill-after: `x`"),
         ("lock /k -- true", "key", "begins with `/`"),
     ] {

@@ -121,8 +121,9 @@ fn formats() -> Result<()> {
         ("completions bash --format ids", "completions", "table"),
     ] {
         let ran = Typed::new(PROGRAM, line).run(&[])?;
-        let expected =
-            format!("error (invalid-option): option `format`: `{command}` cannot print `ids`; accepted: {accepted}\n");
+        let expected = format!(
+            "error (invalid-option): invalid value `ids` for `format`: `{command}` cannot print it (expected {accepted})\n"
+        );
         ensure!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()) == (1, "", expected.as_str()), "{line}: {ran:?}");
     }
     Ok(())
@@ -424,7 +425,8 @@ fn shells() -> Result<()> {
         ensure!(script.contains(words), "{shell}: {words} is missing");
     }
     let ran = Typed::new(PROGRAM, "completions tcsh").run(&[])?;
-    let expected = "error (invalid-option): the shell `tcsh` is not known; accepted: bash, elvish, fish, powershell, zsh\n";
+    let expected =
+        "error (invalid-option): invalid value `tcsh` for <SHELL>: unknown (expected bash, elvish, fish, powershell, zsh)\n";
     ensure!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()) == (1, "", expected), "{ran:?}");
     Ok(())
 }

@@ -74,12 +74,12 @@ fn unix_socket_alone() -> Result<()> {
         ("state=list host=unix:///run/consul.sock port=8500", "port"),
         ("state=list host=unix:///run/consul.sock scheme=https", "scheme"),
     ] {
-        let message = format!("option `{option}` cannot stand beside a Unix socket (unix:///run/consul.sock)");
+        let message = format!("option `{option}` cannot be combined with a Unix socket (unix:///run/consul.sock)");
         typed(line).fails("invalid-option", &message)?;
     }
     typed("CONSUL_HTTP_ADDR=unix:///run/consul.sock -")
         .reading(r#"{"port": 8500}"#)
-        .fails("invalid-option", "option `port` cannot stand beside a Unix socket (unix:///run/consul.sock)")?;
+        .fails("invalid-option", "option `port` cannot be combined with a Unix socket (unix:///run/consul.sock)")?;
     for (line, address) in
         [("CONSUL_HTTP_ADDR=unix://consul.sock state=list", "unix://consul.sock"), ("state=list host=unix://", "unix://")]
     {
@@ -294,8 +294,7 @@ const NOWHERE: &str = "CONSUL_HTTP_ADDR=localhost:1 state=list";
 const RULES: &str = "accepted: `name:PORT`, `*.suffix:PORT`, `1.2.3.4:PORT`, `[::1]:PORT`, `10.0.0.0/8:PORT`, `[fd00::/8]:PORT`, \
                      `*:PORT`, where PORT is a number, a range like `8500-8510` or `*`, and `unix:///absolute/path`";
 
-const NO_PORT: &str =
-    "`consul.example` is no rule: the port is missing: write `consul.example:8500`, or `consul.example:*` for every port";
+const NO_PORT: &str = "`consul.example` is not a valid rule: the port is missing: write `consul.example:8500`, or `consul.example:*` for every port";
 
 const LIMITS: &str = "memory, table, handles, compute, time, requests, in_flight, response, instances";
 
@@ -307,7 +306,7 @@ fn bad_values() -> Result<()> {
         ("--insecure consul.example", format!("--insecure: {NO_PORT}; {RULES}")),
         (
             "--allow http://consul.example:8500",
-            format!("--allow: `http://consul.example:8500` is no rule: it has a scheme: leave `http://` out; {RULES}"),
+            format!("--allow: `http://consul.example:8500` is not a valid rule: it has a scheme: leave `http://` out; {RULES}"),
         ),
         ("--limit memory", "--limit: `memory` is not NAME=VALUE, such as memory=256MiB".to_owned()),
         ("--limit memroy=1MiB", format!("--limit: there is no limit `memroy`; known are {LIMITS}")),
@@ -334,7 +333,7 @@ fn bad_values() -> Result<()> {
     }
     typed("CONSUL_HTTP_ADDR=localhost:1 CONSUL_HTTP_TOKEN=one\u{7} name=x").fails(
         "invalid-option",
-        "the environment's CONSUL_HTTP_TOKEN cannot be sent in a header: it holds a line break or a control character",
+        "invalid value for CONSUL_HTTP_TOKEN: a line break or a control character cannot be sent in a header",
     )
 }
 
@@ -356,7 +355,7 @@ fn bad_config() -> Result<()> {
         ("allow = \"a:1\"\n", "line 1: invalid type: string, expected a sequence".to_owned()),
         (
             "[limits]\n\nmemory = 1.5\n",
-            "line 3: a limit is a text such as \"256MiB\" or \"15m\", or a whole number".to_owned(),
+            "line 3: a limit is a string such as \"256MiB\" or \"15m\", or a whole number".to_owned(),
         ),
         ("[limits]\nmemory = \"lots\"\n", NO_SIZE.to_owned()),
         ("[limits]\nmemroy = \"1MiB\"\n", format!("there is no limit `memroy`; known are {LIMITS}")),
@@ -367,7 +366,7 @@ fn bad_config() -> Result<()> {
         ),
         (
             "[unix_sockets]\nlocalhost = \"/run/consul.sock\"\n",
-            "unix_sockets: `localhost` is no authority: the port is missing: write `localhost:8500`; accepted: `name:port`, \
+            "unix_sockets: `localhost` is not a valid authority: the port is missing: write `localhost:8500`; accepted: `name:port`, \
              `1.2.3.4:80`, `[::1]:80`"
                 .to_owned(),
         ),

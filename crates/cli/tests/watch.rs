@@ -524,7 +524,8 @@ fn options() -> Result<()> {
         let message = format!("option `{option}` means nothing to `watch`, which reads all sessions: `name` and `node` filter");
         Typed::new(PROGRAM, format!("watch {word}")).fails("invalid-option", &message)?;
     }
-    let message = "option `timeout`: `x` is no duration; accepted: seconds or a duration (20, 20s, 1m30s), 1ms to 86400s";
+    let message =
+        "invalid value `x` for `timeout`: not a duration (expected seconds or a duration: 20, 20s or 1m30s, 1ms to 86400s)";
     Typed::new(PROGRAM, "watch timeout=x").fails("invalid-option", message)
 }
 

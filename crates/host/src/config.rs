@@ -68,7 +68,7 @@ struct TokenTable {
 
 /// `"256MiB"` or `100`.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a limit is a text such as \"256MiB\" or \"15m\", or a whole number")]
+#[serde(untagged, expecting = "a limit is a string such as \"256MiB\" or \"15m\", or a whole number")]
 enum Value {
     Text(String),
     Number(u64),
@@ -272,7 +272,7 @@ mod tests {
     fn what_cannot_be_is_refused_with_its_line() {
         let top = "expected one of `allow`, `deny`, `insecure`, `locks`, `tls`, `token`, `unix_sockets`, `limits`";
         let tls = "expected one of `ca_file`, `ca_path`, `platform_roots`, `client_cert`, `client_key`, `server_name`";
-        let limit = "a limit is a text such as \"256MiB\" or \"15m\", or a whole number";
+        let limit = "a limit is a string such as \"256MiB\" or \"15m\", or a whole number";
         let token = format!("token = {TOKEN:?}\n");
         for (config, expected) in [
             // Keys that there are not, in each table.
@@ -298,8 +298,8 @@ mod tests {
             // No TOML.
             ("allow = [\n", "line 1: unclosed array, expected `]`"),
             // What the reader takes and the host does not.
-            ("\nallow = ['localhost']\n", "line 2: `localhost` is no rule: the port is missing"),
-            ("[unix_sockets]\nlocalhost = '/x'\n", "unix_sockets: `localhost` is no authority: the port is missing"),
+            ("\nallow = ['localhost']\n", "line 2: `localhost` is not a valid rule: the port is missing"),
+            ("[unix_sockets]\nlocalhost = '/x'\n", "unix_sockets: `localhost` is not a valid authority: the port is missing"),
             ("[limits]\nmemory = 'much'\n", "limit `memory`: `much` is not a size above 0, such as 512KiB, 256MiB or 1GiB"),
             ("[limits]\nfuel = 5\n", "there is no limit `fuel`; known are memory, table, "),
             ("[[token]]\nauthority = '*:*'\nfile = 'x'\n", "the token's file FOLDER/x cannot be read: "),

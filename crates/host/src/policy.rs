@@ -106,7 +106,7 @@ impl Authority {
             Ok(Authority { host, port })
         };
         parse().map_err(|reason: String| {
-            ParseError(format!("`{text}` is no authority: {reason}; accepted: `name:port`, `1.2.3.4:80`, `[::1]:80`"))
+            ParseError(format!("`{text}` is not a valid authority: {reason}; accepted: `name:port`, `1.2.3.4:80`, `[::1]:80`"))
         })
     }
 }
@@ -204,7 +204,7 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Rule, ParseError> {
         parse_rule(text).map(Rule).map_err(|reason| {
             ParseError(format!(
-                "`{text}` is no rule: {reason}; accepted: `name:PORT`, `*.suffix:PORT`, `1.2.3.4:PORT`, `[::1]:PORT`, \
+                "`{text}` is not a valid rule: {reason}; accepted: `name:PORT`, `*.suffix:PORT`, `1.2.3.4:PORT`, `[::1]:PORT`, \
                  `10.0.0.0/8:PORT`, `[fd00::/8]:PORT`, `*:PORT`, where PORT is a number, a range like `8500-8510` or `*`, \
                  and `unix:///absolute/path`"
             ))
@@ -383,7 +383,7 @@ fn parse_rule(text: &str) -> Result<Kind, String> {
         return match path.strip_prefix('/') {
             Some(path) if path.contains('*') => Err("the path of a socket has no wildcards".into()),
             Some(path) if path.starts_with('/') && path.len() > 1 => Ok(Kind::Socket(path.into())),
-            _ => Err("the path of a socket is absolute, behind `unix://`: write `unix:///run/consul.sock`".into()),
+            _ => Err("the path of a socket is absolute, after `unix://`: write `unix:///run/consul.sock`".into()),
         };
     }
     let (host, ports) = split(text)?;
@@ -458,7 +458,7 @@ fn parse_network(text: &str, address: &str, length: &str) -> Result<Pattern, Str
     };
     let length = number(length)
         .filter(|&length| length <= max)
-        .ok_or_else(|| format!("`{length}` is no length of a prefix: a number from 0 to {max}"))?;
+        .ok_or_else(|| format!("`{length}` is not a prefix length: a number from 0 to {max}"))?;
     let (address, length) = match address.to_canonical() {
         // All its addresses are IPv4 ones in IPv6, so it is a network of IPv4. (One written so has a length up to 32.)
         IpAddr::V4(canonical) if length >= 96 => (canonical.into(), length - 96),
@@ -467,7 +467,7 @@ fn parse_network(text: &str, address: &str, length: &str) -> Result<Pattern, Str
     let network = IpNet::new(address, length).map_err(|error| error.to_string())?;
     if network.addr() != network.network() {
         return Err(format!(
-            "the address has bits set behind the prefix: the network is `{}`, the address alone `{}`",
+            "the address has bits set after the prefix: the network is `{}`, the address alone `{}`",
             Pattern::Network(network.trunc()),
             Host::Address(address.to_canonical())
         ));
@@ -495,8 +495,8 @@ fn brackets(text: &str) -> Option<&str> {
 fn parse_ipv6(text: &str) -> Result<IpAddr, String> {
     match text.parse::<Ipv6Addr>() {
         Ok(address) => Ok(address.into()),
-        Err(_) if text.contains('%') => Err("it has a zone: leave out what is behind the `%`, and the `%`".into()),
-        Err(_) => Err(format!("`{text}` is no IPv6 address, and only those stand in brackets")),
+        Err(_) if text.contains('%') => Err("it has a zone: leave out the `%` and what follows it".into()),
+        Err(_) => Err(format!("`{text}` is not an IPv6 address, and only those go in brackets")),
     }
 }
 
@@ -504,7 +504,7 @@ fn parse_ipv6(text: &str) -> Result<IpAddr, String> {
 fn parse_name(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if let Some(other) = name.chars().find(|&c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.')) {
-        return Err(format!("`{other}` cannot stand in a name"));
+        return Err(format!("`{other}` is not allowed in a name"));
     }
     if name.split('.').any(str::is_empty) {
         return Err("the name is empty or has nothing before a dot: every name below `example` is `*.example`".into());
@@ -525,7 +525,7 @@ fn parse_ports(text: &str) -> Result<Ports, String> {
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
-    number(text).filter(|&port| port > 0).ok_or_else(|| format!("`{text}` is no port: a number from 1 to 65535"))
+    number(text).filter(|&port| port > 0).ok_or_else(|| format!("`{text}` is not a port: a number from 1 to 65535"))
 }
 
 /// Digits alone: `parse` takes a sign, too.
@@ -881,7 +881,7 @@ mod tests {
             assert_eq!(denied.to_string(), message);
         }
         let denied = Policy::default().check_socket(Path::new("consul.sock")).unwrap_err().to_string();
-        let start = "the host's policy does not allow unix://consul.sock, and no rule can: `unix://consul.sock` is no rule: the \
+        let start = "the host's policy does not allow unix://consul.sock, and no rule can: `unix://consul.sock` is not a valid rule: the \
                      path of a socket is absolute";
         assert!(denied.starts_with(start), "{denied}");
     }
@@ -1007,56 +1007,56 @@ mod tests {
             ("*.*.example:80", "`*` stands alone or before the first dot"),
             ("**:80", "`*` stands alone or before the first dot"),
             ("10.*:80", "a network is written `10.0.0.0/8`"),
-            ("con$ul.example:80", "`$` cannot stand in a name"),
-            ("consul%2eexample:80", "`%` cannot stand in a name"),
-            ("consul.example\\:80", "`\\` cannot stand in a name"),
-            ("consul.example\0:80", "cannot stand in a name"),
+            ("con$ul.example:80", "`$` is not allowed in a name"),
+            ("consul%2eexample:80", "`%` is not allowed in a name"),
+            ("consul.example\\:80", "`\\` is not allowed in a name"),
+            ("consul.example\0:80", "is not allowed in a name"),
             ("consul.example/v1:80", "it has a path: leave it out"),
             ("consul.example:80/", "it has a path: leave it out"),
             ("consul.example:80/v1", "it has a path: leave it out"),
             ("10.0.0.0:80/8", "it has a path: leave it out"),
             ("/run/consul.sock", "it has a path: leave it out"),
-            ("consul.example:0", "`0` is no port: a number from 1 to 65535"),
-            ("consul.example:65536", "`65536` is no port: a number from 1 to 65535"),
-            ("consul.example:+80", "`+80` is no port"),
-            ("consul.example:http", "`http` is no port"),
-            ("consul.example:80,443", "`80,443` is no port"),
-            ("consul.example:85*", "`85*` is no port"),
+            ("consul.example:0", "`0` is not a port: a number from 1 to 65535"),
+            ("consul.example:65536", "`65536` is not a port: a number from 1 to 65535"),
+            ("consul.example:+80", "`+80` is not a port"),
+            ("consul.example:http", "`http` is not a port"),
+            ("consul.example:80,443", "`80,443` is not a port"),
+            ("consul.example:85*", "`85*` is not a port"),
             ("consul.example:8510-8500", "the range is reversed: write `8500-8510`"),
-            ("consul.example:0-80", "`0` is no port"),
-            ("consul.example:80-", "`` is no port"),
-            ("consul.example:-80", "`` is no port"),
-            ("consul.example:80-90-100", "`90-100` is no port"),
+            ("consul.example:0-80", "`0` is not a port"),
+            ("consul.example:80-", "`` is not a port"),
+            ("consul.example:-80", "`` is not a port"),
+            ("consul.example:80-90-100", "`90-100` is not a port"),
             ("::1:80", "more than one `:`; an IPv6 address is written in brackets: `[::1]:8500`"),
             ("fd00::/8:80", "an IPv6 address is written in brackets"),
             ("[::1", "an IPv6 address is written in brackets"),
             ("[::1]80", "after `]` comes `:` and the port"),
             ("[fd00::]/8:80", "after `]` comes `:` and the port, and the length of a network's prefix before it"),
-            ("[1.2.3.4]:80", "`1.2.3.4` is no IPv6 address"),
-            ("[10.0.0.0/8]:80", "`10.0.0.0` is no IPv6 address"),
-            ("[consul.example]:80", "`consul.example` is no IPv6 address, and only those stand in brackets"),
-            ("[fe80::1%eth0]:80", "it has a zone: leave out what is behind the `%`"),
+            ("[1.2.3.4]:80", "`1.2.3.4` is not an IPv6 address"),
+            ("[10.0.0.0/8]:80", "`10.0.0.0` is not an IPv6 address"),
+            ("[consul.example]:80", "`consul.example` is not an IPv6 address, and only those go in brackets"),
+            ("[fe80::1%eth0]:80", "it has a zone: leave out the `%` and what follows it"),
             ("[fe80::%1/64]:80", "it has a zone"),
-            ("[::1.]:80", "`::1.` is no IPv6 address"),
+            ("[::1.]:80", "`::1.` is not an IPv6 address"),
             ("10.1.2.3/8:80", "the network is `10.0.0.0/8`, the address alone `10.1.2.3`"),
             ("[fd00::1/8]:80", "the network is `[fd00::/8]`, the address alone `[fd00::1]`"),
             ("[::ffff:10.1.2.3/104]:80", "the network is `10.0.0.0/8`, the address alone `10.1.2.3`"),
             ("[::ffff:10.0.0.0/95]:80", "the network is `[::fffe:0:0/95]`, the address alone `10.0.0.0`"),
-            ("10.0.0.0/33:80", "`33` is no length of a prefix: a number from 0 to 32"),
-            ("[fd00::/129]:80", "`129` is no length of a prefix: a number from 0 to 128"),
-            ("10.0.0.0/:80", "`` is no length of a prefix"),
-            ("10.0.0.0/+8:80", "`+8` is no length of a prefix"),
-            ("10.0.0.0/255.0.0.0:80", "`255.0.0.0` is no length of a prefix"),
-            ("10.0.0.0/8/8:80", "`8/8` is no length of a prefix"),
+            ("10.0.0.0/33:80", "`33` is not a prefix length: a number from 0 to 32"),
+            ("[fd00::/129]:80", "`129` is not a prefix length: a number from 0 to 128"),
+            ("10.0.0.0/:80", "`` is not a prefix length"),
+            ("10.0.0.0/+8:80", "`+8` is not a prefix length"),
+            ("10.0.0.0/255.0.0.0:80", "`255.0.0.0` is not a prefix length"),
+            ("10.0.0.0/8/8:80", "`8/8` is not a prefix length"),
             ("010.0.0.0/8:80", "it has a path"),
             ("unix://run/consul.sock", "write `unix:///run/consul.sock`"),
-            ("unix:/run/consul.sock", "the path of a socket is absolute, behind `unix://`"),
+            ("unix:/run/consul.sock", "the path of a socket is absolute, after `unix://`"),
             ("unix://", "the path of a socket is absolute"),
             ("unix:///", "the path of a socket is absolute"),
             ("unix:///run/*.sock", "the path of a socket has no wildcards"),
         ] {
             let message = text.parse::<Rule>().expect_err(text).to_string();
-            assert!(message.starts_with(&format!("`{text}` is no rule: ")), "{message}");
+            assert!(message.starts_with(&format!("`{text}` is not a valid rule: ")), "{message}");
             assert!(message.contains(reason), "{message}");
             let accepted = "; accepted: `name:PORT`, ";
             assert!(message.contains(accepted) && message.ends_with("and `unix:///absolute/path`"), "{message}");
@@ -1073,12 +1073,12 @@ mod tests {
             ("db.example", "the port is missing: write `db.example:8500`"),
             ("[::1]", "the port is missing: write `[::1]:8500`"),
             ("db.example:", "the port is missing"),
-            ("db.example:0", "`0` is no port"),
-            ("db.example:65536", "`65536` is no port"),
-            ("db.example:*", "`*` is no port"),
-            ("db.example:80-90", "`80-90` is no port"),
-            ("*:80", "`*` cannot stand in a name"),
-            ("*.example:80", "`*` cannot stand in a name"),
+            ("db.example:0", "`0` is not a port"),
+            ("db.example:65536", "`65536` is not a port"),
+            ("db.example:*", "`*` is not a port"),
+            ("db.example:80-90", "`80-90` is not a port"),
+            ("*:80", "`*` is not allowed in a name"),
+            ("*.example:80", "`*` is not allowed in a name"),
             ("10.0.0.0/8:80", "it has a path"),
             ("[fd00::/8]:80", "it has a path"),
             ("http://db.example:80", "leave `http://` out"),
@@ -1091,19 +1091,19 @@ mod tests {
             ("a..example:80", "has nothing before a dot"),
         ] {
             let message = text.parse::<Authority>().expect_err(text).to_string();
-            assert!(message.starts_with(&format!("`{text}` is no authority: ")), "{message}");
+            assert!(message.starts_with(&format!("`{text}` is not a valid authority: ")), "{message}");
             assert!(message.contains(reason), "{message}");
             assert!(message.ends_with("; accepted: `name:port`, `1.2.3.4:80`, `[::1]:80`"), "{message}");
         }
         for (uri, reason) in [
             ("/v1/session/list", "it is empty"),
             ("http://me:secret@db.example/", "it has a user"),
-            ("http://db.example:0/", "`0` is no port"),
-            ("http://db.example:99999/", "`99999` is no port"),
-            ("http://db.example:+80/", "`+80` is no port"),
+            ("http://db.example:0/", "`0` is not a port"),
+            ("http://db.example:99999/", "`99999` is not a port"),
+            ("http://db.example:+80/", "`+80` is not a port"),
             ("ftp://db.example/", "the port is missing"),
-            ("http://con$ul.example/", "`$` cannot stand in a name"),
-            ("http://*.example/", "`*` cannot stand in a name"),
+            ("http://con$ul.example/", "`$` is not allowed in a name"),
+            ("http://*.example/", "`*` is not allowed in a name"),
         ] {
             let message = Authority::of(&uri.parse().unwrap()).expect_err(uri).to_string();
             assert!(message.contains(reason), "{message}");

@@ -84,7 +84,7 @@ fn confirmed(found: &[Session], prefix: &str, options: &Options) -> Result<bool,
         return Err(Error::invalid(
             "yes",
             format!(
-                "{question}: nobody can be asked, since standard input is no terminal: give --yes to destroy, --dry-run to see them"
+                "{question}: nobody can be asked, since standard input is not a terminal: give --yes to destroy, --dry-run to see them"
             ),
         ));
     }

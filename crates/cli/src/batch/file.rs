@@ -120,7 +120,7 @@ fn record(line: usize, fields: Fields, lines: &HashMap<&str, usize>, typed: &Opt
 fn fields(item: &Node, values: &mut usize, mistakes: &mut Vec<Mistake>) -> (Fields, HashMap<&'static str, usize>) {
     let (mut fields, mut lines) = (Fields::new(), HashMap::new());
     let Value::Map(map) = &item.value else {
-        let message = format!("{} is no record: one such as {{name: session1, delay: 20s}} is wanted", item.value.kind());
+        let message = format!("expected a record such as {{name: session1, delay: 20s}}, found {}", item.value.kind());
         mistakes.push(mistake(item.line, "options", message));
         return (fields, lines);
     };
@@ -150,10 +150,9 @@ fn option(name: &str, value: &Node) -> Result<(&'static str, Json), String> {
     let said = |error: Error| error.into_parts().message;
     let info = options::info(name).ok_or_else(|| said(options::unknown(name)))?;
     if info.name == "dry_run" {
-        return Err("option `dry_run` is no record's: type --dry-run, for the whole file".into());
+        return Err("option `dry_run` is not an option of a record: use --dry-run for the whole file".into());
     }
-    let json =
-        value.json().map_err(|what| format!("option `{}`: {what} cannot stand here; accepted: {}", info.name, info.kind))?;
+    let json = value.json().map_err(|what| format!("invalid value for `{}`: {what} (expected {})", info.name, info.kind))?;
     Options::default().set(info.name, &json).map_err(said)?;
     Ok((info.name, json))
 }
@@ -225,7 +224,7 @@ impl Value {
     fn kind(&self) -> &'static str {
         match self {
             Value::Null => "an empty value",
-            Value::Text(_) => "a text",
+            Value::Text(_) => "a string",
             Value::List(_) => "a list",
             Value::Map(_) => "an object",
         }
@@ -250,7 +249,7 @@ impl Node {
             Value::List(items) => {
                 let texts = items.iter().map(|item| match &item.value {
                     Value::Text(word) => Ok(text(word)),
-                    _ => Err("a list of something else than texts"),
+                    _ => Err("a list of other things than strings"),
                 });
                 texts.collect::<Result<_, _>>().map(Json::Array)
             }
@@ -268,11 +267,7 @@ fn list(document: Option<Node>) -> Result<Rc<Vec<Node>>, Mistake> {
         Some(Node { value: Value::Map(_), line, .. }) => (line, "holds an object"),
         None => (1, "is empty"),
     };
-    Err(mistake(
-        line,
-        "file",
-        format!("the file {what}: a list of records is wanted, such as [{{name: session1, delay: 20s}}]"),
-    ))
+    Err(mistake(line, "file", format!("the file {what}: expected a list of records such as [{{name: session1, delay: 20s}}]")))
 }
 
 /// A list or a map that is being read.
@@ -337,7 +332,9 @@ fn parse(text: &str) -> Result<Option<Node>, Mistake> {
             Some(Collected::Map(map, key)) => match (key.take(), node.value) {
                 (Some((name, line)), value) => map.push((name, line, Node { value, ..node })),
                 (None, Value::Text(name)) => *key = Some((name, line)),
-                (None, other) => return Err(mistake(line, "file", format!("{} is no option's name", other.kind()))),
+                (None, other) => {
+                    return Err(mistake(line, "file", format!("expected the name of an option, found {}", other.kind())));
+                }
             },
         }
     }
@@ -432,9 +429,9 @@ mod tests {
         assert_eq!(records("- name: 'null'")[0].1, options(r#"{"name":"null","delay":"20s","port":"8501"}"#));
         assert_eq!(
             one("- {name: a, checks: [b, ~]}").2,
-            "option `checks`: a list of something else than texts cannot stand here; accepted: a list: a,b"
+            "invalid value for `checks`: a list of other things than strings (expected a list: a,b)"
         );
-        assert_eq!(one("- name: ''").2, "option `name`: `` is empty; leave the option out instead; accepted: a text");
+        assert_eq!(one("- name: ''").2, "invalid value `` for `name`: empty; leave the option out instead (expected a string)");
     }
 
     #[test]
@@ -450,7 +447,7 @@ mod tests {
         );
         assert_eq!(
             one("- {name: a}\n- name: b\n  <<: 5\n"),
-            (3, "<<".into(), "`<<` takes the options of a record, as in `<<: *base`, and not a text".into())
+            (3, "<<".into(), "`<<` takes the options of a record, as in `<<: *base`, and not a string".into())
         );
         // An alias stands where it is written.
         assert_eq!(
@@ -464,15 +461,23 @@ mod tests {
         let text = "- {nmae: a, delay: 61}\n- name: b\n  token: {secret: 1}\n- secret\n-\n- name: c\n  name: d\n- {name: e, dry_run: yes}\n- name: f\n\n  state: list\n- {delay: 1}\n- name: g\n  checks: x\n  node_checks: y\n";
         let expected = [
             (1, "nmae", "unknown option `nmae`: did you mean `name`?"),
-            (1, "delay", "option `delay`: `61` is out of range; accepted: seconds or a duration (20, 20s, 1m30s), 0s to 60s"),
-            (3, "token", "option `token`: an object cannot stand here; accepted: a text"),
-            (4, "options", "a text is no record: one such as {name: session1, delay: 20s} is wanted"),
-            (5, "options", "an empty value is no record: one such as {name: session1, delay: 20s} is wanted"),
+            (
+                1,
+                "delay",
+                "invalid value `61` for `delay`: out of range (expected seconds or a duration: 20, 20s or 1m30s, 0s to 60s)",
+            ),
+            (3, "token", "invalid value for `token`: an object (expected a string)"),
+            (4, "options", "expected a record such as {name: session1, delay: 20s}, found a string"),
+            (5, "options", "expected a record such as {name: session1, delay: 20s}, found an empty value"),
             (7, "name", "option `name` is given twice in this record"),
-            (8, "dry_run", "option `dry_run` is no record's: type --dry-run, for the whole file"),
+            (8, "dry_run", "option `dry_run` is not an option of a record: use --dry-run for the whole file"),
             (11, "state", "option `state`: `list` only reads; accepted in a file: present, absent"),
             (12, "name", "option `name` is missing: without one each run would make another session"),
-            (15, "node_checks", "option `node_checks` cannot stand beside `checks`: give the lists exactly, or `checks` alone"),
+            (
+                15,
+                "node_checks",
+                "option `node_checks` cannot be combined with `checks`: give the lists exactly, or `checks` alone",
+            ),
         ]
         .map(|(line, option, message)| (line, option.to_owned(), message.to_owned()));
         assert_eq!(mistakes(text), expected);
@@ -480,7 +485,7 @@ mod tests {
 
     #[test]
     fn what_is_no_list() {
-        const WANTED: &str = "a list of records is wanted, such as [{name: session1, delay: 20s}]";
+        const WANTED: &str = "expected a list of records such as [{name: session1, delay: 20s}]";
         for (text, line, what) in [
             ("", 1, "the file is empty"),
             ("# nothing\n---\n", 3, "the file is empty"),
@@ -501,7 +506,7 @@ mod tests {
             ("- name: *a", 1, "the file is not YAML: while parsing node, found unknown anchor"),
             ("- name: a\n---\n- name: b\n", 2, "the file has a second document: put all records in one list"),
             ("- name: !!str 5", 1, "tags such as !!str are not known here: put a text in quotes"),
-            ("- name: a\n  [b]: c\n", 2, "a list is no option's name"),
+            ("- name: a\n  [b]: c\n", 2, "expected the name of an option, found a list"),
             ("- &a [*a]", 1, "an alias stands inside what it is the alias of"),
         ] {
             assert_eq!(one(text), (line, "file".into(), message.into()), "{text}");

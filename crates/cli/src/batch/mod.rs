@@ -52,7 +52,7 @@ pub const DESTROY: Command = Command {
     name: "destroy",
     args: &[],
     rest: None,
-    flags: &[("yes", "Do not ask. Needed where standard input is no terminal")],
+    flags: &[("yes", "Do not ask. Needed where standard input is not a terminal")],
     settings: &[("name-prefix", "PREFIX", "How the names begin. Not empty"), CONCURRENCY],
     help: "Destroy all sessions whose names begin so, on `node` or everywhere in the datacenter, after asking",
 };
@@ -95,7 +95,10 @@ fn at_once(invocation: &Invocation) -> Result<usize, Error> {
     match invocation.setting("concurrency").next_back() {
         None => Ok(AT_ONCE),
         Some(text) => text.parse().ok().filter(|number| (1..=most).contains(number)).ok_or_else(|| {
-            Error::invalid("concurrency", format!("--concurrency: `{text}` is out of range; accepted: 1 to {most}"))
+            Error::invalid(
+                "concurrency",
+                format!("invalid value `{text}` for --concurrency: out of range (expected 1 to {most})"),
+            )
         }),
     }
 }

@@ -302,7 +302,7 @@ fn certificate(error: &CertificateError, at: &Authority) -> String {
             format!("the certificate of {at}, or of its CA, is not valid yet: check this machine's clock")
         }
         Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => {
-            format!("the certificate of {at} is none for servers: give the agent another ({error})")
+            format!("the certificate of {at} is not for servers: give the agent another ({error})")
         }
         error => format!("the certificate of {at} cannot be verified: give the agent another ({error})"),
     }

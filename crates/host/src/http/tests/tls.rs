@@ -239,7 +239,7 @@ async fn certificates_are_verified() {
             };
             let client_only = server(ca.issue_with(&["localhost"], client_only)).await;
             let text = check(ca.trusted(), &client_only.at).await.unwrap_err();
-            assert!(text.starts_with(&format!("the certificate of {} is none for servers: ", client_only.at)), "{text}");
+            assert!(text.starts_with(&format!("the certificate of {} is not for servers: ", client_only.at)), "{text}");
         }
     }
 }
