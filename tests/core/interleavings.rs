@@ -1,50 +1,52 @@
 //! Several callers at one Consul, one request at a time, in every order.
 //!
-//! There are no threads. A caller that waits is its [`Plan`] and the answers so far: for the next step it is run again from its
-//! beginning, is given these answers once more, and is stopped at its first request beyond them. So a whole situation is a plain
-//! value, which can be copied to try every way in which it goes on.
+//! There are no threads. A waiting caller is its [`Plan`] and its answers so far. For the next step
+//! the plan runs again from its start, gets these answers again, and stops at its first request
+//! beyond them. So a whole situation is a plain value, and a copy of it can continue in another
+//! order.
 
 use crate::cluster::Cluster;
-use crate::random::Random;
 use consul_session::apply::Plan;
 use consul_session::error::{Error, ErrorKind};
 use consul_session::transport::{Request, Response, Transport};
 use consul_session::{Options, Outcome};
+use fastrand::Rng;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-/// What becomes of a request.
+/// The fate of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
-    /// It is answered.
+    /// Consul performs it, and the caller gets the answer.
     Answered,
-    /// It is done, and its answer is lost.
+    /// Consul performs it, but its answer is lost.
     AnswerLost,
-    /// The connection breaks before it is done, which looks the same.
+    /// The connection breaks before Consul performs it. To the caller this looks like a lost
+    /// answer.
     RequestLost,
-    /// It is done, its answer does not come in time, and then the time of the call is over.
+    /// Consul performs it, but its answer is late, and the caller's time is over.
     AnswerTooLate,
-    /// It is not done in time, and then the time of the call is over.
+    /// Consul does not perform it in time, and the caller's time is over.
     RequestTooLate,
-    /// It is done, its answer is lost, and then nothing listens there any more.
+    /// Consul performs it, its answer is lost, and then nothing listens any more.
     AnswerLostAndDown,
-    /// Nothing listens there any more.
+    /// Nothing listens any more.
     Down,
 }
 
 impl Fate {
-    /// All but the good one.
+    /// All fates except [`Fate::Answered`].
     pub const FAULTS: [Fate; 6] =
         [Fate::AnswerLost, Fate::RequestLost, Fate::AnswerTooLate, Fate::RequestTooLate, Fate::AnswerLostAndDown, Fate::Down];
 
-    fn is_done(self) -> bool {
+    fn is_performed(self) -> bool {
         matches!(self, Fate::Answered | Fate::AnswerLost | Fate::AnswerTooLate | Fate::AnswerLostAndDown)
     }
 }
 
-/// What the transport says to a request.
+/// The transport's answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Answer {
     Response(u16, Vec<(&'static str, String)>, Vec<u8>),
@@ -68,7 +70,7 @@ impl From<&Answer> for Result<Response, Error> {
     }
 }
 
-/// Somebody who applies options.
+/// A client that applies options.
 #[derive(Clone)]
 pub struct Caller {
     plan: Rc<Plan>,
@@ -78,7 +80,7 @@ pub struct Caller {
 
 #[derive(Clone)]
 enum Next {
-    Asks(Rc<Request>),
+    Sends(Rc<Request>),
     Ends(Rc<Result<Outcome, Error>>),
 }
 
@@ -89,55 +91,59 @@ impl Caller {
         Caller { plan: Rc::new(plan), answers: Vec::new(), next }
     }
 
-    /// How it ended, if it did.
+    /// Returns its result, if it has ended.
     pub fn result(&self) -> Option<&Result<Outcome, Error>> {
         match &self.next {
             Next::Ends(result) => Some(result),
-            Next::Asks(_) => None,
+            Next::Sends(_) => None,
         }
     }
 
-    fn hears(&mut self, answer: Answer) {
+    fn receive(&mut self, answer: Answer) {
         self.answers.push(answer);
         self.next = run(&self.plan, &self.answers);
     }
 
-    /// Lets one request meet its fate.
-    fn step(&mut self, cluster: &mut Cluster, past: &Cluster, fate: Fate) {
-        let Next::Asks(request) = &self.next else { panic!("a caller that has ended goes no further") };
-        // Time does not go back, and nobody starts the agent again.
+    /// Sends one request, which meets its fate. With `past`, reads can be stale.
+    fn step(&mut self, cluster: &mut Cluster, past: Option<&Cluster>, fate: Fate) {
+        let Next::Sends(request) = &self.next else { panic!("the caller has ended") };
+        // The caller's time stays over, and the agent stays down.
         if let Some(last @ (Answer::Late | Answer::Down)) = self.answers.last() {
-            return self.hears(last.clone());
+            return self.receive(last.clone());
         }
-        let response = fate.is_done().then(|| cluster.answer(request, past));
+        let send = || match past {
+            Some(past) => cluster.send_with_stale_reads(request, past),
+            None => cluster.send(request),
+        };
+        let response = fate.is_performed().then(send);
         match fate {
             Fate::Answered => {
-                let Response { status, headers, body } = response.expect("what is done is answered");
-                self.hears(Answer::Response(status, headers, body));
+                let Response { status, headers, body } = response.expect("it was performed").expect("an answer");
+                self.receive(Answer::Response(status, headers, body));
             }
-            Fate::AnswerLost | Fate::RequestLost => self.hears(Answer::Lost),
-            Fate::AnswerTooLate | Fate::RequestTooLate => self.hears(Answer::Late),
-            Fate::Down => self.hears(Answer::Down),
+            Fate::AnswerLost | Fate::RequestLost => self.receive(Answer::Lost),
+            Fate::AnswerTooLate | Fate::RequestTooLate => self.receive(Answer::Late),
+            Fate::Down => self.receive(Answer::Down),
             Fate::AnswerLostAndDown => {
-                self.hears(Answer::Lost);
+                self.receive(Answer::Lost);
                 if self.result().is_none() {
-                    self.hears(Answer::Down);
+                    self.receive(Answer::Down);
                 }
             }
         }
     }
 }
 
-/// Runs a plan that has got these answers so far.
+/// Runs a plan that has received these answers so far.
 fn run(plan: &Plan, answers: &[Answer]) -> Next {
-    /// Gives the answers, and leaves with the first request beyond them.
+    /// Gives the answers, and unwinds with the first request beyond them.
     struct Replay<'a>(std::slice::Iter<'a, Answer>);
 
     impl Transport for Replay<'_> {
         fn send(&mut self, request: &Request) -> Result<Response, Error> {
             match self.0.next() {
                 Some(answer) => answer.into(),
-                // Not a panic: no hook is run, nothing is printed.
+                // Unlike a panic, this runs no hook and prints nothing.
                 None => resume_unwind(Box::new(request.clone())),
             }
         }
@@ -146,18 +152,18 @@ fn run(plan: &Plan, answers: &[Answer]) -> Next {
     match catch_unwind(AssertUnwindSafe(|| plan.run(&mut Replay(answers.iter())))) {
         Ok(result) => Next::Ends(Rc::new(result)),
         Err(payload) => match payload.downcast::<Request>() {
-            Ok(request) => Next::Asks(Rc::new(*request)),
+            Ok(request) => Next::Sends(Rc::new(*request)),
             Err(panic) => resume_unwind(panic),
         },
     }
 }
 
-/// A Consul and those who ask it.
+/// A Consul and its callers.
 #[derive(Clone)]
 pub struct World {
     pub cluster: Cluster,
     callers: Vec<Caller>,
-    /// The requests so far that met a bad fate.
+    /// The number of requests so far whose fate was a fault.
     pub faults: usize,
 }
 
@@ -166,30 +172,30 @@ impl World {
         World { cluster, callers: options.iter().map(Caller::new).collect(), faults: 0 }
     }
 
-    /// How the callers ended.
+    /// Returns the results of the callers.
     pub fn results(&self) -> Vec<&Result<Outcome, Error>> {
-        self.callers.iter().map(|caller| caller.result().expect("everybody has ended")).collect()
+        self.callers.iter().map(|caller| caller.result().expect("every caller has ended")).collect()
     }
 
     fn waiting(&self) -> Vec<usize> {
         (0..self.callers.len()).filter(|&at| self.callers[at].result().is_none()).collect()
     }
 
-    /// Lets one of the callers have one request answered.
+    /// Sends one request of one caller.
     fn step(&mut self, at: usize, past: Option<&Cluster>, fate: Fate) {
-        let now = self.cluster.clone();
         self.faults += usize::from(fate != Fate::Answered);
-        self.callers[at].step(&mut self.cluster, past.unwrap_or(&now), fate);
+        self.callers[at].step(&mut self.cluster, past, fate);
     }
 
-    /// Goes on in every order of the requests, and with up to so many faults at every place; `end` sees each way in which it
-    /// can end. The count of these.
+    /// Continues in every order of the requests, with up to `faults` faults at every place, and
+    /// calls `end` with each world in which all callers have ended. Returns the number of these.
     pub fn every_way(self, faults: usize, end: &mut dyn FnMut(&World)) -> usize {
         let mut seen = HashSet::new();
         let mut ends = 0;
         let mut open = vec![self];
         while let Some(world) = open.pop() {
-            // Two orders that lead to the same situation need not both be followed: all that a caller knows is its answers.
+            // Orders that lead to the same situation continue alike: its answers are all that a
+            // caller knows.
             let answers: Vec<_> = world.callers.iter().map(|caller| caller.answers.clone()).collect();
             if !seen.insert((world.cluster.clone(), answers, world.faults)) {
                 continue;
@@ -211,19 +217,20 @@ impl World {
         ends
     }
 
-    /// Goes on in one order out of very many. `faults` of a hundred requests meet a bad fate; reads that do not ask for
-    /// consistency may show any moment since this began.
-    pub fn one_way(mut self, random: &mut Random, faults: usize, stale: bool) -> World {
+    /// Continues in one random order. `faults` of a hundred requests meet a fault. With `stale`, a
+    /// read that does not ask for consistency can show any earlier state of this run.
+    pub fn one_way(mut self, rng: &mut Rng, faults: usize, stale: bool) -> World {
         let mut past = vec![self.cluster.clone()];
         loop {
             let waiting = self.waiting();
             if waiting.is_empty() {
                 return self;
             }
-            let at = random.pick(&waiting);
-            let fate = if random.below(100) < faults { random.pick(&Fate::FAULTS) } else { Fate::Answered };
-            let shown = stale.then(|| random.pick(&past));
-            self.step(at, shown.as_ref(), fate);
+            let at = waiting[rng.usize(..waiting.len())];
+            let fault = Fate::FAULTS[rng.usize(..Fate::FAULTS.len())];
+            let fate = if rng.usize(..100) < faults { fault } else { Fate::Answered };
+            let shown = stale.then(|| &past[rng.usize(..past.len())]);
+            self.step(at, shown, fate);
             if stale && past.last() != Some(&self.cluster) {
                 past.push(self.cluster.clone());
             }

@@ -1,20 +1,16 @@
-//! The core, natively and through its public API: no Consul, no runtime, no clock.
+//! The core through its public API: no Consul, no plugin runtime, no clock.
 //!
-//! Two stand-ins carry its requests. [`script`] expects each request exactly and answers as it is told; [`cluster`] keeps
-//! sessions as Consul does, and [`interleavings`] lets the requests of several interleavings reach it in every order.
+//! Two transports take the place of Consul. [`script`] expects each request exactly and returns a
+//! fixed answer. [`cluster`] is the dev agent in memory, which [`interleavings`] uses to let the
+//! requests of several callers arrive in every order.
 
-mod answers;
 mod cluster;
-mod combinations;
+mod endpoints;
 mod interleavings;
-mod locks;
 mod options;
 mod output;
 mod races;
-mod random;
-mod requests;
 mod script;
 mod secrets;
 mod states;
-mod values;
 mod wit;

@@ -1,4 +1,4 @@
-//! What is printed: outcomes and errors in JSON, byte for byte.
+//! The output: outcomes and errors in JSON, byte for byte.
 
 use crate::script::{apply, create, destroy, get, id, own_node, put, session};
 use crate::wit::every_case;
@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 fn keys(json: &str) -> Vec<String> {
     match serde_json::from_str(json).unwrap() {
         Value::Object(fields) => fields.keys().cloned().collect(),
-        other => panic!("no object: {other}"),
+        other => panic!("not an object: {other}"),
     }
 }
 
-/// Finds the session `web` that has these fields; the JSON.
+/// Returns the output for a session `web` with these fields.
 fn found(fields: Value) -> String {
     let requests = [get("/v1/session/list").gives(json!([session(1, fields)])), own_node()];
     apply(json!({"name": "web"}), requests).unwrap().to_json()
 }
 
 #[test]
-fn what_was_created() {
+fn created_session_is_printed_in_full() {
     let requests = [
         get("/v1/session/list").gives(json!([])),
         create("web").gives(json!({"ID": id(1)})),
@@ -38,7 +38,7 @@ fn what_was_created() {
 }
 
 #[test]
-fn keys_are_the_same_whatever_the_state() {
+fn keys_depend_on_the_contents_and_not_on_the_state() {
     let of_a_session = ["name", "node", "behavior", "delay", "checks"];
     let all = |with_id: bool, with_session: bool, with_diff: bool| {
         let mut keys = vec!["changed"];
@@ -68,7 +68,7 @@ fn keys_are_the_same_whatever_the_state() {
 }
 
 #[test]
-fn delays_are_seconds() {
+fn delays_are_printed_in_seconds() {
     for (stored, printed) in [
         (15_000_000_000_i64, "15"),
         (500_000_000, "0.5"),
@@ -88,7 +88,7 @@ fn delays_are_seconds() {
 }
 
 #[test]
-fn ttls_are_seconds_or_null_or_what_consul_stored() {
+fn ttls_are_printed_in_seconds_or_null_or_as_stored() {
     for (stored, printed) in [
         ("", "null"),
         ("0", "null"),
@@ -106,7 +106,7 @@ fn ttls_are_seconds_or_null_or_what_consul_stored() {
 }
 
 #[test]
-fn sessions_have_consuls_names_and_checks_are_one_list() {
+fn sessions_have_consuls_field_names_and_one_list_of_checks() {
     let json = found(json!({
         "Node": "N1", "NodeChecks": ["a"], "Checks": ["old", "a"], "ServiceChecks": [{"ID": "s", "Namespace": "ns1"}],
         "Namespace": "ns1", "Partition": "p1",
@@ -117,8 +117,8 @@ fn sessions_have_consuls_names_and_checks_are_one_list() {
 }
 
 #[test]
-fn texts_that_others_stored_are_escaped() {
-    // U+2028 and the like may stand in JSON as they are; control characters may not.
+fn stored_texts_are_escaped() {
+    // JSON allows U+2028 and the like unescaped, but no control characters.
     let stored = "\"\\\u{1}\n\u{7f}\u{2028}ä🦀</script>";
     let requests = [get("/v1/session/list").gives(json!([session(1, json!({"Name": stored}))]))];
     let printed = apply(json!({"state": "list"}), requests).unwrap().to_json();
@@ -128,7 +128,7 @@ fn texts_that_others_stored_are_escaped() {
 }
 
 #[test]
-fn errors_say_that_they_failed_and_why() {
+fn errors_are_printed_with_their_details() {
     let print = |case: ErrorKind| Error::new(case, "the \"text\"").to_json();
     let has_more = |case: &ErrorKind| {
         matches!(
@@ -173,7 +173,7 @@ fn errors_say_that_they_failed_and_why() {
 }
 
 #[test]
-fn an_error_is_its_text() {
+fn error_displays_its_message() {
     let error: Box<dyn std::error::Error> = Box::new(Error::new(ErrorKind::Other, "cause").context("remedy"));
     assert_eq!(error.to_string(), "cause; remedy");
     let error = Error::invalid("port", "no port");
@@ -182,7 +182,7 @@ fn an_error_is_its_text() {
 }
 
 #[test]
-fn a_replacement_shows_both_sides() {
+fn replacement_is_printed_with_both_sides() {
     let requests = [
         get("/v1/session/node/n1").gives(json!([session(1, json!({}))])),
         put("/v1/session/create")
@@ -199,7 +199,7 @@ fn a_replacement_shows_both_sides() {
 }
 
 #[test]
-fn indented_json_is_the_same_json() {
+fn indented_json_has_the_same_contents() {
     let requests = [get("/v1/session/list").gives(json!([session(1, json!({})), session(2, json!({}))])), own_node()];
     let outcome = apply(json!({"name": "web"}), requests).unwrap();
     let indented = serde_json::to_string_pretty(&outcome).unwrap();

@@ -1,4 +1,4 @@
-//! A transport that expects each request exactly, and answers as it is told.
+//! A transport that expects each request exactly, and returns a fixed answer.
 
 use consul_session::apply::Plan;
 use consul_session::consul::{Client, Connection};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::panic::Location;
 
-/// A request that is expected, and its answer.
+/// An expected request and its answer.
 pub struct Exchange {
     method: Method,
     path_and_query: String,
@@ -44,43 +44,43 @@ pub fn post(path_and_query: &str) -> Exchange {
     exchange(Method::Post, path_and_query)
 }
 
-/// The creation that is expected most: a session of this name, and otherwise the defaults.
+/// Expects the creation of a session with this name and the default options.
 #[track_caller]
 pub fn create(name: &str) -> Exchange {
     put("/v1/session/create").body(&format!(r#"{{"Name":"{name}","LockDelay":"15s","Behavior":"release"}}"#))
 }
 
-/// The destruction of the session that [`session`] makes with this number.
+/// Expects the destruction of the session that [`session`] returns for this number.
 #[track_caller]
 pub fn destroy(number: u64) -> Exchange {
     put(&format!("/v1/session/destroy/{}", id(number)))
 }
 
 impl Exchange {
-    /// The body that is expected, byte for byte.
+    /// Expects this body, byte for byte.
     pub fn body(mut self, body: &str) -> Exchange {
         self.body = body.into();
         self
     }
 
-    /// Status 200 and this JSON.
+    /// Answers with status 200 and this JSON.
     pub fn gives(self, body: Value) -> Exchange {
         self.says(200, &body.to_string())
     }
 
-    /// This status and this text.
+    /// Answers with this status and this text.
     pub fn says(mut self, status: u16, body: &str) -> Exchange {
         self.answer = Ok(Response { status, headers: Vec::new(), body: body.into() });
         self
     }
 
-    /// Another header of the answer.
+    /// Adds a header to the answer.
     pub fn header(mut self, name: &'static str, value: &str) -> Exchange {
         self.answer.as_mut().unwrap().headers.push((name, value.into()));
         self
     }
 
-    /// No answer, but this error of the transport.
+    /// Fails with this error of the transport instead of an answer.
     pub fn fails(mut self, case: ErrorKind) -> Exchange {
         let message = format!("no answer: {}", case.name());
         self.answer = Err(Error::new(case, message));
@@ -88,7 +88,7 @@ impl Exchange {
     }
 }
 
-/// The transport. Every request that is expected must come, which is checked when it is dropped.
+/// The transport. When dropped, it panics if an expected request is missing.
 pub struct Script {
     expected: VecDeque<Exchange>,
     authority: String,
@@ -98,7 +98,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Expects these requests, at `localhost:8500` and without a token.
+    /// Expects these requests to `localhost:8500` without a token.
     #[track_caller]
     pub fn new(expected: impl IntoIterator<Item = Exchange>) -> Script {
         Script {
@@ -110,7 +110,7 @@ impl Script {
         }
     }
 
-    /// Expects them there instead.
+    /// Expects the requests at this authority instead.
     pub fn at(mut self, protocol: Protocol, authority: &str) -> Script {
         self.protocol = protocol;
         self.authority = authority.into();
@@ -127,12 +127,12 @@ impl Script {
 impl Transport for Script {
     fn send(&mut self, request: &Request) -> Result<Response, Error> {
         let location = self.location;
-        let Some(expected) = self.expected.pop_front() else { panic!("{location}: one request too many: {request:#?}") };
+        let Some(expected) = self.expected.pop_front() else { panic!("{location}: unexpected request: {request:#?}") };
         let location = expected.location;
         let body = String::from_utf8_lossy(&request.body);
         let found = (request.method, request.path_and_query.as_str(), body.as_ref());
-        let wanted = (expected.method, expected.path_and_query.as_str(), expected.body.as_str());
-        assert_eq!(found, wanted, "{location}: another request is expected");
+        let expected_request = (expected.method, expected.path_and_query.as_str(), expected.body.as_str());
+        assert_eq!(found, expected_request, "{location}: a different request is expected");
         assert_eq!((request.protocol, &request.authority), (self.protocol, &self.authority), "{location}");
         assert_eq!(request.token.as_ref().map(|token| token.secret()), self.token.as_deref(), "{location}: the token");
         expected.answer
@@ -142,12 +142,13 @@ impl Transport for Script {
 impl Drop for Script {
     fn drop(&mut self) {
         if let (Some(missing), false) = (self.expected.front(), std::thread::panicking()) {
-            panic!("{}: this request did not come: {:?} {}", missing.location, missing.method, missing.path_and_query);
+            panic!("{}: this request is missing: {:?} {}", missing.location, missing.method, missing.path_and_query);
         }
     }
 }
 
-/// Reads the options, checks them and applies them, with exactly these requests. The token in the options must be in each.
+/// Parses the options and applies them, with exactly these requests. Each must carry the token of
+/// the options.
 #[track_caller]
 pub fn apply(options: Value, expected: impl IntoIterator<Item = Exchange>) -> Result<Outcome, Error> {
     let mut script = Script::new(expected);
@@ -155,7 +156,7 @@ pub fn apply(options: Value, expected: impl IntoIterator<Item = Exchange>) -> Re
     Plan::new(Options::from_json(&options.to_string())?)?.run(&mut script)
 }
 
-/// Calls an endpoint with exactly this request.
+/// Calls an endpoint, with exactly the requests of the script.
 #[track_caller]
 pub fn call<T>(options: Value, script: Script, endpoint: impl FnOnce(&mut Client) -> Result<T, Error>) -> Result<T, Error> {
     let mut script = script;
@@ -163,12 +164,13 @@ pub fn call<T>(options: Value, script: Script, endpoint: impl FnOnce(&mut Client
     endpoint(&mut Client { connection: &Connection::new(&options), transport: &mut script })
 }
 
-/// The id of the session with this number.
+/// Returns the id of the session with this number.
 pub fn id(number: u64) -> String {
     format!("adf4238a-882b-9ddc-4a9d-{number:012x}")
 }
 
-/// A session in Consul's JSON, as the defaults make it; `number` is its age. `fields` replace some of it.
+/// Returns a session in Consul's JSON, with the default options except for `fields`. `number` is
+/// its index, so higher numbers are younger.
 pub fn session(number: u64, fields: Value) -> Value {
     let mut session = json!({
         "ID": id(number), "Name": "web", "Node": "n1", "LockDelay": 15_000_000_000_i64, "Behavior": "release", "TTL": "",
@@ -180,13 +182,13 @@ pub fn session(number: u64, fields: Value) -> Value {
     session
 }
 
-/// `GET /v1/agent/self`, answered with the node `n1`.
+/// Expects `GET /v1/agent/self`, and answers with the node `n1`.
 #[track_caller]
 pub fn own_node() -> Exchange {
     get("/v1/agent/self").gives(json!({"Config": {"Datacenter": "dc1", "NodeName": "n1"}, "Stats": {}}))
 }
 
-/// `GET /v1/agent/self`, refused.
+/// Expects `GET /v1/agent/self`, and denies it.
 #[track_caller]
 pub fn own_node_denied() -> Exchange {
     get("/v1/agent/self").says(403, "Permission denied: anonymous token lacks permission 'agent:read' on \"n1\".")

@@ -1,5 +1,5 @@
-//! The token is in the requests' own field, and nowhere else: in no URL, body, message, debug text or JSON, whatever Consul, a
-//! proxy or the host echoes.
+//! The token is only in its own field of a request. It is in no URL, body, message, debug text or
+//! JSON, even if Consul, a proxy or the host echoes it.
 
 use crate::script::{Script, apply, call, create, destroy, get, id, post, put, session};
 use consul_session::apply::Plan;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const TOKEN: &str = "b1gs33cr3t-9f0c-4e2c-9b0b-0e7b6f7f0b0a";
 
-/// Neither the token nor so much of it that it could be guessed.
+/// Asserts that the text contains neither the token nor eight characters of it.
 #[track_caller]
 fn is_clean(text: &str) {
     for length in [TOKEN.len(), 8] {
@@ -41,10 +41,10 @@ fn result_is_clean(result: &Result<Outcome, Error>) {
 }
 
 #[test]
-fn it_is_in_no_url_and_no_body_and_no_debug_text() {
-    struct Watch(Vec<Request>);
+fn token_is_in_no_url_body_or_debug_text() {
+    struct Recorder(Vec<Request>);
 
-    impl Transport for Watch {
+    impl Transport for Recorder {
         fn send(&mut self, request: &Request) -> Result<Response, Error> {
             self.0.push(request.clone());
             Err(Error::new(ErrorKind::AccessDenied { status: 403 }, "no"))
@@ -56,39 +56,40 @@ fn it_is_in_no_url_and_no_body_and_no_debug_text() {
     });
     let options = Options::from_json(&options.to_string()).unwrap();
     let connection = Connection::new(&options.clone().resolve());
-    let task = Plan::new(options.clone()).unwrap();
-    is_clean(&format!("{options:?} {options:#?} {connection:?} {task:?} {task:#?}"));
-    let mut watch = Watch(Vec::new());
-    let _ = task.run(&mut watch);
-    let mut client = Client { connection: &connection, transport: &mut watch };
+    let plan = Plan::new(options.clone()).unwrap();
+    is_clean(&format!("{options:?} {options:#?} {connection:?} {plan:?} {plan:#?}"));
+    let mut recorder = Recorder(Vec::new());
+    let _ = plan.run(&mut recorder);
+    let mut client = Client { connection: &connection, transport: &mut recorder };
     let session_id = SessionId::parse(&id(1)).unwrap();
     let _ = client.renew(&session_id);
     let _ = client.destroy(&session_id);
     let _ = client.own_node();
     let _ = client.may_read("n1");
     let _ = client.sessions(&Scope::All, &Query::default());
-    assert_eq!(watch.0.len(), 6);
-    for request in &watch.0 {
+    assert_eq!(recorder.0.len(), 6);
+    for request in &recorder.0 {
         is_clean(&format!("{request:?} {}", String::from_utf8_lossy(&request.body)));
         assert_eq!(request.token.as_ref().unwrap().secret(), TOKEN);
     }
 }
 
 #[test]
-fn a_value_that_is_refused_is_not_shown() {
+fn rejected_token_is_not_in_the_error() {
     for token in [format!("{TOKEN} "), format!("{TOKEN}\n"), format!("ä{TOKEN}")] {
         error_is_clean(&Options::from_json(&json!({"token": token}).to_string()).unwrap_err());
     }
     error_is_clean(&Options::from_json(&json!({"token": [TOKEN]}).to_string()).unwrap_err());
     error_is_clean(&Options::from_json(&json!({"token": {"value": TOKEN}}).to_string()).unwrap_err());
-    // A slip in the name, and a text that is no JSON.
+    // A typo in the name, and invalid JSON.
     error_is_clean(&Options::from_json(&json!({"tokem": TOKEN}).to_string()).unwrap_err());
     error_is_clean(&Options::from_json(&json!({"secret_thing": TOKEN}).to_string()).unwrap_err());
     error_is_clean(&Options::from_json(&format!("{{\"token\": {TOKEN}}}")).unwrap_err());
     error_is_clean(&Options::from_json(&format!("token={TOKEN}")).unwrap_err());
 }
 
-/// Texts in which the token stands at every place, also where a quotation of the answer is cut off.
+/// Returns texts with the token at every place, including where a quotation of the answer is cut
+/// off.
 fn echoes() -> Vec<String> {
     let mut texts = vec![TOKEN.to_owned(), format!("{TOKEN}{TOKEN} {TOKEN}"), format!("<html>{TOKEN}</html>")];
     texts.extend([format!("ACL not found: {TOKEN}"), format!("rpc error making call: token {TOKEN} has no 'session:write'")]);
@@ -105,7 +106,7 @@ fn with_token(more: Value) -> Value {
 }
 
 #[test]
-fn an_answer_that_echoes_it_is_quoted_without_it() {
+fn errors_redact_a_token_echoed_by_consul() {
     for text in echoes() {
         for status in [200, 301, 403, 500] {
             let result = apply(with_token(json!({"state": "list"})), [get("/v1/session/list").says(status, &text)]);
@@ -120,7 +121,7 @@ fn an_answer_that_echoes_it_is_quoted_without_it() {
 }
 
 #[test]
-fn notes_and_remedies_quote_it_no_more_than_errors() {
+fn notes_and_remedies_redact_the_token() {
     for text in echoes() {
         let unnamed = put("/v1/session/create").body(r#"{"LockDelay":"15s","Behavior":"release"}"#);
         let requests =
@@ -144,7 +145,7 @@ fn notes_and_remedies_quote_it_no_more_than_errors() {
 }
 
 #[test]
-fn what_the_host_says_is_quoted_without_it() {
+fn errors_redact_a_token_echoed_by_the_host() {
     struct Broken(String);
 
     impl Transport for Broken {
@@ -153,14 +154,14 @@ fn what_the_host_says_is_quoted_without_it() {
         }
     }
 
-    let task = Plan::new(Options::from_json(&with_token(json!({"state": "list"})).to_string()).unwrap()).unwrap();
+    let plan = Plan::new(Options::from_json(&with_token(json!({"state": "list"})).to_string()).unwrap()).unwrap();
     for text in echoes() {
-        result_is_clean(&task.run(&mut Broken(text)));
+        result_is_clean(&plan.run(&mut Broken(text)));
     }
 }
 
 #[test]
-fn the_question_whether_something_may_be_read_quotes_it_no_more() {
+fn authorize_errors_redact_the_token() {
     let node = get("/v1/session/node/n1?consistent").gives(json!([])).header("x-consul-results-filtered-by-acls", "true");
     result_is_clean(&apply(with_token(json!({"name": "web", "node": "n1", "state": "absent"})), [node]));
     let asked = post("/v1/internal/acl/authorize")
@@ -171,7 +172,7 @@ fn the_question_whether_something_may_be_read_quotes_it_no_more() {
 }
 
 #[test]
-fn a_short_or_odd_token_is_taken_out_too() {
+fn short_and_unusual_tokens_are_redacted() {
     let without = |body: &str, token| from_status(500, body.as_bytes()).redact(token).message.clone();
     assert_eq!(without("no a b c", "x"), "consul answered 500: no a b c");
     assert_eq!(without("a, ab, abc", "ab"), "consul answered 500: a, (token), (token)c");

@@ -1,4 +1,4 @@
-//! The states of the page: which requests, in which order, and what is answered.
+//! The states of the `consul_session` options: the requests of each, in order, and the outcome.
 
 use crate::script::{Exchange, apply, create, destroy, get, id, own_node, own_node_denied, post, put, session};
 use consul_session::error::{Difference, Error, ErrorKind};
@@ -21,7 +21,7 @@ fn node(sessions: Value) -> Exchange {
     get("/v1/session/node/n1?consistent").gives(sessions)
 }
 
-/// What an absent by name asks first where an id is given.
+/// Expects the read of one session by its id.
 #[track_caller]
 fn info(number: u64) -> Exchange {
     get(&format!("/v1/session/info/{}", id(number)))
@@ -39,7 +39,7 @@ fn may_read(answer: bool) -> Exchange {
         .gives(json!([{"Resource": "session", "Access": "read", "Segment": "n1", "Allow": answer}]))
 }
 
-/// The headers that Consul sends without a token where everything is denied by default.
+/// Adds the header that Consul sends where the default policy is `deny`.
 fn masked(exchange: Exchange) -> Exchange {
     exchange.header(DEFAULT_POLICY, "deny")
 }
@@ -48,7 +48,7 @@ fn filtered(exchange: Exchange) -> Exchange {
     exchange.header(FILTERED, "true")
 }
 
-/// A request that creates a session of the name `web`; these fields stand behind the name.
+/// Expects the creation of a session named `web`, with these fields after the name.
 #[track_caller]
 fn create_with(fields: &str) -> Exchange {
     put("/v1/session/create").body(&format!(r#"{{"Name":"web",{fields}}}"#))
@@ -99,10 +99,10 @@ fn gone<const N: usize>(result: Result<Outcome, Error>, numbers: [u64; N]) -> Ou
 }
 
 #[track_caller]
-fn fails(result: Result<Outcome, Error>, case: &ErrorKind, words: &str) {
+fn fails(result: Result<Outcome, Error>, case: &ErrorKind, text: &str) {
     let error = result.unwrap_err();
     assert_eq!(error.kind, *case, "{error}");
-    assert!(error.message.contains(words), "{words:?} is missing: {error}");
+    assert!(error.message.contains(text), "{text:?} is missing: {error}");
 }
 
 #[track_caller]
@@ -132,28 +132,28 @@ mod present_without_id_or_name {
     }
 
     #[test]
-    fn creates_every_time_and_reads_it_back() {
+    fn creates_a_session_every_time_and_reads_it_back() {
         let outcome = new(apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).gives(json!([plain(1)]))]), 1);
         assert_eq!(ids(&outcome.sessions), [id(1)]);
         assert!(outcome.diff.unwrap().before.is_empty());
     }
 
     #[test]
-    fn reports_a_session_that_was_gone_at_once() {
+    fn reports_a_new_session_that_no_longer_exists() {
         let outcome = new(apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).gives(json!([]))]), 1);
         assert!(outcome.notes[0].contains("was gone when it was read back"), "{:?}", outcome.notes);
         assert_eq!(ids(&outcome.diff.unwrap().after), [id(1)]);
     }
 
     #[test]
-    fn succeeds_when_it_cannot_be_read_back() {
+    fn succeeds_if_the_session_cannot_be_read_back() {
         let outcome = new(apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).fails(ErrorKind::Timeout)]), 1);
         assert_eq!(outcome.notes, ["the new session could not be read back: no answer: timeout"]);
         assert_eq!(outcome.session.unwrap().lock_delay, 15_000_000_000);
     }
 
     #[test]
-    fn reports_a_creation_whose_answer_was_lost() {
+    fn reports_a_creation_without_answer_as_unknown() {
         for case in [ErrorKind::Timeout, ErrorKind::InvalidResponse, ErrorKind::ResponseTooLarge, ErrorKind::Other] {
             let result = apply(json!({}), [create_unnamed().fails(case)]);
             fails(
@@ -167,7 +167,7 @@ mod present_without_id_or_name {
     }
 
     #[test]
-    fn passes_on_a_refusal() {
+    fn returns_the_error_of_a_refusal() {
         let refused = create_unnamed().says(500, "apply failed: Check 'serfHealth' is in critical state");
         fails(apply(json!({}), [refused]), &ErrorKind::CriticalCheck, "try again when it passes");
         fails(apply(json!({}), [create_unnamed().fails(ErrorKind::Unreachable)]), &ErrorKind::Unreachable, "no answer");
@@ -182,7 +182,7 @@ mod present_without_id_or_name {
         let planned = &outcome.diff.unwrap().after[0];
         assert_eq!((planned.id.as_str(), planned.node.as_str(), planned.ttl.as_str()), ("", "n1", "30s"));
         assert_eq!(planned.all_checks(), ["a", "s"]);
-        // Where it may not be asked, the name of the node is left out, since nothing depends on it.
+        // If ACLs deny the name of the node, it stays empty, since nothing depends on it.
         let outcome = apply(options, [own_node_denied()]).unwrap();
         assert_eq!(outcome.session.unwrap().node, "");
         let outcome = apply(json!({"dry_run": true, "node": "n7"}), []).unwrap();
@@ -207,7 +207,7 @@ mod present_by_id {
     }
 
     #[test]
-    fn never_creates_since_consul_chooses_the_ids() {
+    fn never_creates_because_consul_chooses_the_ids() {
         let result = apply(options(json!({})), [info(1).gives(json!([]))]);
         fails(result, &ErrorKind::NotFound, "exists: consul chooses the ids, so leave `id` out to create one");
         let result = apply(options(json!({})), [masked(info(1).gives(json!([])))]);
@@ -215,7 +215,7 @@ mod present_by_id {
     }
 
     #[test]
-    fn names_every_difference_whatever_on_mismatch_says() {
+    fn names_every_difference_with_any_on_mismatch() {
         for on_mismatch in ["fail", "replace"] {
             let wanted = json!({
                 "name": "db", "node": "n2", "behavior": "delete", "delay": 1, "ttl": "1m", "checks": ["a"], "on_mismatch": on_mismatch,
@@ -241,7 +241,7 @@ mod present_by_name {
     use super::*;
 
     #[test]
-    fn creates_where_none_is_seen_and_does_not_ask_for_the_node() {
+    fn creates_without_asking_for_the_node_if_no_session_is_seen() {
         let outcome = new(
             apply(json!({"name": "web"}), [list(json!([])), create("web").gives(made(1)), list_again(json!([plain(1)]))]),
             1,
@@ -251,7 +251,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn asks_only_for_the_sessions_of_a_node_that_is_given() {
+    fn reads_only_the_sessions_of_the_given_node() {
         let created = create_with(r#""Node":"n1","LockDelay":"15s","Behavior":"release""#).gives(made(1));
         let requests = [get("/v1/session/node/n1").gives(json!([])), created, node(json!([plain(1)]))];
         new(apply(json!({"name": "web", "node": "n1"}), requests), 1);
@@ -259,7 +259,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn finds_one_that_matches_on_the_agents_own_node() {
+    fn finds_a_matching_session_on_the_agents_own_node() {
         for options in [json!({"name": "web"}), json!({"name": "web", "delay": 15, "behavior": "release", "ttl": 0})] {
             let outcome = found(apply(options, [list(json!([plain(1)])), own_node()]), 1);
             assert_eq!(outcome.notes, [""; 0]);
@@ -267,7 +267,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn takes_the_oldest_that_matches_and_reports_the_others() {
+    fn returns_the_oldest_match_and_reports_the_others() {
         let sessions = json!([plain(5), session(2, json!({"LockDelay": 1})), plain(4), session(1, json!({"Name": "db"}))]);
         let outcome = found(apply(json!({"name": "web", "delay": 15}), [list(sessions), own_node()]), 4);
         assert_eq!(ids(&outcome.sessions), [id(4), id(2), id(5)]);
@@ -275,7 +275,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn leaves_those_of_other_nodes_alone() {
+    fn ignores_sessions_of_other_nodes() {
         let elsewhere = json!([session(1, json!({"Node": "n2"}))]);
         let both = json!([session(1, json!({"Node": "n2"})), plain(2)]);
         let outcome = new(
@@ -286,14 +286,14 @@ mod present_by_name {
     }
 
     #[test]
-    fn takes_the_name_of_a_node_in_any_case() {
+    fn compares_names_of_nodes_regardless_of_case() {
         let sessions = json!([session(1, json!({"Node": "N1"}))]);
         found(apply(json!({"name": "web"}), [list(sessions.clone()), own_node()]), 1);
         found(apply(json!({"name": "web", "node": "n1"}), [get("/v1/session/node/n1").gives(sessions)]), 1);
     }
 
     #[test]
-    fn compares_only_what_was_given() {
+    fn compares_only_given_options() {
         let odd =
             json!({"LockDelay": -5_000_000_000_i64, "Behavior": "delete", "TTL": "1h", "NodeChecks": null, "Checks": ["old"]});
         found(apply(json!({"name": "web"}), [list(json!([session(1, odd)])), own_node()]), 1);
@@ -323,7 +323,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn fails_on_a_mismatch_and_names_each_field_found_and_wanted() {
+    fn mismatch_error_names_each_field_found_and_wanted() {
         let stored = json!({"LockDelay": 90_000_000_500_i64, "TTL": "soon", "NodeChecks": [], "ServiceChecks": [{"ID": "s"}]});
         let requests = || [list(json!([session(1, stored.clone())])), own_node()];
         let message = differs(
@@ -340,7 +340,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn fails_for_the_oldest_and_counts_the_others() {
+    fn mismatch_error_describes_the_oldest_and_counts_the_others() {
         let stored = |number| session(number, json!({"LockDelay": 1_000_000_000}));
         let requests = [list(json!([stored(3), stored(1), stored(2)])), own_node()];
         let message = differs(apply(json!({"name": "web", "delay": 2}), requests), 1, [("delay", "1s", "2s")]);
@@ -348,7 +348,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn replaces_every_one_that_differs_and_creates_first() {
+    fn creates_before_it_destroys_every_session_that_differs() {
         let new_one = session(3, json!({"Behavior": "delete"}));
         let created = create_with(r#""LockDelay":"15s","Behavior":"delete""#).gives(made(3));
         let requests = [
@@ -368,14 +368,14 @@ mod present_by_name {
     }
 
     #[test]
-    fn replaces_nothing_where_one_matches() {
+    fn replaces_nothing_if_one_session_matches() {
         let sessions = json!([session(1, json!({"Behavior": "delete"})), plain(2)]);
         let options = json!({"name": "web", "behavior": "release", "on_mismatch": "replace"});
         found(apply(options, [list(sessions), own_node()]), 2);
     }
 
     #[test]
-    fn leaves_the_old_one_where_the_new_one_is_refused() {
+    fn keeps_the_old_session_if_the_new_one_is_refused() {
         let created = create_with(r#""LockDelay":"15s","Behavior":"release","NodeChecks":["serfHealth","dne"]"#);
         let refused = created.says(500, "apply failed: Missing check 'dne' registration");
         let options = json!({"name": "web", "checks": "dne", "on_mismatch": "replace"});
@@ -383,7 +383,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn says_what_was_destroyed_and_what_was_not() {
+    fn error_lists_destroyed_and_remaining_sessions() {
         let new_one = session(3, json!({"LockDelay": 0}));
         let requests = |second: Exchange| {
             [
@@ -404,7 +404,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn a_caller_who_was_later_destroys_its_own_and_takes_the_others() {
+    fn later_of_two_callers_destroys_its_own_session_and_returns_the_other() {
         let requests = [
             list(json!([])),
             create("web").gives(made(2)),
@@ -417,7 +417,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn a_caller_who_was_later_and_cannot_destroy_its_own_says_so() {
+    fn later_of_two_callers_reports_that_its_own_session_remains() {
         let requests = [
             list(json!([])),
             create("web").gives(made(2)),
@@ -429,7 +429,7 @@ mod present_by_name {
     }
 
     #[test]
-    fn a_caller_who_was_later_and_wants_something_else_fails() {
+    fn later_of_two_callers_with_other_options_fails_with_a_mismatch() {
         let other = session(1, json!({"LockDelay": 1_000_000_000}));
         let mine = session(2, json!({"LockDelay": 2_000_000_000}));
         let created = create_with(r#""LockDelay":"2s","Behavior":"release""#).gives(made(2));
@@ -438,23 +438,23 @@ mod present_by_name {
     }
 
     #[test]
-    fn a_session_that_was_gone_at_once_is_reported() {
+    fn reports_a_new_session_that_no_longer_exists() {
         let outcome =
             new(apply(json!({"name": "web"}), [list(json!([])), create("web").gives(made(1)), list_again(json!([]))]), 1);
         assert!(outcome.notes[0].contains("was gone when it was read back"), "{:?}", outcome.notes);
     }
 
     #[test]
-    fn a_creation_that_cannot_be_checked_is_reported_with_its_id() {
+    fn unverified_creation_is_reported_with_its_id() {
         for case in [ErrorKind::Timeout, ErrorKind::Unreachable, ErrorKind::InvalidResponse] {
             let requests = [list(json!([])), create("web").gives(made(1)), get("/v1/session/list?consistent").fails(case)];
-            let words = format!("session {} was created, but whether another caller", id(1));
-            fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, &words);
+            let text = format!("session {} was created, but whether another caller", id(1));
+            fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, &text);
         }
     }
 
     #[test]
-    fn shows_what_a_dry_run_would_do() {
+    fn dry_run_shows_the_planned_changes() {
         let outcome = apply(json!({"name": "web", "dry_run": true}), [list(json!([])), own_node()]).unwrap();
         assert!(outcome.changed && outcome.session_id().is_none() && outcome.destroyed.is_empty());
         assert_eq!(outcome.session.unwrap().node, "n1");
@@ -469,11 +469,11 @@ mod present_by_name {
     }
 }
 
-mod present_where_the_agents_node_may_not_be_asked {
+mod present_by_name_without_agent_read {
     use super::*;
 
     #[test]
-    fn creates_first_and_takes_the_earlier_one_of_its_own_node() {
+    fn creates_first_and_returns_the_earlier_session_of_its_own_node() {
         let requests = [
             list(json!([plain(1)])),
             own_node_denied(),
@@ -482,19 +482,20 @@ mod present_where_the_agents_node_may_not_be_asked {
             destroy(2).gives(json!(true)),
         ];
         let outcome = found(apply(json!({"name": "web"}), requests), 1);
-        assert_eq!(outcome.notes, [""; 0], "nobody else was there at that moment");
+        assert_eq!(outcome.notes, [""; 0], "there was no concurrent caller");
     }
 
     #[test]
-    fn keeps_its_own_where_the_others_are_on_other_nodes() {
+    fn keeps_its_own_session_if_the_others_are_on_other_nodes() {
         let other = session(1, json!({"Node": "n2"}));
         let requests =
             [list(json!([other])), own_node_denied(), create("web").gives(made(2)), list_again(json!([other, plain(2)]))];
         new(apply(json!({"name": "web"}), requests), 2);
     }
 
-    /// Creates session 2, finds session 1 on its node with another delay, and destroys one of them.
-    fn meets_one_that_differs_and_destroys(number: u64) -> [Exchange; 5] {
+    /// Expects the creation of session 2, a listing with session 1 on the same node with another
+    /// delay, and the destruction of one of them.
+    fn creates_beside_a_mismatch_and_destroys(number: u64) -> [Exchange; 5] {
         let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).gives(made(2));
         let mine = session(2, json!({"LockDelay": 1_000_000_000}));
         [
@@ -507,20 +508,20 @@ mod present_where_the_agents_node_may_not_be_asked {
     }
 
     #[test]
-    fn fails_on_a_mismatch_and_leaves_nothing_behind() {
-        let requests = meets_one_that_differs_and_destroys(2);
+    fn mismatch_fails_and_leaves_no_new_session() {
+        let requests = creates_beside_a_mismatch_and_destroys(2);
         differs(apply(json!({"name": "web", "delay": 1}), requests), 1, [("delay", "15s", "1s")]);
     }
 
     #[test]
-    fn replaces_what_differs() {
-        let requests = meets_one_that_differs_and_destroys(1);
+    fn replaces_a_session_that_differs() {
+        let requests = creates_beside_a_mismatch_and_destroys(1);
         let outcome = new(apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests), 2);
         assert_eq!(outcome.destroyed, [id(1)]);
     }
 
     #[test]
-    fn asks_for_the_node_in_a_dry_run() {
+    fn dry_run_requires_the_node() {
         let sessions = json!([plain(1), session(2, json!({"Node": "n2"})), session(3, json!({"Node": "n2"}))]);
         let result = apply(json!({"name": "web", "dry_run": true}), [list(sessions), own_node_denied()]);
         let nodes = vec!["n1".into(), "n2".into()];
@@ -528,7 +529,7 @@ mod present_where_the_agents_node_may_not_be_asked {
     }
 
     #[test]
-    fn passes_on_other_errors() {
+    fn returns_other_errors_of_agent_self() {
         let broken = || get("/v1/agent/self").says(500, "No cluster leader");
         let result = apply(json!({"name": "web"}), [list(json!([plain(1)])), broken()]);
         fails(result, &ErrorKind::Unavailable { status: 500 }, "No cluster leader");
@@ -537,7 +538,7 @@ mod present_where_the_agents_node_may_not_be_asked {
     }
 }
 
-mod a_creation_by_name_whose_answer_was_lost {
+mod creation_by_name_without_answer {
     use super::*;
 
     fn lost() -> Exchange {
@@ -545,7 +546,7 @@ mod a_creation_by_name_whose_answer_was_lost {
     }
 
     #[test]
-    fn is_looked_for_and_found() {
+    fn is_searched_and_found() {
         let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), own_node(), list_again(json!([plain(1)]))];
         let outcome = new(apply(json!({"name": "web"}), requests), 1);
         let note = "the answer to the creation was lost (no answer: invalid-response), and the session was found afterwards";
@@ -553,7 +554,7 @@ mod a_creation_by_name_whose_answer_was_lost {
     }
 
     #[test]
-    fn is_found_on_the_node_that_was_given() {
+    fn is_found_on_the_given_node() {
         let options = json!({"name": "web", "node": "n1"});
         let created = create_with(r#""Node":"n1","LockDelay":"15s","Behavior":"release""#).says(502, "");
         let requests = [get("/v1/session/node/n1").gives(json!([])), created, node(json!([plain(1)])), node(json!([plain(1)]))];
@@ -561,7 +562,7 @@ mod a_creation_by_name_whose_answer_was_lost {
     }
 
     #[test]
-    fn goes_on_with_what_it_replaces() {
+    fn continues_with_the_replacement() {
         let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(ErrorKind::Other);
         let all = json!([plain(1), session(2, json!({"LockDelay": 1_000_000_000}))]);
         let requests = [
@@ -577,7 +578,7 @@ mod a_creation_by_name_whose_answer_was_lost {
     }
 
     #[test]
-    fn is_not_taken_for_one_that_was_there_or_is_elsewhere_or_differs() {
+    fn is_not_confused_with_other_sessions() {
         let others = json!([
             session(1, json!({"Node": "n2"})),
             session(2, json!({"Node": "n2"})),
@@ -591,20 +592,20 @@ mod a_creation_by_name_whose_answer_was_lost {
     }
 
     #[test]
-    fn stays_unknown_where_nobody_can_look() {
-        let words = "the creation of the session may have happened";
+    fn is_unknown_if_it_cannot_be_searched() {
+        let text = "the creation of the session may have happened";
         let requests = [list(json!([])), lost(), get("/v1/session/list?consistent").fails(ErrorKind::Timeout)];
-        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
         let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), own_node_denied()];
-        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
         let requests =
             [list(json!([])), lost(), list_again(json!([plain(1)])), get("/v1/agent/self").fails(ErrorKind::Timeout)];
-        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
         let requests = [list(json!([plain(1)])), own_node_denied(), lost(), list_again(json!([plain(1), plain(2)]))];
-        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
         let odd = session(1, json!({"ID": "no-uuid"}));
         let requests = [list(json!([])), lost(), list_again(json!([odd])), own_node()];
-        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, words);
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
     }
 }
 
@@ -618,12 +619,12 @@ mod absent_by_id {
     }
 
     #[test]
-    fn destroys_one_that_is_there() {
+    fn destroys_an_existing_session() {
         gone(apply(options(json!({})), [info_again(1).gives(json!([plain(1)])), destroy(1).gives(json!(true))]), [1]);
     }
 
     #[test]
-    fn sends_the_destruction_where_none_is_seen_since_it_may_be_hidden() {
+    fn sends_the_destruction_of_an_unseen_session_that_acls_might_hide() {
         gone(apply(options(json!({})), [info_again(1).gives(json!([])), destroy(1).gives(json!(true))]), []);
         let denied = destroy(1).says(403, "Permission denied: anonymous token lacks permission 'session:write' on \"n1\".");
         let result = apply(options(json!({})), [info_again(1).gives(json!([])), denied]);
@@ -634,19 +635,19 @@ mod absent_by_id {
         );
         for blocked in ["Access is restricted", "Endpoint is blocked by agent configuration"] {
             let result = apply(options(json!({})), [info_again(1).gives(json!([])), destroy(1).says(403, blocked)]);
-            assert!(!result.unwrap_err().message.contains("exists"), "nobody knows that");
+            assert!(!result.unwrap_err().message.contains("exists"), "this is not known");
         }
         let result = apply(options(json!({})), [info_again(1).gives(json!([])), destroy(1).says(500, "No cluster leader")]);
         fails(result, &ErrorKind::Unavailable { status: 500 }, "No cluster leader");
     }
 
     #[test]
-    fn destroys_nothing_that_has_another_name_or_node() {
+    fn destroys_no_session_with_another_name_or_node() {
         let read = || info_again(1).gives(json!([plain(1)]));
         let message = differs(apply(options(json!({"name": "db"})), [read()]), 1, [("name", "web", "db")]);
         assert!(message.ends_with("nothing was destroyed; check which session is meant"), "{message}");
         differs(apply(options(json!({"node": "n2"})), [read()]), 1, [("node", "n1", "n2")]);
-        // What only describes a new session is not compared.
+        // Options that only describe a new session are not compared.
         gone(apply(options(json!({"name": "web", "delay": 1})), [read(), destroy(1).gives(json!(true))]), [1]);
     }
 
@@ -673,20 +674,20 @@ mod absent_by_name {
     }
 
     #[test]
-    fn destroys_every_one_of_the_agents_own_node() {
+    fn destroys_every_session_of_the_name_on_the_agents_own_node() {
         let sessions = json!([plain(3), session(1, json!({"Node": "n2"})), plain(2), session(4, json!({"Name": "db"}))]);
         let requests = [list_again(sessions), own_node(), destroy(2).gives(json!(true)), destroy(3).gives(json!(true))];
         gone(apply(web(), requests), [2, 3]);
     }
 
     #[test]
-    fn destroys_every_one_of_the_node_that_was_given() {
+    fn destroys_every_session_of_the_name_on_the_given_node() {
         let requests = [node(json!([plain(1), session(2, json!({"Name": "db"}))])), destroy(1).gives(json!(true))];
         gone(apply(web_on_n1(), requests), [1]);
     }
 
     #[test]
-    fn is_done_where_there_is_none() {
+    fn succeeds_if_no_session_exists() {
         gone(apply(web(), [list_again(json!([session(1, json!({"Name": "db"}))]))]), []);
         gone(apply(web(), [list_again(json!([session(1, json!({"Node": "n2"}))])), own_node()]), []);
         gone(apply(web_on_n1(), [node(json!([]))]), []);
@@ -699,7 +700,7 @@ mod absent_by_name {
     }
 
     #[test]
-    fn asks_for_the_node_where_the_agents_own_is_secret() {
+    fn requires_the_node_without_agent_read() {
         let result = apply(web(), [list_again(json!([plain(1), session(2, json!({"Node": "n2"}))])), own_node_denied()]);
         fails(
             result,
@@ -711,12 +712,13 @@ mod absent_by_name {
     }
 
     #[test]
-    fn trusts_no_listing_of_all_nodes_that_may_hide_something() {
-        // A token for one node gets a filtered list, which is normal; what it says of that node is exact.
+    fn verifies_a_filtered_listing_of_all_nodes() {
+        // A token for one node gets a filtered list, which is normal. For that node the list is
+        // complete.
         gone(apply(web(), [filtered(list_again(json!([]))), own_node(), node(json!([]))]), []);
         let requests = [filtered(list_again(json!([]))), own_node(), node(json!([plain(1)])), destroy(1).gives(json!(true))];
         gone(apply(web(), requests), [1]);
-        // What is seen of a node is all of it.
+        // If one session of a node is visible, all of them are.
         gone(apply(web(), [filtered(list_again(json!([plain(1)]))), own_node(), destroy(1).gives(json!(true))]), [1]);
         let result = apply(web(), [filtered(list_again(json!([]))), own_node(), filtered(node(json!([])))]);
         fails(
@@ -727,7 +729,7 @@ mod absent_by_name {
     }
 
     #[test]
-    fn asks_whether_it_may_read_where_it_would_not_be_told() {
+    fn asks_for_the_permission_to_read_without_a_token() {
         gone(apply(web_on_n1(), [masked(node(json!([]))), may_read(true)]), []);
         let result = apply(web_on_n1(), [masked(node(json!([]))), may_read(false)]);
         fails(
@@ -741,13 +743,13 @@ mod absent_by_name {
         fails(
             apply(web_on_n1(), [masked(node(json!([]))), refused]),
             &ErrorKind::Hidden,
-            "could not be asked: consul answered 403",
+            "could not be checked: consul answered 403",
         );
         gone(apply(web(), [masked(list_again(json!([]))), own_node(), masked(node(json!([]))), may_read(true)]), []);
     }
 
     #[test]
-    fn says_what_was_destroyed_before_it_failed() {
+    fn error_lists_the_sessions_destroyed_before_it() {
         let sessions = || node(json!([plain(1), plain(2), plain(3)]));
         let refused = || destroy(2).says(500, "No cluster leader");
         let result = apply(web_on_n1(), [sessions(), destroy(1).gives(json!(true)), refused()]);
@@ -758,7 +760,7 @@ mod absent_by_name {
     }
 
     #[test]
-    fn destroys_no_session_whose_id_cannot_stand_in_a_url() {
+    fn destroys_no_session_whose_id_is_not_a_uuid() {
         let result = apply(web_on_n1(), [node(json!([session(1, json!({"ID": "../kv/x"}))]))]);
         fails(result, &ErrorKind::InvalidResponse, "consul lists a session whose id is not a UUID: ../kv/x");
     }
@@ -776,7 +778,7 @@ mod reads {
     }
 
     #[test]
-    fn list_shows_all_of_them_the_oldest_first() {
+    fn list_returns_all_sessions_oldest_first() {
         reads(json!({"state": "list"}), list(json!([])), []);
         let sessions = json!([plain(3), session(1, json!({"Name": "db", "Node": "n2"})), plain(2)]);
         let outcome = reads(json!({"state": "list"}), list(sessions), [1, 2, 3]);
@@ -784,7 +786,7 @@ mod reads {
     }
 
     #[test]
-    fn name_and_node_filter_what_is_found() {
+    fn name_and_node_filter_the_result() {
         let sessions = || json!([plain(1), session(2, json!({"Name": "db"})), session(3, json!({"Node": "n2"}))]);
         reads(json!({"state": "list", "name": "web"}), list(sessions()), [1, 3]);
         reads(json!({"state": "list", "node": "N2"}), list(sessions()), [3]);
@@ -796,14 +798,14 @@ mod reads {
     }
 
     #[test]
-    fn node_shows_those_of_the_node() {
+    fn node_returns_the_sessions_of_the_node() {
         reads(json!({"state": "node", "node": "n 1"}), get("/v1/session/node/n%201").gives(json!([])), []);
         let outcome = reads(json!({"state": "node", "node": "N1"}), get("/v1/session/node/N1").gives(json!([plain(1)])), [1]);
         assert!(outcome.session.is_none());
     }
 
     #[test]
-    fn info_shows_the_session_or_nothing() {
+    fn info_returns_the_session_or_none() {
         let outcome = reads(json!({"state": "info", "id": id(1).to_uppercase()}), info(1).gives(json!([plain(1)])), [1]);
         assert_eq!(outcome.session_id(), Some(id(1).as_str()));
         let outcome = reads(json!({"state": "info", "id": id(1)}), info(1).gives(json!([])), []);
@@ -811,7 +813,7 @@ mod reads {
     }
 
     #[test]
-    fn what_was_or_may_have_been_hidden_is_said() {
+    fn sessions_possibly_hidden_by_acls_are_noted() {
         for (request, options) in [
             (masked(list(json!([plain(1)]))), json!({"state": "list"})),
             (filtered(list(json!([plain(1)]))), json!({"state": "list"})),
@@ -825,7 +827,7 @@ mod reads {
     }
 
     #[test]
-    fn nothing_that_describes_a_new_session_changes_a_read() {
+    fn session_settings_do_not_affect_reads() {
         let options = json!({"state": "list", "delay": 1, "ttl": 10, "checks": ["a"], "behavior": "delete", "dry_run": true});
         reads(options, list(json!([plain(1)])), [1]);
     }

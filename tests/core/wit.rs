@@ -1,4 +1,4 @@
-//! The WIT package and the core say the same.
+//! The WIT package and the core agree.
 
 use consul_session::error::ErrorKind;
 use consul_session::options::{self, Behavior, OnMismatch, Scheme, State};
@@ -20,7 +20,7 @@ fn kind<'a>(resolve: &'a Resolve, interface: &Interface, name: &str) -> &'a Type
     &resolve.types[interface.types[name]].kind
 }
 
-/// The names of a record's fields, an enum's or a variant's cases.
+/// Returns the names of the fields of a record, or of the cases of an enum or a variant.
 fn names(kind: &TypeDefKind) -> Vec<&str> {
     parts(kind).into_iter().map(|(name, _)| name).collect()
 }
@@ -35,7 +35,7 @@ fn parts(kind: &TypeDefKind) -> Vec<(&str, &Docs)> {
 }
 
 #[test]
-fn the_record_options_has_the_options_of_the_table() {
+fn record_options_has_the_options_of_the_table() {
     let (resolve, package) = package();
     let desired_state = interface(&resolve, package, "desired-state");
     let record: Vec<String> =
@@ -45,7 +45,7 @@ fn the_record_options_has_the_options_of_the_table() {
 }
 
 #[test]
-fn each_field_of_a_connection_and_of_a_query_is_an_option_or_an_argument() {
+fn fields_of_connection_and_create_options_are_options() {
     let (resolve, package) = package();
     let sessions = interface(&resolve, package, "sessions");
     for field in names(kind(&resolve, sessions, "connection")) {
@@ -58,7 +58,7 @@ fn each_field_of_a_connection_and_of_a_query_is_an_option_or_an_argument() {
 }
 
 #[test]
-fn enums_have_the_words_of_the_page() {
+fn enums_have_the_values_of_the_options() {
     let (resolve, package) = package();
     let sessions = interface(&resolve, package, "sessions");
     let desired_state = interface(&resolve, package, "desired-state");
@@ -68,7 +68,8 @@ fn enums_have_the_words_of_the_page() {
     assert_eq!(names(kind(&resolve, sessions, "scheme")), Scheme::VARIANTS);
 }
 
-/// One of each case, in the order of the type. A new case does not compile here before it is in the list.
+/// Returns one error kind of each case, in the order of the type. The `match` does not compile
+/// without a new case, which must then be added to the list.
 pub fn every_case() -> Vec<ErrorKind> {
     let all = vec![
         ErrorKind::InvalidOption { option: "id".into() },
@@ -117,20 +118,20 @@ pub fn every_case() -> Vec<ErrorKind> {
 }
 
 #[test]
-fn the_variant_error_has_the_cases_of_the_core() {
+fn variant_error_has_the_cases_of_the_core() {
     let (resolve, package) = package();
     let sessions = interface(&resolve, package, "sessions");
     let core: Vec<&str> = every_case().iter().map(ErrorKind::name).collect();
     assert_eq!(names(kind(&resolve, sessions, "error")), core);
 }
 
-/// The transport names the codes by hand: in Rust they have none.
+/// The transport lists the names of the codes, which are not available in Rust.
 #[test]
-fn the_transport_names_the_error_codes_of_wasi_http() {
+fn transport_names_the_error_codes_of_wasi_http() {
     let source = include_str!("../../src/component/wasi_http.rs");
     let (resolve, _) = package();
     let (_, types) = resolve.interfaces.iter().find(|(_, it)| it.types.contains_key("error-code")).unwrap();
-    let TypeDefKind::Variant(codes) = kind(&resolve, types, "error-code") else { panic!("no variant") };
+    let TypeDefKind::Variant(codes) = kind(&resolve, types, "error-code") else { panic!("not a variant") };
     for case in &codes.cases {
         let payload = if case.ty.is_some() { "(_)" } else { "" };
         let arm = format!("        ErrorCode::{}{payload} => \"{}\",\n", camel(&case.name), case.name);
@@ -138,23 +139,23 @@ fn the_transport_names_the_error_codes_of_wasi_http() {
     }
 }
 
-/// `create-options` as `CreateOptions`.
+/// Converts `create-options` to `CreateOptions`.
 fn camel(name: &str) -> String {
     name.split('-').map(|word| word[..1].to_uppercase() + &word[1..].to_lowercase()).collect()
 }
 
 #[test]
-fn every_item_is_described_and_says_since_when() {
+fn every_item_has_a_description_and_a_since_attribute() {
     let (resolve, package) = package();
-    let mut lacking = Vec::new();
+    let mut missing = Vec::new();
     let mut count = 0;
     let mut check = |name: String, docs: &Docs, stability: Option<&Stability>| {
         count += 1;
         if docs.contents.as_deref().unwrap_or_default().trim().is_empty() {
-            lacking.push(format!("{name}: no description"));
+            missing.push(format!("{name}: no description"));
         }
         if !matches!(stability, None | Some(Stability::Stable { .. })) {
-            lacking.push(format!("{name}: no @since"));
+            missing.push(format!("{name}: no @since"));
         }
     };
     let ours = &resolve.packages[package];
@@ -181,11 +182,11 @@ fn every_item_is_described_and_says_since_when() {
             }
         }
     }
-    assert_eq!(lacking, [""; 0]);
-    assert!(count > 100, "only {count} items were looked at");
+    assert_eq!(missing, [""; 0]);
+    assert!(count > 100, "only {count} items were checked");
 }
 
-/// Whether this is only `use` of another interface's type.
+/// Returns whether this is only a `use` of another interface's type.
 fn is_use(resolve: &Resolve, definition: &TypeDef) -> bool {
     matches!(definition.kind, TypeDefKind::Type(Type::Id(other)) if resolve.types[other].owner != definition.owner)
 }

@@ -2,18 +2,27 @@
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Bytes;
 use serde::Serialize;
+use std::time::Duration;
 
-/// An answer on its way out.
+/// The answer of an endpoint.
 pub struct Answer {
     pub status: StatusCode,
-    /// JSON, or else plain text.
+    /// JSON if `true`, plain text otherwise.
     pub is_json: bool,
     pub body: Vec<u8>,
     pub allow: Option<HeaderValue>,
     pub meta: Option<Meta>,
+    /// The options of a read that can block.
+    pub blocking: Option<ReadOptions>,
+}
+
+/// When a read is answered.
+pub struct ReadOptions {
+    /// The read waits for a later index; with 0 it does not wait.
+    pub index: u64,
+    pub wait: Duration,
 }
 
 /// The `X-Consul-*` headers of a read.
@@ -25,14 +34,14 @@ pub struct Meta {
 
 impl Answer {
     pub fn text(status: StatusCode, text: String) -> Answer {
-        Answer { status, is_json: false, body: text.into_bytes(), allow: None, meta: None }
+        Answer { status, is_json: false, body: text.into_bytes(), allow: None, meta: None, blocking: None }
     }
 
     pub fn empty() -> Answer {
         Answer { is_json: true, ..Answer::text(StatusCode::OK, String::new()) }
     }
 
-    /// Indented as by an agent in `-dev` mode.
+    /// Returns JSON with the indentation of an agent in `-dev` mode.
     pub fn json(content: &impl Serialize) -> Answer {
         let mut body = Vec::new();
         let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -42,20 +51,20 @@ impl Answer {
         }
     }
 
-    /// An error of a read has the headers of a read too, with nothing in them.
+    /// Adds the headers that Consul sends with the error of a read.
     pub fn without_leader(self) -> Answer {
         Answer { meta: Some(Meta { index: 1, known_leader: false, consistency: None }), ..self }
     }
 }
 
-impl From<Answer> for Response<Full<Bytes>> {
+impl From<Answer> for Response<Bytes> {
     fn from(answer: Answer) -> Self {
-        let nothing = answer.body.is_empty();
+        let is_empty = answer.body.is_empty();
         let mut response = response(answer.status, answer.body);
         let headers = response.headers_mut();
         if answer.is_json {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        } else if nothing {
+        } else if is_empty {
             headers.remove(CONTENT_TYPE);
         }
         if let Some(allow) = answer.allow {
@@ -75,15 +84,16 @@ impl From<Answer> for Response<Full<Bytes>> {
     }
 }
 
-pub fn response(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+/// Returns a response of plain text.
+pub fn response(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-/// The headers of everything that an endpoint answers.
-pub fn with_policy(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+/// Adds the headers that every endpoint sends.
+pub fn with_policy(mut response: Response<Bytes>) -> Response<Bytes> {
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     headers.insert(HeaderName::from_static("x-consul-default-acl-policy"), HeaderValue::from_static("allow"));

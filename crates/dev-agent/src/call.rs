@@ -1,38 +1,29 @@
-//! What an endpoint is asked: Consul's checks of parameters and headers, which come before anything else.
+//! A call of an endpoint: its parameters and headers, and Consul's checks of them, which precede
+//! all others.
 
-use crate::answer::{Answer, Meta, bad_request, internal};
+use crate::answer::{Answer, ReadOptions, bad_request, internal};
 use crate::go;
-use crate::state::{DATACENTER, State};
+use crate::state::DATACENTER;
+use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, Method};
-use hyper::body::Bytes;
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
 use std::time::Duration;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(300);
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
-/// What an endpoint is asked.
+/// A call of an endpoint.
 pub struct Call<'a> {
-    pub method: Method,
+    pub method: &'a Method,
+    /// The rest of the path, after the endpoint's own.
     pub argument: &'a str,
     pub query: Query,
-    pub headers: HeaderMap,
-    /// The whole body.
-    pub body: Bytes,
-    /// Whether the length of the body was given.
-    pub sized: bool,
-}
-
-/// How a read is to be answered.
-pub struct ReadOptions {
-    /// 0: at once.
-    pub index: u64,
-    pub wait: Duration,
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
 }
 
 impl Call<'_> {
-    /// Consul's checks of the parameters of a read, in Consul's order; [`Call::no_enterprise`] comes last.
+    /// Checks the parameters of a read in Consul's order, with [`Call::no_enterprise`] last.
     pub fn read_options(&self) -> Result<ReadOptions, Answer> {
         let max_stale = self.query.get("max_stale");
         if !max_stale.is_empty() && go::duration(max_stale).is_err() {
@@ -63,9 +54,9 @@ impl Call<'_> {
         Ok(ReadOptions { index, wait })
     }
 
-    /// Namespaces and partitions are refused, as by Community Edition.
+    /// Refuses namespaces and partitions, as Community Edition does.
     pub fn no_enterprise(&self) -> Result<(), Answer> {
-        for (header, parameter, what) in
+        for (header, parameter, feature) in
             [("X-Consul-Namespace", "ns", "Namespaces"), ("X-Consul-Partition", "partition", "Partitions")]
         {
             let refused = if self.headers.get(header).is_some_and(|value| !value.is_empty()) {
@@ -75,7 +66,7 @@ impl Call<'_> {
             } else {
                 continue;
             };
-            return Err(bad_request(&format!("Invalid {refused} - {what} are a Consul Enterprise feature")));
+            return Err(bad_request(&format!("Invalid {refused} - {feature} are a Consul Enterprise feature")));
         }
         Ok(())
     }
@@ -85,12 +76,10 @@ impl Call<'_> {
         known_datacenter(if long.is_empty() { self.query.get("dc") } else { long })
     }
 
-    /// The answer to a read of the catalog. It never blocks.
-    pub fn catalog(&self, state: &State, content: &impl Serialize) -> Answer {
-        let modes = ["stale", "consistent"].into_iter();
-        let consistency = modes.filter(|mode| self.query.has(mode)).last().unwrap_or("leader");
-        let meta = Meta { index: state.catalog_index, known_leader: true, consistency: Some(consistency) };
-        Answer { meta: Some(meta), ..Answer::json(content) }
+    /// Returns the body, which counts as empty if the client does not send its length, as in
+    /// Consul.
+    pub fn sized_body(&self) -> &[u8] {
+        if self.headers.contains_key(TRANSFER_ENCODING) { b"" } else { self.body }
     }
 }
 
@@ -98,18 +87,18 @@ pub fn known_datacenter(name: &str) -> Result<(), Answer> {
     if name.is_empty() || name == DATACENTER { Ok(()) } else { Err(internal("No path to datacenter".into())) }
 }
 
-/// `None` if a `%` is not followed by two hexadecimal digits.
+/// Returns `None` if two hexadecimal digits do not follow a `%`.
 pub fn percent_decode(text: &str) -> Option<String> {
     let is_escape = |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     let valid = text.split('%').skip(1).all(is_escape);
     valid.then(|| percent_decode_str(text).decode_utf8_lossy().into_owned())
 }
 
-/// The parameters of a URL.
+/// The parameters of a URL, in order.
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// `None` for what Go's `url.ParseQuery` refuses.
+    /// Returns `None` for a text that Go's `url.ParseQuery` refuses.
     pub fn parse(text: &str) -> Option<Query> {
         let decode = |text: &str| if text.contains(';') { None } else { percent_decode(&text.replace('+', " ")) };
         let parts = text.split('&').filter(|part| !part.is_empty());
@@ -124,7 +113,7 @@ impl Query {
         self.0.iter().any(|(found, _)| found == name)
     }
 
-    /// The first of this name; empty if there is none.
+    /// Returns the first value of this name, or an empty string if there is none.
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
     }

@@ -1,62 +1,35 @@
-//! The bodies that register and deregister nodes and checks. Consul reads them strictly: an unknown field is an error.
+//! The bodies that register and deregister nodes and checks. Consul reads them strictly: an unknown
+//! field is an error.
 
 use crate::go::{self, Object, unknown_field};
-use crate::state::{Check, NODE, same};
+use crate::state::{Check, Registration};
 use serde_json::Value;
 
-/// The body of `/v1/catalog/register`. Services are left out.
-#[derive(Default)]
-pub struct Registration {
-    pub id: String,
-    pub node: String,
-    pub address: String,
-    pub datacenter: String,
-    pub checks: Vec<Check>,
-}
-
-impl Registration {
-    /// Errors: what Consul writes after `Request decode failed: `.
-    pub fn decode(body: &[u8]) -> Result<Registration, String> {
-        let mut read = Registration::default();
-        let mut strings = [
-            ("ID", &mut read.id),
-            ("Node", &mut read.node),
-            ("Address", &mut read.address),
-            ("Datacenter", &mut read.datacenter),
-        ];
-        let object = Object::read(body, "structs.RegisterRequest")?;
-        object.read_into("RegisterRequest", &mut strings, |field, value| {
-            match (field.to_ascii_lowercase().as_str(), value) {
-                ("check" | "checks", Value::Null) => {}
-                ("check", value) => read.checks.push(check(value)?),
-                ("checks", Value::Array(values)) => {
-                    for value in values {
-                        read.checks.push(check(value)?);
-                    }
+/// Decodes the body of `/v1/catalog/register`, without services.
+///
+/// # Errors
+///
+/// The text that Consul writes after `Request decode failed: `.
+pub fn registration(body: &[u8]) -> Result<Registration, String> {
+    let mut read = Registration::default();
+    let mut strings =
+        [("ID", &mut read.id), ("Node", &mut read.node), ("Address", &mut read.address), ("Datacenter", &mut read.datacenter)];
+    let object = Object::read(body, "structs.RegisterRequest")?;
+    object.read_into("RegisterRequest", &mut strings, |field, value| {
+        match (field.to_ascii_lowercase().as_str(), value) {
+            ("check" | "checks", Value::Null) => {}
+            ("check", value) => read.checks.push(check(value)?),
+            ("checks", Value::Array(values)) => {
+                for value in values {
+                    read.checks.push(check(value)?);
                 }
-                ("checks", value) => return Err(go::mismatch(&value, "RegisterRequest.Checks", "structs.HealthChecks")),
-                _ => return unknown_field(field),
             }
-            Ok(())
-        })?;
-        Ok(read)
-    }
-
-    /// Errors: Consul's text, in Consul's order of looking.
-    pub fn validate(&self) -> Result<(), String> {
-        if self.node.is_empty() {
-            return Err("Must provide node".into());
+            ("checks", value) => return Err(go::mismatch(&value, "RegisterRequest.Checks", "structs.HealthChecks")),
+            _ => return unknown_field(field),
         }
-        if self.address.is_empty() {
-            return Err("Must provide address if SkipNodeUpdate is not set".into());
-        }
-        match self.checks.iter().find(|check| !check.node.is_empty() && !same(&check.node, &self.node)) {
-            Some(Check { node, id, .. }) => {
-                Err(format!("Node '{node}' for check '{id}' doesn't match register request node '{}'", self.node))
-            }
-            None => Ok(()),
-        }
-    }
+        Ok(())
+    })?;
+    Ok(read)
 }
 
 fn check(value: Value) -> Result<Check, String> {
@@ -76,7 +49,7 @@ fn check(value: Value) -> Result<Check, String> {
     Ok(check)
 }
 
-/// The body of `/v1/catalog/deregister`: a check if it names one, else the whole node.
+/// The body of `/v1/catalog/deregister`: it removes `check`, or the whole node if `check` is empty.
 #[derive(Default)]
 pub struct Deregistration {
     pub node: String,
@@ -84,22 +57,26 @@ pub struct Deregistration {
     pub datacenter: String,
 }
 
-impl Deregistration {
-    /// Errors: what Consul writes after `Request decode failed: `.
-    pub fn decode(body: &[u8]) -> Result<Deregistration, String> {
-        let mut read = Deregistration::default();
-        let mut strings = [("Node", &mut read.node), ("CheckID", &mut read.check), ("Datacenter", &mut read.datacenter)];
-        let object = Object::read(body, "structs.DeregisterRequest")?;
-        object.read_into("DeregisterRequest", &mut strings, |field, _| unknown_field(field))?;
-        Ok(read)
-    }
+/// Decodes the body of `/v1/catalog/deregister`.
+///
+/// # Errors
+///
+/// The text that Consul writes after `Request decode failed: `.
+pub fn deregistration(body: &[u8]) -> Result<Deregistration, String> {
+    let mut read = Deregistration::default();
+    let mut strings = [("Node", &mut read.node), ("CheckID", &mut read.check), ("Datacenter", &mut read.datacenter)];
+    let object = Object::read(body, "structs.DeregisterRequest")?;
+    object.read_into("DeregisterRequest", &mut strings, |field, _| unknown_field(field))?;
+    Ok(read)
 }
 
-/// The body of `/v1/agent/check/register`: a TTL check of the agent's own node.
+/// Decodes the body of `/v1/agent/check/register`, a TTL check of `own_node`.
 ///
-/// Errors: the whole text of Consul's answer.
-pub fn agent_check(body: &[u8]) -> Result<Check, String> {
-    let mut check = Check { node: NODE.into(), kind: "ttl".into(), ..Check::default() };
+/// # Errors
+///
+/// The whole text of Consul's answer.
+pub fn agent_check(body: &[u8], own_node: &str) -> Result<Check, String> {
+    let mut check = Check { node: own_node.into(), kind: "ttl".into(), ..Check::default() };
     (check.interval, check.timeout) = ("0s".into(), "0s".into());
     let mut ttl = 0;
     let mut strings =

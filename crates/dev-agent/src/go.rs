@@ -1,11 +1,14 @@
-//! What Consul takes over from Go: how JSON is read, and the texts about JSON and durations that do not parse.
+//! The parts of Go's standard library that Consul's answers show: how it parses JSON and durations,
+//! and the texts of its errors.
 
-use consul_session::duration::parse_go;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 
-/// Reads the first value of `body`; what comes after it is ignored. `go_type` is for the text of the error.
+/// Nanoseconds in a second.
+pub const SECOND: i64 = 1_000_000_000;
+
+/// Parses the first JSON value of `body` and ignores the rest. `go_type` appears in the error.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8], go_type: &str) -> Result<T, String> {
     let mut json = serde_json::Deserializer::from_slice(body);
     T::deserialize(&mut json).map_err(|error| {
@@ -28,17 +31,18 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8], go_type: &str) -> Result<T, 
     })
 }
 
-/// A JSON object in the order of its source: keys that differ only in case are one field, and the last one counts.
+/// A JSON object in the order of its source. Keys that differ only in case are one field, and the
+/// last one counts.
 pub struct Object(Vec<(String, Value)>);
 
 impl Object {
-    /// [`read`]s an object. `null` is an empty one.
+    /// Parses an object as [`read`] does. `null` is an empty object.
     pub fn read(body: &[u8], go_type: &str) -> Result<Object, String> {
         read(body, go_type)
     }
 
-    /// Sets each of `strings`, given by the field's name, and passes every other field to `other`. `path` is for the text
-    /// of the error.
+    /// Sets each of `strings`, which are given by the field's name, and passes every other field to
+    /// `other`. `path` appears in the error.
     pub fn read_into(
         self,
         path: &str,
@@ -87,7 +91,7 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// Sets `target` to a string; `null` leaves it. `field` and `go_type` are for the text of the error.
+/// Sets `target` to a string; `null` leaves it as it is. `field` and `go_type` appear in the error.
 pub fn set_string(target: &mut String, value: Value, field: &str, go_type: &str) -> Result<(), String> {
     match value {
         Value::Null => {}
@@ -97,7 +101,7 @@ pub fn set_string(target: &mut String, value: Value, field: &str, go_type: &str)
     Ok(())
 }
 
-/// An array of strings, in which `null` is an empty one; `None` for `null`.
+/// Reads an array of strings, in which `null` is an empty string. Returns `None` for `null`.
 pub fn strings(value: Value, field: &str, go_type: &str) -> Result<Option<Vec<String>>, String> {
     let item = |value| {
         let mut text = String::new();
@@ -110,12 +114,12 @@ pub fn strings(value: Value, field: &str, go_type: &str) -> Result<Option<Vec<St
     }
 }
 
-/// Go's text about a field that a strict endpoint does not have.
+/// Returns Go's error for a field that a strict endpoint does not have.
 pub fn unknown_field(name: &str) -> Result<(), String> {
     Err(format!("json: unknown field {name:?}"))
 }
 
-/// Go's text about a value of the wrong type.
+/// Returns Go's error for a value of the wrong type.
 pub fn mismatch(value: &Value, field: &str, go_type: &str) -> String {
     let kind = match value {
         Value::Null => "null",
@@ -128,9 +132,13 @@ pub fn mismatch(value: &Value, field: &str, go_type: &str) -> String {
     format!("json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}")
 }
 
-/// `time.ParseDuration`, in nanoseconds, with its errors.
+/// Parses a duration as `time.ParseDuration` does, in nanoseconds.
+///
+/// # Errors
+///
+/// Go's text.
 pub fn duration(text: &str) -> Result<i64, String> {
-    if let Some(nanoseconds) = parse_go(text) {
+    if let Some(nanoseconds) = parse_duration(text) {
         return Ok(nanoseconds);
     }
     let number = |c: char| c.is_ascii_digit() || c == '.';
@@ -141,7 +149,7 @@ pub fn duration(text: &str) -> Result<i64, String> {
         if unit.is_empty() {
             return Err(format!("time: missing unit in duration {}", quote(text)));
         }
-        if parse_go(&format!("1{unit}")).is_none() {
+        if parse_duration(&format!("1{unit}")).is_none() {
             return Err(format!("time: unknown unit {} in duration {}", quote(unit), quote(text)));
         }
         rest = after;
@@ -149,7 +157,64 @@ pub fn duration(text: &str) -> Result<i64, String> {
     Err(format!("time: invalid duration {}", quote(text)))
 }
 
-/// Package time's way to quote: what is not ASCII, byte by byte.
+/// Parses what `time.ParseDuration` accepts: `1h30m`, `-1.5s`, `0`. Returns `None` for any other
+/// text and for a duration that does not fit.
+fn parse_duration(text: &str) -> Option<i64> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: i64 = 0;
+    while !rest.is_empty() {
+        let in_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+        let number_end = rest.bytes().position(|byte| !in_number(byte))?;
+        let (number, tail) = rest.split_at_checked(number_end)?;
+        let unit_end = tail.bytes().position(in_number).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at_checked(unit_end)?;
+        total = total.checked_add(scale(number, unit_size(unit)?)?)?;
+        rest = tail;
+    }
+    Some(if negative { -total } else { total })
+}
+
+/// Returns the size of a unit in nanoseconds. Go accepts both signs for micro.
+fn unit_size(unit: &str) -> Option<i64> {
+    Some(match unit {
+        "ns" => 1,
+        "us" | "µs" | "μs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => SECOND,
+        "m" => SECOND * 60,
+        "h" => SECOND * 3600,
+        _ => return None,
+    })
+}
+
+/// Multiplies `digits[.digits]` by `unit`, and cuts the product to whole nanoseconds as Go does.
+fn scale(number: &str, unit: i64) -> Option<i64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // Eighteen digits are finer than a nanosecond of an hour, so the rest cannot matter. Go
+    // computes in floating point too.
+    let (mut part, mut size) = (0.0, unit as f64);
+    for digit in fraction.bytes().take(18) {
+        part = part * 10.0 + f64::from(digit - b'0');
+        size /= 10.0;
+    }
+    i64::try_from(whole).ok()?.checked_mul(unit)?.checked_add((part * size) as i64)
+}
+
+/// Quotes a text as Go's package `time` does, which escapes each byte that is not ASCII.
 fn quote(text: &str) -> String {
     let quoted = text.bytes().map(|byte| match byte {
         b'"' | b'\\' => format!("\\{}", char::from(byte)),
@@ -157,4 +222,48 @@ fn quote(text: &str) -> String {
         _ => format!("\\x{byte:02x}"),
     });
     format!("\"{}\"", quoted.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_parse_as_in_go() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("+0", Some(0)),
+            ("20s", Some(20 * SECOND)),
+            ("1m30s", Some(90 * SECOND)),
+            ("2h0m15s", Some(7215 * SECOND)),
+            ("-1.5s", Some(-1_500_000_000)),
+            (".5s", Some(500_000_000)),
+            ("1.s", Some(SECOND)),
+            ("50ms", Some(50_000_000)),
+            ("3us", Some(3_000)),
+            ("3µs", Some(3_000)),
+            ("7ns", Some(7)),
+            ("0.0000000001s", Some(0)),
+            ("0.1234567890123456789012345s", Some(123_456_789)),
+            ("2562047h", Some(9_223_369_200 * SECOND)),
+            ("2562048h", None),
+            ("99999999999999999999999999999999999999999s", None),
+            ("", None),
+            ("-", None),
+            (".", None),
+            (".s", None),
+            ("20", None),
+            ("s", None),
+            ("5S", None),
+            ("1d", None),
+            (" 5s", None),
+            ("5 s", None),
+            ("1..5s", None),
+            ("1e3s", None),
+            ("20s5", None),
+            ("--5s", None),
+        ] {
+            assert_eq!(duration(text).ok(), expected, "{text:?}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Keys, who holds them, and how Consul reads a transaction.
+//! Keys, their holders, and how Consul reads the body of a transaction.
 
 use crate::go::{self, Object};
 use crate::session::Session;
@@ -8,13 +8,12 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::Instant;
 
-/// The longest lock delay that Consul keeps to, whatever a session has.
+/// The longest lock delay that Consul applies, even if a session has a longer one.
 const MAX_LOCK_DELAY: Duration = Duration::from_secs(60);
 
-/// A key with Consul's own names, in Consul's order.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// A key with Consul's own field names, in Consul's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry {
     lock_index: u64,
@@ -28,12 +27,12 @@ pub struct Entry {
     pub modify_index: u64,
 }
 
-/// `null` for nothing.
+/// Writes an empty value as `null`.
 fn in_base64<S: Serializer>(value: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     (!value.is_empty()).then(|| BASE64_STANDARD.encode(value)).serialize(serializer)
 }
 
-/// What is to be done with a key.
+/// An operation on a key.
 #[derive(Default)]
 pub struct Operation {
     pub verb: Verb,
@@ -43,7 +42,7 @@ pub struct Operation {
     pub session: String,
 }
 
-/// The verbs of a transaction that this agent knows.
+/// The verbs of a transaction that this agent supports.
 #[derive(Clone, Copy, Default, PartialEq)]
 pub enum Verb {
     #[default]
@@ -56,25 +55,25 @@ pub enum Verb {
 
 /// Why an operation is refused.
 pub enum Refusal {
-    /// `PUT /v1/kv/<key>` answers `false` to it.
+    /// `PUT /v1/kv/<key>` answers `false`.
     No(String),
-    /// It answers with an error.
+    /// `PUT /v1/kv/<key>` answers with an error.
     Error(String),
 }
 
 impl Refusal {
-    /// Consul's text.
+    /// Returns Consul's text.
     pub fn text(&self) -> &str {
         let (Refusal::No(text) | Refusal::Error(text)) = self;
         text
     }
 }
 
-/// Why a transaction is not begun.
+/// Why the body of a transaction cannot be decoded.
 pub enum Undecoded {
-    /// With what Consul writes after `Failed to parse body: `.
+    /// The text that Consul writes after `Failed to parse body: `.
     Body(String),
-    /// This agent does not know something that Consul does.
+    /// A part of Consul's API that this agent does not support.
     Unknown(String),
 }
 
@@ -84,7 +83,7 @@ impl From<String> for Undecoded {
     }
 }
 
-/// The body of a transaction.
+/// Decodes the body of a transaction.
 pub fn decode(body: &[u8]) -> Result<Vec<Operation>, Undecoded> {
     let operations: Option<Vec<Value>> = go::read(body, "api.TxnOps")?;
     let fields = operations.into_iter().flatten().filter_map(|operation| match operation {
@@ -93,7 +92,7 @@ pub fn decode(body: &[u8]) -> Result<Vec<Operation>, Undecoded> {
     });
     let (kvs, others): (Vec<_>, Vec<_>) = fields.flatten().partition(|(name, _)| name.eq_ignore_ascii_case("kv"));
     if !others.is_empty() {
-        return Err(Undecoded::Unknown("operations but on keys".into()));
+        return Err(Undecoded::Unknown("operations other than on keys".into()));
     }
     kvs.into_iter().filter(|(_, kv)| !kv.is_null()).map(|(_, kv)| operation(kv)).collect()
 }
@@ -116,7 +115,7 @@ fn operation(kv: Value) -> Result<Operation, Undecoded> {
                 let mismatch = || go::mismatch(&value, "KVTxnOp.KV.Flags", "uint64");
                 operation.flags = value.as_u64().ok_or_else(mismatch)?;
             }
-            // That of the verbs that compare.
+            // The verbs that compare use it.
             ("index", _) => {}
             _ => return go::unknown_field(field),
         }
@@ -134,13 +133,13 @@ fn operation(kv: Value) -> Result<Operation, Undecoded> {
 }
 
 /// All keys.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Keys {
     entries: BTreeMap<String, Entry>,
     /// Index of the last change of any key; 0 before the first.
     index: u64,
-    /// Until when nobody may lock a key.
-    delays: BTreeMap<String, Instant>,
+    /// The end of each key's lock delay, on the state's clock.
+    delays: BTreeMap<String, Duration>,
 }
 
 impl Keys {
@@ -148,22 +147,28 @@ impl Keys {
         self.entries.get(key)
     }
 
-    /// The index of a key, as a reader sees it: its own, or if there is none that of all keys.
+    /// Returns the index that a read of a key shows: its own, or that of all keys if it does not
+    /// exist.
     pub fn index(&self, key: &str) -> u64 {
         self.get(key).map_or(self.index.max(1), |entry| entry.modify_index)
     }
 
-    /// Does all of it or nothing: the keys as they are then, or what is wrong, by the number of the operation. `index` is that
-    /// of the change.
+    /// Performs all operations or none. Returns the keys as they are afterwards. `index` is that of
+    /// the change.
+    ///
+    /// # Errors
+    ///
+    /// The refusals, each with the number of its operation.
     pub fn transact(
         &mut self,
         operations: &[Operation],
         index: u64,
+        now: Duration,
         is_session: impl Fn(&str) -> bool,
     ) -> Result<Vec<Entry>, Vec<(usize, Refusal)>> {
-        self.delays.retain(|_, until| *until > Instant::now());
-        // Consul looks at these before it begins.
-        let early = |(at, operation)| Some((at, self.may_begin(operation).err()?));
+        self.delays.retain(|_, end| *end > now);
+        // Consul checks these before it starts.
+        let early = |(at, operation)| Some((at, self.may_start(operation).err()?));
         let mut refused: Vec<_> = operations.iter().enumerate().filter_map(early).collect();
         let (before, mut done) = (self.entries.clone(), Vec::new());
         if refused.is_empty() {
@@ -184,7 +189,7 @@ impl Keys {
         Ok(done)
     }
 
-    fn may_begin(&self, operation: &Operation) -> Result<(), Refusal> {
+    fn may_start(&self, operation: &Operation) -> Result<(), Refusal> {
         let key = &operation.key;
         match operation.verb {
             _ if key.is_empty() => Err(Refusal::Error("Must provide key".into())),
@@ -195,7 +200,8 @@ impl Keys {
         }
     }
 
-    /// The key as it is then, without its value unless that was asked for.
+    /// Performs one operation. Returns the key as it is afterwards, without its value except for a
+    /// `get`.
     fn perform(&mut self, operation: &Operation, index: u64, is_session: &impl Fn(&str) -> bool) -> Result<Entry, Refusal> {
         let Operation { verb, key, value, flags, session } = operation;
         let (no, error) = (|text| Err(Refusal::No(text)), |text| Err(Refusal::Error(text)));
@@ -216,7 +222,7 @@ impl Keys {
                 entry.lock_index = found.map_or(0, |entry| entry.lock_index) + u64::from(holder.is_empty());
             }
             Verb::Unlock => entry.lock_index = found.map_or(0, |entry| entry.lock_index),
-            // Who holds the key goes on holding it, but Consul forgets how many did.
+            // The holder stays, but Consul resets the lock index.
             Verb::Set => entry.session = holder.to_owned(),
             Verb::Get => return found.cloned().ok_or_else(|| Refusal::Error(format!("key {key:?} doesn't exist"))),
             Verb::CheckSession => {
@@ -231,7 +237,7 @@ impl Keys {
         }
         entry.create_index = found.map_or(index, |entry| entry.create_index);
         entry.modify_index = found.map_or(index, |entry| entry.modify_index);
-        // The same once more is no change.
+        // Writing the same again is not a change.
         if found.is_none_or(|found| *found != entry) {
             entry.modify_index = index;
             self.entries.insert(key.clone(), entry.clone());
@@ -239,15 +245,16 @@ impl Keys {
         Ok(Entry { value: Vec::new(), ..entry })
     }
 
-    /// Deletes a key; one that does not exist is no error.
+    /// Deletes a key if it exists.
     pub fn delete(&mut self, key: &str, index: u64) {
         if self.entries.remove(key).is_some() {
             self.index = index;
         }
     }
 
-    /// Frees what a session held that ended at this time, or deletes it, as its behavior says.
-    pub fn free(&mut self, session: &Session, ended: Instant, index: u64) {
+    /// Releases or deletes, according to the session's behavior, the keys of a session that ended
+    /// at `ended`.
+    pub fn release_all(&mut self, session: &Session, ended: Duration, index: u64) {
         let delay = Duration::from_nanos(session.lock_delay.try_into().unwrap_or(0)).min(MAX_LOCK_DELAY);
         let held = self.entries.values().filter(|entry| entry.session == session.id).map(|entry| entry.key.clone());
         for key in held.collect::<Vec<_>>() {

@@ -1,26 +1,24 @@
-//! A session, and how Consul reads one from the body of a create.
+//! A session, and how Consul reads one from the body of a create request.
 
-use crate::go::{self, Object};
+use crate::go::{self, Object, SECOND};
 use serde::Serialize;
 use serde_json::Value;
 
-const SECOND: i64 = 1_000_000_000;
-
-/// A session with Consul's own names, in Consul's order.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A session with Consul's own field names, in Consul's order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Session {
     #[serde(rename = "ID")]
     pub id: String,
     pub name: String,
     pub node: String,
-    /// Nanoseconds; may be negative.
+    /// In nanoseconds. It can be negative.
     pub lock_delay: i64,
     pub behavior: String,
-    /// As it was sent.
+    /// As the client sent it.
     #[serde(rename = "TTL")]
     pub ttl: String,
-    /// `null` and `[]` are kept apart.
+    /// `None` is `null`, which Consul distinguishes from `[]`.
     pub node_checks: Option<Vec<String>>,
     pub service_checks: Option<Vec<ServiceCheck>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -29,7 +27,7 @@ pub struct Session {
     pub modify_index: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ServiceCheck {
     #[serde(rename = "ID")]
@@ -38,10 +36,12 @@ pub struct ServiceCheck {
 }
 
 impl Session {
-    /// Reads the body of a create. What it leaves out is as Consul fills it in: 15 s of lock delay, `serfHealth`, and
-    /// `node`. An empty body is an empty object.
+    /// Decodes the body of a create request. Missing fields get Consul's defaults: a lock delay of
+    /// 15 s, the check `serfHealth`, and `node`. An empty body is an empty object.
     ///
-    /// Errors: what Consul writes after `Request decode failed: `.
+    /// # Errors
+    ///
+    /// The text that Consul writes after `Request decode failed: `.
     pub fn decode(body: &[u8], node: &str) -> Result<Session, String> {
         let mut session = Session {
             id: String::new(),
@@ -78,14 +78,15 @@ impl Session {
             Ok(())
         })?;
         if let Some(nanoseconds) = nanoseconds(&lock_delay)? {
-            // Consul takes what is below a thousand for seconds, and does not look for overflow.
+            // Consul takes numbers below 1000 as seconds, and does not check for overflow.
             session.lock_delay = if nanoseconds < 1000 { nanoseconds.wrapping_mul(SECOND) } else { nanoseconds };
         }
         session.fold_checks();
         Ok(session)
     }
 
-    /// Consul's `fixupEmptySessionChecks`: brings the older field `Checks` and its successor together.
+    /// Merges the older field `Checks` with its successor, as Consul's `fixupEmptySessionChecks`
+    /// does.
     fn fold_checks(&mut self) {
         if self.checks.is_empty() {
             self.node_checks = Some(Vec::new());
@@ -94,7 +95,8 @@ impl Session {
         }
     }
 
-    /// The ids of all checks that the session depends on, in the order in which Consul looks at them.
+    /// Returns the ids of all checks that the session depends on, in the order in which Consul
+    /// tests them.
     pub fn all_checks(&self) -> impl Iterator<Item = &str> {
         let node = self.node_checks.iter().flatten();
         let service = self.service_checks.iter().flatten().map(|check| &check.id);
@@ -102,14 +104,14 @@ impl Session {
     }
 }
 
-/// `None` for `null`, which leaves the default.
+/// Returns `None` for `null`, which leaves the default.
 fn nanoseconds(lock_delay: &Value) -> Result<Option<i64>, String> {
     match lock_delay {
         Value::Null => Ok(None),
         Value::String(text) => go::duration(text).map(Some),
         Value::Number(number) => {
             let number = number.as_f64().unwrap_or(f64::NAN).trunc();
-            // As amd64 does it: what does not fit is the smallest number.
+            // As on amd64, a number that does not fit becomes the smallest one.
             let fits = (-(2f64.powi(63))..2f64.powi(63)).contains(&number);
             Ok(Some(if fits { number as i64 } else { i64::MIN }))
         }
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn lock_delay() {
+    fn lock_delays_decode_as_in_consul() {
         for (sent, stored) in [
             ("null", 15 * SECOND),
             (r#""20s""#, 20 * SECOND),
@@ -186,9 +188,10 @@ mod tests {
         }
     }
 
-    /// A body, and `NodeChecks`, `Checks` and the ids of `ServiceChecks` that Consul makes of it.
+    /// Each row has a body, and the `NodeChecks`, `Checks` and ids of `ServiceChecks` that Consul
+    /// makes of it.
     #[test]
-    fn folding_of_checks() {
+    fn checks_are_merged_as_in_consul() {
         for (body, expected) in [
             (r#""#, r#"["serfHealth"] [] null"#),
             (r#""Checks":[]"#, r#"[] [] null"#),
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies() {
+    fn bodies_decode_as_in_consul() {
         let name = |body| decode(body).map(|session| session.name);
         for (body, expected) in [
             ("", ""),

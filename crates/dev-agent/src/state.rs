@@ -1,48 +1,74 @@
-//! Nodes, checks, sessions and keys, and what one does to another. Knows neither HTTP nor JSON bodies.
+//! Nodes, checks, sessions and keys, and their effects on each other. This module knows neither
+//! HTTP nor JSON bodies.
 
-use crate::catalog::Registration;
-use crate::go;
+use crate::go::{self, SECOND};
 use crate::kv::{Entry, Keys, Operation, Refusal};
 use crate::session::Session;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tokio::time::Instant;
 
-/// The agent's own node.
-pub const NODE: &str = "dev-agent";
-/// Its id.
+/// The id of the agent's own node.
 pub const NODE_ID: &str = "0d0a6e7c-0000-4000-8000-000000000001";
-/// Its datacenter, the only one.
+/// The only datacenter.
 pub const DATACENTER: &str = "dc1";
 
 const CRITICAL: &str = "critical";
-const NANOSECONDS: i64 = 1_000_000_000;
 
-/// Everything that Consul would keep in its state store.
+/// Everything that Consul keeps in its state store, and a clock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
-    /// Grows with every change, as Raft's index.
+    /// The name of the agent's own node.
+    own_node: String,
+    ids: Ids,
+    /// The time since the agent started.
+    now: Duration,
+    /// Grows with every change, as Raft's index does.
     pub index: u64,
-    /// Index of the last change of any session; 0 before the first.
+    /// The index of the last change of any session; 0 before the first.
     sessions_index: u64,
-    /// Index of the last change of any node or check.
+    /// The index of the last change of any node or check.
     pub catalog_index: u64,
     /// By name in lower case.
     nodes: BTreeMap<String, Node>,
-    /// By id: the order in which Consul lists them.
+    /// By id, which is the order in which Consul lists them.
     sessions: BTreeMap<String, Live>,
     pub keys: Keys,
 }
 
+/// How the ids of sessions are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ids {
+    /// Random UUIDs.
+    Random,
+    /// Derived from the index of the creation. As with random ids, their order says nothing about
+    /// the age of the sessions.
+    FromIndex,
+}
+
+impl Ids {
+    fn id(self, index: u64) -> String {
+        match self {
+            Ids::Random => uuid::Uuid::new_v4().to_string(),
+            Ids::FromIndex => {
+                let mixed = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                format!("{:08x}-{:04x}-4000-8000-{index:012x}", mixed >> 32, mixed & 0xffff)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Live {
     session: Session,
     /// Twice the TTL, if there is one.
     lifetime: Option<Duration>,
-    expires: Option<Instant>,
+    /// On the state's clock.
+    expires: Option<Duration>,
 }
 
 /// A node as the catalog shows it.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Node {
     #[serde(rename = "ID")]
@@ -61,7 +87,7 @@ pub struct Node {
 }
 
 /// A check as the catalog shows it.
-#[derive(Clone, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Check {
     pub node: String,
@@ -85,10 +111,45 @@ pub struct Check {
     pub modify_index: u64,
 }
 
+/// The registration of a node and its checks.
+#[derive(Default)]
+pub struct Registration {
+    pub id: String,
+    pub node: String,
+    pub address: String,
+    pub datacenter: String,
+    pub checks: Vec<Check>,
+}
+
+impl Registration {
+    /// Checks the fields in Consul's order.
+    ///
+    /// # Errors
+    ///
+    /// Consul's text.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.node.is_empty() {
+            return Err("Must provide node".into());
+        }
+        if self.address.is_empty() {
+            return Err("Must provide address if SkipNodeUpdate is not set".into());
+        }
+        match self.checks.iter().find(|check| !check.node.is_empty() && !same(&check.node, &self.node)) {
+            Some(Check { node, id, .. }) => {
+                Err(format!("Node '{node}' for check '{id}' doesn't match register request node '{}'", self.node))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl State {
-    /// The agent's own node and nothing else.
-    pub fn new() -> State {
+    /// Returns a state with the agent's own node and nothing else.
+    pub fn new(own_node: &str, ids: Ids) -> State {
         let mut state = State {
+            own_node: own_node.into(),
+            ids,
+            now: Duration::ZERO,
             index: 10,
             sessions_index: 0,
             catalog_index: 0,
@@ -110,27 +171,34 @@ impl State {
         };
         self.register(Registration {
             id: NODE_ID.into(),
-            node: NODE.into(),
+            node: self.own_node.clone(),
             address: "127.0.0.1".into(),
             datacenter: DATACENTER.into(),
             checks: vec![serf_health],
         });
     }
 
-    /// The index of the sessions, as a reader sees it.
+    /// Returns the name of the agent's own node.
+    pub fn own_node(&self) -> &str {
+        &self.own_node
+    }
+
+    /// Returns the index that a read of sessions shows.
     pub fn sessions_index(&self) -> u64 {
         self.sessions_index.max(1)
     }
 
-    /// The sessions that `wanted` takes, by id.
-    pub fn sessions(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Session> {
-        self.sessions.values().map(|live| &live.session).filter(|session| wanted(session)).cloned().collect()
+    /// Returns all sessions, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.values().map(|live| &live.session)
     }
 
-    /// Stores a session under a new id, and answers with the id.
+    /// Checks a session in Consul's order, stores it under a new id and returns the id.
     ///
-    /// Errors: Consul's text, in Consul's order of looking.
-    pub fn create(&mut self, mut session: Session, now: Instant) -> Result<String, String> {
+    /// # Errors
+    ///
+    /// Consul's text.
+    pub fn create(&mut self, mut session: Session) -> Result<String, String> {
         if session.node.is_empty() {
             return Err("Must provide Node".into());
         }
@@ -143,7 +211,7 @@ impl State {
             "" => 0,
             text => go::duration(text).map_err(|error| format!("Session TTL '{text}' invalid: {error}"))?,
         };
-        if ttl != 0 && !(10 * NANOSECONDS..=24 * 3600 * NANOSECONDS).contains(&ttl) {
+        if ttl != 0 && !(10 * SECOND..=24 * 3600 * SECOND).contains(&ttl) {
             return Err(format!("Invalid Session TTL '{ttl}', must be between [10s=24h0m0s]"));
         }
         let node = self.nodes.get(&session.node.to_lowercase());
@@ -162,36 +230,38 @@ impl State {
         }
         self.index += 1;
         self.sessions_index = self.index;
-        session.id = uuid::Uuid::new_v4().to_string();
+        session.id = self.ids.id(self.index);
         (session.create_index, session.modify_index) = (self.index, self.index);
         let lifetime = (ttl != 0).then(|| 2 * Duration::from_nanos(ttl.unsigned_abs()));
         let id = session.id.clone();
-        let live = Live { session, lifetime, expires: lifetime.map(|lifetime| now + lifetime) };
+        let live = Live { session, lifetime, expires: lifetime.map(|lifetime| self.now + lifetime) };
         self.sessions.insert(id.clone(), live);
         Ok(id)
     }
 
-    /// Ends a session; one that does not exist is no error.
+    /// Ends a session if it exists.
     pub fn destroy(&mut self, id: &str) {
         self.end_sessions(|session| session.id.eq_ignore_ascii_case(id));
     }
 
-    /// Restarts the TTL of a session, and answers with the session.
-    pub fn renew(&mut self, id: &str, now: Instant) -> Option<Session> {
+    /// Restarts the TTL of a session, and returns the session.
+    pub fn renew(&mut self, id: &str) -> Option<&Session> {
         let live = self.sessions.get_mut(&id.to_lowercase())?;
-        live.expires = live.lifetime.map(|lifetime| now + lifetime);
-        Some(live.session.clone())
+        live.expires = live.lifetime.map(|lifetime| self.now + lifetime);
+        Some(&live.session)
     }
 
-    /// Ends the sessions whose time is up.
-    pub fn expire(&mut self, now: Instant) {
+    /// Sets the clock, unless that would turn it back, and ends the sessions that have expired.
+    pub fn advance_to(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        let now = self.now;
         let expired = self.sessions.values().filter(|live| live.expires.is_some_and(|expires| expires <= now));
         let expired: BTreeSet<String> = expired.map(|live| live.session.id.clone()).collect();
         self.end_sessions(|session| expired.contains(&session.id));
     }
 
-    /// When the next session expires.
-    pub fn next_expiry(&self) -> Option<Instant> {
+    /// Returns the time at which the next session expires.
+    pub fn next_expiry(&self) -> Option<Duration> {
         self.sessions.values().filter_map(|live| live.expires).min()
     }
 
@@ -202,37 +272,37 @@ impl State {
         }
         self.index += 1;
         self.sessions_index = self.index;
-        let now = Instant::now();
+        let now = self.now;
         for Live { session, expires, .. } in gone {
-            // One that expired did so when its time was up, and not when somebody asked.
-            self.keys.free(&session, expires.map_or(now, |expires| expires.min(now)), self.index);
+            // A session ends when it expires, and not at the next request.
+            self.keys.release_all(&session, expires.map_or(now, |expires| expires.min(now)), self.index);
         }
     }
 
-    /// Reads and changes keys, all or nothing: see [`Keys::transact`].
+    /// Performs all operations on keys or none: see [`Keys::transact`].
     pub fn transact(&mut self, operations: &[Operation]) -> Result<Vec<Entry>, Vec<(usize, Refusal)>> {
         self.index += 1;
         let sessions = &self.sessions;
-        self.keys.transact(operations, self.index, |id| sessions.contains_key(&id.to_lowercase()))
+        self.keys.transact(operations, self.index, self.now, |id| sessions.contains_key(&id.to_lowercase()))
     }
 
-    /// Deletes a key; one that does not exist is no error.
+    /// Deletes a key if it exists.
     pub fn delete_key(&mut self, key: &str) {
         self.index += 1;
         self.keys.delete(key, self.index);
     }
 
-    /// All nodes, by name.
+    /// Returns all nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
     }
 
-    /// The checks of a node, by id; none if the node does not exist.
+    /// Returns the checks of a node, by id; none if the node does not exist.
     pub fn checks(&self, node: &str) -> impl Iterator<Item = &Check> {
         self.nodes.get(&node.to_lowercase()).into_iter().flat_map(|node| node.checks.values())
     }
 
-    /// Adds a node, or changes it, and its checks.
+    /// Adds or changes a node and its checks.
     pub fn register(&mut self, registration: Registration) {
         let Registration { id, node: name, address, checks, .. } = registration;
         self.index += 1;
@@ -258,8 +328,8 @@ impl State {
         }
     }
 
-    /// Adds a check to a node that exists, or changes it. A critical one ends the sessions that depend on it. No status
-    /// is critical, no id is the name.
+    /// Adds or changes a check of an existing node. A critical check ends the sessions that depend
+    /// on it. Without a status, a check is critical; without an id, its name is the id.
     pub fn register_check(&mut self, mut check: Check) {
         let Some(node) = self.nodes.get_mut(&check.node.to_lowercase()) else { return };
         if check.id.is_empty() {
@@ -290,14 +360,15 @@ impl State {
         }
     }
 
-    /// Removes a node, and ends its sessions. The agent puts its own node back, as Consul's does within a minute.
+    /// Removes a node, and ends its sessions. The agent registers its own node again, as a Consul
+    /// agent does within a minute.
     pub fn deregister_node(&mut self, node: &str) {
         if self.nodes.remove(&node.to_lowercase()).is_some() {
             self.index += 1;
             self.catalog_index = self.index;
             self.end_sessions(|session| same(&session.node, node));
         }
-        if same(node, NODE) {
+        if same(node, &self.own_node) {
             self.register_own_node();
         }
     }
@@ -307,7 +378,7 @@ impl State {
     }
 }
 
-/// Names of nodes and ids of checks are the same in any case.
+/// Returns whether two names of nodes, or two ids of checks, are equal regardless of case.
 pub fn same(a: &str, b: &str) -> bool {
     a.to_lowercase() == b.to_lowercase()
 }

@@ -1,4 +1,5 @@
-//! The dev agent beside a real Consul: the same requests about keys, the same answers.
+//! The dev agent compared with a real Consul: both give the same answers to the same requests about
+//! keys.
 
 use anyhow::{Context, Result, ensure};
 use consul_session_dev_agent::DevAgent;
@@ -11,16 +12,16 @@ use test_support::agent::Api;
 use test_support::block_on;
 use test_support::consul::{Consul, Kind};
 
-/// Requests about keys, one after another: a method and a path, and a body. `{a}`, `{b}`, … are the ids of the sessions that
-/// were created so far, and `{index}` is the last index that was answered.
+/// Requests about keys in order: a method and a path, and a body. `{a}`, `{b}`, … are the ids of
+/// the sessions created so far, and `{index}` is the index of the last answer that has one.
 const KEYS: &[(&str, &str)] = &[
     ("PUT /v1/session/create", r#"{"LockDelay":"1s"}"#),
     ("PUT /v1/session/create", r#"{"LockDelay":"0s","Behavior":"delete"}"#),
-    // What is not there.
+    // A key that does not exist.
     ("GET /v1/kv/k", ""),
     ("GET /v1/kv/k?index=1&wait=10ms", ""),
     ("DELETE /v1/kv/k", ""),
-    // A key of its own.
+    // A single key.
     ("PUT /v1/kv/k", "hello"),
     ("GET /v1/kv/k", ""),
     ("GET /v1/kv/k?index={index}&wait=10ms", ""),
@@ -31,7 +32,7 @@ const KEYS: &[(&str, &str)] = &[
     ("GET /v1/kv/k", ""),
     ("PUT /v1/kv/k?flags=7", ""),
     ("GET /v1/kv/k", ""),
-    // Acquired and released, as it was done before transactions.
+    // Acquire and release without transactions.
     ("PUT /v1/kv/k?acquire={a}&flags=18446744073709551615", "mine"),
     ("GET /v1/kv/k", ""),
     ("PUT /v1/kv/k?acquire={b}", "mine"),
@@ -46,7 +47,7 @@ const KEYS: &[(&str, &str)] = &[
     ("PUT /v1/kv/k?release=", ""),
     ("PUT /v1/kv/k?acquire=x&release=y", ""),
     ("PUT /v1/kv/k?flags=x", ""),
-    // In transactions.
+    // Transactions of one operation.
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Value":"aGk=","Flags":18446744073709551615,"Session":"{a}"}}]"#),
     ("GET /v1/kv/t%2Fl", ""),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Value":"aGk=","Flags":18446744073709551615,"Session":"{a}"}}]"#),
@@ -64,7 +65,7 @@ const KEYS: &[(&str, &str)] = &[
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Session":""}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"t/l"}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"","Session":"{a}"}}]"#),
-    // More than one at once: all or nothing.
+    // Transactions of several operations: all or nothing.
     (
         "PUT /v1/txn",
         r#"[{"KV":{"Verb":"set","Key":"m","Value":"aGk="}},{"KV":{"Verb":"lock","Key":"m","Value":"aGk=","Session":"{a}"}},
@@ -77,7 +78,7 @@ const KEYS: &[(&str, &str)] = &[
             {"KV":{"Verb":"check-session","Key":"o","Session":"{b}"}},{"KV":{"Verb":"get","Key":"o"}}]"#,
     ),
     ("GET /v1/kv/n", ""),
-    // What is no transaction.
+    // Invalid transactions.
     ("PUT /v1/txn", ""),
     ("PUT /v1/txn", "{}"),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock""#),
@@ -86,7 +87,7 @@ const KEYS: &[(&str, &str)] = &[
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Flags":"x"}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Value":"%%"}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Nope":1}}]"#),
-    // What is asked for wrongly.
+    // Invalid requests.
     ("GET /v1/kv/", ""),
     ("PUT /v1/kv/", ""),
     ("GET /v1/kv/k?index=x", ""),
@@ -99,7 +100,7 @@ const KEYS: &[(&str, &str)] = &[
     ("OPTIONS /v1/kv/k", ""),
     ("GET /v1/txn", ""),
     ("OPTIONS /v1/txn", ""),
-    // The end of a session frees its keys, or deletes them, and a lock delay runs if it has one.
+    // The end of a session releases or deletes its keys, and starts its lock delay if it has one.
     ("PUT /v1/kv/d?acquire={b}", "x"),
     ("PUT /v1/session/destroy/{a}", ""),
     ("PUT /v1/session/destroy/{b}", ""),
@@ -108,24 +109,24 @@ const KEYS: &[(&str, &str)] = &[
     ("PUT /v1/session/create", r#"{"LockDelay":"-5s"}"#),
     ("PUT /v1/kv/m?acquire={c}", ""),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{c}"}}]"#),
-    // Looked at before all else.
+    // Consul checks the lock delay before everything else.
     (
         "PUT /v1/txn",
         r#"[{"KV":{"Verb":"lock","Key":"q","Session":"nope"}},{"KV":{"Verb":"lock","Key":"m","Session":"nope"}},
             {"KV":{"Verb":"lock","Key":"m","Session":""}}]"#,
     ),
-    ("PUT /v1/kv/m", "anybody may write"),
+    ("PUT /v1/kv/m", "anyone can write"),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"d","Session":"{c}"}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"d","Session":"{c}"}}]"#),
     ("WAIT", ""),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{c}"}}]"#),
-    // No delay after a release, nor after a session with a negative one.
+    // No delay follows a release, nor the end of a session with a negative delay.
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"unlock","Key":"m","Session":"{c}"}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{c}"}}]"#),
     ("PUT /v1/session/destroy/{c}", ""),
     ("PUT /v1/session/create", r#"{"LockDelay":"0s"}"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{d}"}}]"#),
-    // A deleted key is free, and counts from the beginning.
+    // A deleted key is free, and its lock index starts again.
     ("DELETE /v1/kv/m", ""),
     ("GET /v1/kv/m", ""),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{d}"}}]"#),
@@ -136,19 +137,19 @@ fn start_dev_agent() -> Result<DevAgent> {
 }
 
 #[test]
-fn keys_are_answered_as_by_consul() -> Result<()> {
+fn key_requests_get_the_answers_of_consul() -> Result<()> {
     let (consul, dev) = (Consul::start(Kind::Plain)?, start_dev_agent()?);
-    let (expected, found) = (talk(consul.http())?, talk(dev.addr())?);
+    let (expected, found) = (answers(consul.http())?, answers(dev.addr())?);
     for ((expected, found), (request, body)) in expected.iter().zip(&found).zip(KEYS) {
         ensure!(expected == found, "{request} {body}\nConsul:\n{expected}\nthe dev agent:\n{found}");
     }
     Ok(())
 }
 
-/// What is answered to each of the requests, without what differs from agent to agent: ids of sessions are their letters, and
-/// an index is the number of those below it.
-fn talk(agent: SocketAddr) -> Result<Vec<String>> {
-    let (mut sessions, mut answers, mut last) = (Vec::<String>::new(), Vec::new(), String::new());
+/// Returns the answer to each of the requests, without what differs between agents: the letter of a
+/// session replaces its id, and the rank of an index replaces the index.
+fn answers(agent: SocketAddr) -> Result<Vec<String>> {
+    let (mut sessions, mut answers, mut last_index) = (Vec::<String>::new(), Vec::new(), String::new());
     for (request, body) in KEYS {
         if *request == "WAIT" {
             std::thread::sleep(Duration::from_millis(1100));
@@ -157,7 +158,7 @@ fn talk(agent: SocketAddr) -> Result<Vec<String>> {
         }
         let fill = |text: &str| {
             let ids = letters().zip(&sessions).fold(text.to_owned(), |text, (letter, id)| text.replace(&letter, id));
-            ids.replace("{index}", &last)
+            ids.replace("{index}", &last_index)
         };
         let answer = raw(agent, &fill(request), &fill(body))?;
         if request.ends_with("/create") {
@@ -165,7 +166,7 @@ fn talk(agent: SocketAddr) -> Result<Vec<String>> {
             sessions.push(id.to_owned());
         }
         if let Some(index) = answer.lines().find_map(|line| line.strip_prefix(INDEX)) {
-            last = index.to_owned();
+            last_index = index.to_owned();
         }
         answers.push(letters().zip(&sessions).fold(answer, |text, (letter, id)| text.replace(id, &letter)));
     }
@@ -183,14 +184,14 @@ fn letters() -> impl Iterator<Item = String> {
 
 const INDEX: &str = "x-consul-index: ";
 
-/// Raft's index in a line of an answer.
+/// Parses Raft's index in a line of an answer.
 fn index(line: &str) -> Option<u64> {
     let line = line.trim();
     let fields = [INDEX, "\"CreateIndex\": ", "\"ModifyIndex\": "];
     fields.into_iter().find_map(|field| line.strip_prefix(field)?.trim_end_matches(',').parse().ok())
 }
 
-/// Status, the headers that say something of the answer, in order, and the body.
+/// Returns the status, the sorted headers that describe the answer, and the body.
 fn raw(agent: SocketAddr, request: &str, body: &str) -> Result<String> {
     let mut stream = TcpStream::connect(agent)?;
     let length = body.len();
@@ -199,7 +200,7 @@ fn raw(agent: SocketAddr, request: &str, body: &str) -> Result<String> {
     stream.read_to_string(&mut text).with_context(|| format!("{request} {body}"))?;
     let (head, body) = text.split_once("\r\n\r\n").with_context(|| text.clone())?;
     let (status, headers) = head.split_once("\r\n").with_context(|| text.clone())?;
-    let told = |line: &&str| ["allow", "content-type", "vary", "x-consul-"].iter().any(|name| line.starts_with(name));
+    let is_relevant = |line: &&str| ["allow", "content-type", "vary", "x-consul-"].iter().any(|name| line.starts_with(name));
     let headers: Vec<String> = headers
         .split("\r\n")
         .map(|line| {
@@ -207,21 +208,21 @@ fn raw(agent: SocketAddr, request: &str, body: &str) -> Result<String> {
             format!("{}: {value}", name.to_ascii_lowercase())
         })
         .collect();
-    let headers: BTreeSet<&str> = headers.iter().map(String::as_str).filter(told).collect();
+    let headers: BTreeSet<&str> = headers.iter().map(String::as_str).filter(is_relevant).collect();
     let lines: String = headers.into_iter().map(|line| format!("{line}\n")).collect();
     Ok(format!("{status}\n{lines}\n{body}"))
 }
 
 #[test]
-fn readers_of_keys_wait_as_at_consul() -> Result<()> {
+fn blocking_reads_of_keys_wait_as_at_consul() -> Result<()> {
     let (consul, dev) = (Consul::start(Kind::Plain)?, start_dev_agent()?);
     for agent in [consul.http(), dev.addr()] {
-        waits_at(agent).with_context(|| format!("at {agent}"))?;
+        blocks_at(agent).with_context(|| format!("at {agent}"))?;
     }
     Ok(())
 }
 
-fn waits_at(agent: SocketAddr) -> Result<()> {
+fn blocks_at(agent: SocketAddr) -> Result<()> {
     let api = Api::new(agent, Kind::Plain);
     let read = |path: String| std::thread::spawn(move || raw(agent, &format!("GET /v1/kv/{path}"), ""));
     let index = |key: &str| -> Result<u64> {
@@ -233,12 +234,13 @@ fn waits_at(agent: SocketAddr) -> Result<()> {
 
     let held = read(format!("held?index={}&wait=60s", index("held")?));
     let missing = read(format!("missing?index={}&wait=60s", index("missing")?));
-    // Nothing tells that they wait. One that came later than the other key would be answered at once.
+    // Nothing shows that they wait already. A read that came after the change of the other key
+    // would be answered at once.
     std::thread::sleep(Duration::from_millis(500));
     api.put("/v1/kv/other", None)?;
     std::thread::sleep(Duration::from_millis(300));
     ensure!(!held.is_finished() && !missing.is_finished(), "another key woke them");
-    // The end of a session is a change of its keys.
+    // The end of a session changes its keys.
     api.put(&format!("/v1/session/destroy/{id}"), None)?;
     let answer = held.join().expect("no panic")?;
     ensure!(answer.contains("\"LockIndex\": 1") && !answer.contains("\"Session\""), "{answer}");

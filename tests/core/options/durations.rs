@@ -1,11 +1,12 @@
-//! Durations, which are read by hand in the core, against another reader of the same.
+//! The core's own parser of durations, compared with another implementation.
 
-use crate::random::Random;
 use consul_session::Options;
 use consul_session::duration::{self, MILLISECOND, SECOND, Seconds};
+use fastrand::Rng;
 use serde_json::{Value, json};
 
-/// A duration by the definition: whole nanoseconds of each part, in integers of any size that is needed.
+/// Parses a duration by the definition: whole nanoseconds of each part, in integers that are large
+/// enough.
 fn exact(text: &str) -> Option<i64> {
     let (sign, mut rest) = match text.as_bytes().first()? {
         b'-' => (-1, &text[1..]),
@@ -23,9 +24,9 @@ fn exact(text: &str) -> Option<i64> {
         let whole: String = rest.chars().take_while(char::is_ascii_digit).collect();
         rest = &rest[whole.len()..];
         let mut fraction = String::new();
-        if let Some(behind) = rest.strip_prefix('.') {
-            fraction = behind.chars().take_while(char::is_ascii_digit).collect();
-            rest = &behind[fraction.len()..];
+        if let Some(tail) = rest.strip_prefix('.') {
+            fraction = tail.chars().take_while(char::is_ascii_digit).collect();
+            rest = &tail[fraction.len()..];
         }
         if whole.is_empty() && fraction.is_empty() {
             return None;
@@ -48,18 +49,22 @@ fn exact(text: &str) -> Option<i64> {
     i64::try_from(sign * total).ok()
 }
 
+fn pick<T: Copy>(rng: &mut Rng, values: &[T]) -> T {
+    values[rng.usize(..values.len())]
+}
+
 #[test]
-fn generated_durations_are_read_exactly() {
-    let mut random = Random::new(20);
+fn generated_durations_parse_exactly() {
+    let mut rng = Rng::with_seed(20);
     let mut accepted = 0;
     for _ in 0..20_000 {
-        let mut text = random.pick(&["", "", "", "-", "+"]).to_string();
-        for _ in 0..random.below(4) {
-            text += random.pick(&["", "0", "1", "20", "59", "600", "2562047", "9223372036"]);
-            if random.below(3) == 0 {
-                text += random.pick(&[".", ".0", ".5", ".25", ".001", ".123456789", ".999999"]);
+        let mut text = pick(&mut rng, &["", "", "", "-", "+"]).to_string();
+        for _ in 0..rng.usize(..4) {
+            text += pick(&mut rng, &["", "0", "1", "20", "59", "600", "2562047", "9223372036"]);
+            if rng.usize(..3) == 0 {
+                text += pick(&mut rng, &[".", ".0", ".5", ".25", ".001", ".123456789", ".999999"]);
             }
-            text += random.pick(&["s", "s", "s", "m", "h", "ms", "us", "µs", "μs", "ns", "", "d", "S", " "]);
+            text += pick(&mut rng, &["s", "s", "s", "m", "h", "ms", "us", "µs", "μs", "ns", "", "d", "S", " "]);
         }
         let expected = exact(&text);
         assert_eq!(duration::parse_go(&text), expected, "{text:?}");
@@ -69,12 +74,12 @@ fn generated_durations_are_read_exactly() {
 }
 
 #[test]
-fn what_is_written_reads_as_the_same() {
-    let mut random = Random::new(15);
+fn formatted_durations_parse_as_the_same_value() {
+    let mut rng = Rng::with_seed(15);
     for _ in 0..5_000 {
-        // Of every size, and round as durations are.
-        let rounded = random.pick(&[1, 1_000, MILLISECOND, SECOND, 60 * SECOND]);
-        let nanoseconds = ((random.next() as i64) >> random.below(63)) / rounded * rounded;
+        // Any size, and rounded as durations usually are.
+        let rounded = pick(&mut rng, &[1, 1_000, MILLISECOND, SECOND, 60 * SECOND]);
+        let nanoseconds = (rng.i64(..) >> rng.usize(..63)) / rounded * rounded;
         assert_eq!(duration::parse_go(&duration::format(nanoseconds)), Some(nanoseconds));
         let written = serde_json::to_string(&Seconds(nanoseconds)).unwrap();
         assert_eq!(duration::parse(&written), Some(nanoseconds), "{written}");
@@ -82,10 +87,10 @@ fn what_is_written_reads_as_the_same() {
 }
 
 #[test]
-fn seconds_are_the_same_as_a_number_and_as_a_text() {
-    let mut random = Random::new(60);
+fn seconds_parse_alike_as_number_and_as_text() {
+    let mut rng = Rng::with_seed(60);
     for _ in 0..5_000 {
-        let milliseconds = random.below(86_400_000) as i64;
+        let milliseconds = rng.i64(0..86_400_000);
         let text = format!("{}.{:03}", milliseconds / 1_000, milliseconds % 1_000);
         assert_eq!(duration::from_seconds(text.parse().unwrap()), Some(milliseconds * MILLISECOND), "{text}");
         assert_eq!(duration::parse(&text), Some(milliseconds * MILLISECOND), "{text}");
@@ -93,7 +98,7 @@ fn seconds_are_the_same_as_a_number_and_as_a_text() {
 }
 
 #[test]
-fn seconds_that_are_finer_than_a_millisecond_are_refused_as_a_number_and_as_a_text() {
+fn fractions_of_a_millisecond_are_rejected_as_number_and_as_text() {
     for text in ["0.0005", "15.0001", "0.0000001", "0.000000001", "-0.0000001", "1.0000004"] {
         for value in [Value::from(text.parse::<f64>().unwrap()), json!(text)] {
             let result = Options::default().set("delay", &value);

@@ -1,4 +1,4 @@
-//! Each endpoint: its request, byte for byte, and its answer.
+//! Each endpoint's request, byte for byte, and its successful answers.
 
 use crate::script::{Exchange, Script, apply, call, get, id, post, put, session};
 use consul_session::Options;
@@ -14,7 +14,7 @@ fn session_id(number: u64) -> SessionId {
     SessionId::parse(&id(number)).unwrap()
 }
 
-/// Creates a session with these options; the body must be this.
+/// Asserts that a creation with these options sends this body.
 #[track_caller]
 fn creates(options: Value, body: &str) {
     let new = NewSession::new(&Options::from_json(&options.to_string()).unwrap().resolve());
@@ -24,7 +24,7 @@ fn creates(options: Value, body: &str) {
 }
 
 #[test]
-fn create_sends_what_is_given_and_leaves_the_rest_to_consul() {
+fn create_sends_given_options_and_leaves_the_rest_to_consul() {
     creates(json!({}), r#"{"LockDelay":"15s","Behavior":"release"}"#);
     creates(json!({"name": "a\"b\\ä\n🦀"}), r#"{"Name":"a\"b\\ä\n🦀","LockDelay":"15s","Behavior":"release"}"#);
     creates(
@@ -34,8 +34,8 @@ fn create_sends_what_is_given_and_leaves_the_rest_to_consul() {
 }
 
 #[test]
-fn durations_are_sent_as_texts_with_a_unit() {
-    // A bare 1000 would be a microsecond, and 999 a quarter of an hour.
+fn durations_are_sent_with_a_unit() {
+    // Without a unit, 1000 would be a microsecond, and 999 a quarter of an hour.
     for (delay, sent) in
         [(json!(1), "1s"), (json!(60), "60s"), (json!("1ms"), "1ms"), (json!(0.999), "999ms"), (json!("1m"), "60s")]
     {
@@ -48,7 +48,7 @@ fn durations_are_sent_as_texts_with_a_unit() {
 }
 
 #[test]
-fn checks_stand_beside_serf_health_but_the_empty_list_is_empty() {
+fn checks_include_serf_health_unless_the_list_is_empty() {
     let with = |lists: &str| format!(r#"{{"LockDelay":"15s","Behavior":"release",{lists}}}"#);
     creates(json!({"checks": []}), &with(r#""NodeChecks":[]"#));
     creates(json!({"checks": ["a", "b", "a"]}), &with(r#""NodeChecks":["serfHealth","a","b"]"#));
@@ -70,7 +70,7 @@ fn destroy_and_renew_have_no_body_and_no_consistency() {
 }
 
 #[test]
-fn reads_say_how_fresh_and_how_long() {
+fn reads_send_consistency_index_and_wait() {
     let query = |consistency, index, wait| Query { consistency, index, wait };
     for (query, sent) in [
         (Query::default(), ""),
@@ -79,7 +79,7 @@ fn reads_say_how_fresh_and_how_long() {
         (query(Consistency::Default, 7, None), "?index=7"),
         (query(Consistency::Stale, u64::MAX, Some(500_000_000)), "?stale&index=18446744073709551615&wait=500ms"),
         (query(Consistency::Consistent, 1, Some(300_000_000_000)), "?consistent&index=1&wait=300s"),
-        // Without an index nothing blocks.
+        // Without an index, no read blocks.
         (query(Consistency::Default, 0, Some(1_000_000_000)), ""),
     ] {
         for (scope, path) in [
@@ -124,7 +124,7 @@ fn datacenter_namespace_and_partition_are_in_every_request() {
 }
 
 #[test]
-fn only_unreserved_characters_stand_in_a_path_or_a_query_as_they_are() {
+fn reserved_characters_in_paths_and_queries_are_percent_encoded() {
     let node = "a/b?c#d%e f\"g<h>i\\j^k`l{m|n}o'p(q)r*s!t$u&v+w,x;y=z:@[]~-._ä🦀";
     let encoded = "a%2Fb%3Fc%23d%25e%20f%22g%3Ch%3Ei%5Cj%5Ek%60l%7Bm%7Cn%7Do%27p%28q%29r%2As%21t%24u%26v%2Bw%2Cx%3By%3Dz%3A%40%5B%5D\
                    ~-._%C3%A4%F0%9F%A6%80";
@@ -134,7 +134,7 @@ fn only_unreserved_characters_stand_in_a_path_or_a_query_as_they_are() {
 }
 
 #[test]
-fn protocol_and_authority_are_those_of_the_options() {
+fn protocol_and_authority_come_from_the_options() {
     let reads = |options: Value, protocol, authority: &str| {
         let script = Script::new([get("/v1/session/list").gives(json!([]))]).at(protocol, authority);
         assert!(call(options, script, |client| client.sessions(&Scope::All, &Query::default())).is_ok());
@@ -144,12 +144,12 @@ fn protocol_and_authority_are_those_of_the_options() {
     reads(json!({"host": "::1"}), Protocol::Http, "[::1]:8500");
     reads(json!({"host": "[2001:db8::1]", "port": 8501, "scheme": "https"}), Protocol::Https, "[2001:db8::1]:8501");
     reads(json!({"scheme": "https", "validate_certs": false}), Protocol::HttpsInsecure, "localhost:8500");
-    // There is nothing to verify, and so nothing that would have to be granted.
+    // Plain HTTP has no certificate, so the host does not have to grant anything.
     reads(json!({"scheme": "http", "validate_certs": "no"}), Protocol::Http, "localhost:8500");
 }
 
 #[test]
-fn the_token_is_in_every_request_and_only_in_its_own_field() {
+fn token_is_in_every_request_and_only_in_its_own_field() {
     let token = "b1gs33cr3t-0000";
     let outcome = apply(
         json!({"name": "web", "token": token, "on_mismatch": "replace", "delay": 1}),
@@ -183,7 +183,7 @@ fn listings_are_sorted_by_age_and_then_by_id() {
 }
 
 #[test]
-fn sessions_that_others_made_are_read_whatever_they_hold() {
+fn unusual_sessions_of_other_clients_are_read() {
     let odd = json!([{
         "ID": id(1), "Name": "ä\u{0}\n\"🦀", "Node": "n1", "LockDelay": -5_000_000_000_000_000_000_i64, "Behavior": "",
         "TTL": "not a duration", "NodeChecks": null, "ServiceChecks": [{"ID": "s", "Namespace": "ns1", "More": 1}, {}, null, 7],
@@ -209,7 +209,7 @@ fn sessions_that_others_made_are_read_whatever_they_hold() {
 }
 
 #[test]
-fn pretty_answers_are_read_too() {
+fn indented_answers_are_read() {
     let script = Script::new([put("/v1/session/create")
         .body(r#"{"LockDelay":"15s","Behavior":"release"}"#)
         .says(200, &format!("{{\n    \"ID\": \"{}\"\n}}\n", id(1).to_uppercase()))]);
@@ -220,7 +220,7 @@ fn pretty_answers_are_read_too() {
 }
 
 #[test]
-fn what_acls_may_hide_is_read_off_the_headers() {
+fn headers_show_whether_acls_might_hide_sessions() {
     let listing = |options: Value, headers: &[(&'static str, &str)]| {
         let token = options["token"].as_str().map(String::from);
         let exchange = get("/v1/session/list").gives(json!([]));
@@ -235,7 +235,7 @@ fn what_acls_may_hide_is_read_off_the_headers() {
     let token = json!({"token": "t"});
     assert_eq!(listing(json!({}), &[]), (false, false, false));
     assert_eq!(listing(json!({}), &[(DEFAULT_POLICY, "allow")]), (false, false, false));
-    // The anonymous token is never told.
+    // Consul never sends the other header to the anonymous token.
     assert_eq!(listing(json!({}), &[(DEFAULT_POLICY, "deny")]), (false, true, true));
     assert_eq!(listing(token.clone(), &[(DEFAULT_POLICY, "deny")]), (false, false, false));
     assert_eq!(listing(token.clone(), &[(DEFAULT_POLICY, "deny"), (FILTERED, "true")]), (true, false, true));
@@ -243,7 +243,7 @@ fn what_acls_may_hide_is_read_off_the_headers() {
 }
 
 #[test]
-fn may_read_says_what_consul_says() {
+fn may_read_returns_the_answer_of_consul() {
     let ask = |answer: fn(Exchange) -> Exchange| {
         let question = r#"[{"Resource":"session","Access":"read","Segment":"n 1\""}]"#;
         let script = Script::new([answer(post("/v1/internal/acl/authorize").body(question))]);
@@ -261,7 +261,7 @@ fn may_read_says_what_consul_says() {
 }
 
 #[test]
-fn a_session_that_cannot_be_renewed_is_not_found() {
+fn renewal_of_a_missing_session_is_not_found() {
     let renew = |status, body: String| {
         let script = Script::new([put(&format!("/v1/session/renew/{}", id(1))).says(status, &body)]);
         call(json!({}), script, |client| client.renew(&session_id(1))).unwrap_err()
@@ -270,7 +270,7 @@ fn a_session_that_cannot_be_renewed_is_not_found() {
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert_eq!(error.message, format!("no session {} exists (any more): create a new one", id(1)));
     assert_eq!(renew(200, "[]".into()).kind, ErrorKind::NotFound);
-    // Not Consul's own 404.
+    // This 404 is not Consul's own.
     assert_eq!(renew(404, "not found".into()).kind, ErrorKind::Refused { status: 404 });
     assert_eq!(renew(200, "null".into()).kind, ErrorKind::OutcomeUnknown);
 }

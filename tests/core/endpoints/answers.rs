@@ -1,5 +1,5 @@
-//! What Consul, or something else, answers instead of success: every status and text of the reference's first chapter, and what
-//! becomes of it.
+//! Answers other than success, from Consul or another server: every status and text of the
+//! reference's first chapter, and the resulting error.
 
 use crate::script::{Script, call, create, destroy, get, id, put};
 use consul_session::consul::{NewSession, Query, Scope};
@@ -9,20 +9,21 @@ use consul_session::transport::from_error_code;
 use consul_session::{Options, Session};
 use serde_json::json;
 
-/// An answer and its case, whatever the endpoint; and after any number of hops between agents and servers.
+/// Asserts that the answer leads to this kind of error, also after several hops between agents and
+/// servers.
 #[track_caller]
 fn means(status: u16, body: &str, case: &ErrorKind) {
     for hops in ["", "rpc error making call: ", "rpc error making call: rpc error making call: "] {
         let error = from_status(status, format!("{hops}{body}").as_bytes());
         assert_eq!(error.kind, *case, "{status} {hops}{body}");
-        let said = excerpt(format!("{hops}{body}").as_bytes());
-        assert!(error.message.contains(&said), "what consul said is quoted: {error}");
+        let quoted = excerpt(format!("{hops}{body}").as_bytes());
+        assert!(error.message.contains(&quoted), "the answer is quoted: {error}");
         assert!(error.message.contains(&status.to_string()), "the status is named: {error}");
     }
 }
 
 #[test]
-fn refusals_by_acls() {
+fn refusals_by_acls_are_access_denied() {
     for body in [
         "ACL not found",
         "Permission denied: token with AccessorID 'a9b9f3b6-4d0c-4e2c-9b0b-0e7b6f7f0b0a' lacks permission 'session:write' on \"n1\"",
@@ -34,14 +35,14 @@ fn refusals_by_acls() {
     ] {
         means(403, body, &ErrorKind::AccessDenied { status: 403 });
     }
-    // Consul maps these to 403 by their text, and older versions did not.
+    // Consul maps these texts to 403; older versions did not.
     means(500, "Permission denied", &ErrorKind::AccessDenied { status: 500 });
     means(500, "ACL not found", &ErrorKind::AccessDenied { status: 500 });
     means(401, "", &ErrorKind::AccessDenied { status: 401 });
 }
 
 #[test]
-fn no_leader_no_server_or_too_many_requests() {
+fn temporary_failures_are_unavailable() {
     for (status, body) in [
         (429, "RPC rate limit exceeded"),
         (429, "rate limit exceeded, try again later or against a different server"),
@@ -61,7 +62,7 @@ fn no_leader_no_server_or_too_many_requests() {
 }
 
 #[test]
-fn wrong_datacenters_nodes_and_checks() {
+fn unknown_datacenters_nodes_and_checks_have_their_own_errors() {
     means(500, "No path to datacenter", &ErrorKind::UnknownDatacenter);
     means(500, "Remote DC has no server currently reachable", &ErrorKind::UnknownDatacenter);
     for prefix in ["apply failed: ", ""] {
@@ -75,7 +76,7 @@ fn wrong_datacenters_nodes_and_checks() {
 }
 
 #[test]
-fn options_of_the_enterprise_edition() {
+fn enterprise_options_are_unsupported() {
     for body in [
         "Invalid query parameter: \"ns\" - Namespaces are a Consul Enterprise feature",
         "Invalid header: \"X-Consul-Namespace\" - Namespaces are a Consul Enterprise feature",
@@ -87,7 +88,7 @@ fn options_of_the_enterprise_edition() {
 }
 
 #[test]
-fn other_refusals_of_consul_are_quoted() {
+fn other_refusals_are_quoted() {
     for (status, body) in [
         (400, "Invalid index"),
         (400, "Invalid wait time"),
@@ -116,7 +117,7 @@ fn other_refusals_of_consul_are_quoted() {
 }
 
 #[test]
-fn what_is_not_consul() {
+fn answers_of_other_servers_are_invalid() {
     for (status, body) in [
         (301, "<a href=\"/v1/session/\">Moved Permanently</a>."),
         (302, ""),
@@ -129,7 +130,7 @@ fn what_is_not_consul() {
         let error = from_status(status, body.as_bytes());
         assert_eq!(error.kind, ErrorKind::InvalidResponse, "{status} {body}");
         assert!(
-            error.message.starts_with("what answers at this address is not consul's HTTP API: check `host` and `port`"),
+            error.message.starts_with("the server at this address is not a Consul agent; check `host` and `port`"),
             "{error}"
         );
     }
@@ -169,7 +170,7 @@ fn refusals_are_the_same_at_every_endpoint() {
 }
 
 #[test]
-fn what_is_unknown_is_named_since_consul_does_not() {
+fn errors_name_the_unknown_datacenter_or_node() {
     let unknown = get("/v1/session/list?dc=dc%202").says(500, "No path to datacenter");
     let error =
         call(json!({"datacenter": "dc 2"}), Script::new([unknown]), |client| client.sessions(&Scope::All, &Query::default()))
@@ -182,7 +183,7 @@ fn what_is_unknown_is_named_since_consul_does_not() {
 }
 
 #[test]
-fn answers_of_status_200_that_consul_does_not_give() {
+fn unexpected_bodies_with_status_200_are_invalid() {
     for (body, quoted) in [
         ("", "(nothing)"),
         ("<html>hello</html>", "<html>hello</html>"),
@@ -214,14 +215,14 @@ fn answers_of_status_200_that_consul_does_not_give() {
 }
 
 #[test]
-fn the_answer_is_quoted_in_one_line_and_not_at_length() {
+fn excerpts_are_one_short_line() {
     assert_eq!(excerpt(b"  a\r\n\tb\0  c \n"), "a b c");
     assert_eq!(excerpt(b" \n"), "(no text)");
     assert_eq!(excerpt(b"\xff\xfe\x00"), "(no text)");
     assert_eq!(excerpt(b"caf\xc3\xa9 \xff"), "café");
     assert_eq!(excerpt("x".repeat(200).as_bytes()), "x".repeat(200));
     assert_eq!(excerpt("x".repeat(201).as_bytes()), "x".repeat(200) + "…");
-    // Cut between characters, and never through one.
+    // The cut is between characters.
     assert_eq!(excerpt("🦀".repeat(5_000).as_bytes()).trim_end_matches('…'), "🦀".repeat(200));
     for shift in 0..4 {
         let text = "x".repeat(shift) + &"🦀".repeat(300);
@@ -230,13 +231,13 @@ fn the_answer_is_quoted_in_one_line_and_not_at_length() {
 }
 
 #[test]
-fn a_destruction_whose_answer_was_lost_is_tried_again_once() {
+fn destruction_without_answer_is_retried_once() {
     let lost = || destroy(1).fails(ErrorKind::InvalidResponse);
     assert_eq!(destroys(Script::new([lost(), destroy(1).gives(json!(true))])), Ok(()));
     for second in
         [ErrorKind::InvalidResponse, ErrorKind::Timeout, ErrorKind::Unreachable, ErrorKind::DeniedByHost, ErrorKind::Other]
     {
-        // Whatever becomes of the second attempt: the first may have done it.
+        // With any result of the second attempt, the first one might have succeeded.
         let error = destroys(Script::new([lost(), destroy(1).fails(second)])).unwrap_err();
         assert_eq!(error.kind, ErrorKind::OutcomeUnknown, "{error}");
         assert!(error.message.ends_with("the destruction of the session may have happened: look before trying again"));
@@ -263,7 +264,7 @@ fn a_destruction_that_was_surely_not_done_is_not_tried_again() {
 }
 
 #[test]
-fn a_renewal_whose_answer_was_lost_is_reported() {
+fn renewal_without_answer_is_unknown() {
     let renew = put(&format!("/v1/session/renew/{}", id(1)));
     let error = renews(Script::new([renew.fails(ErrorKind::Timeout)])).unwrap_err();
     assert_eq!(error.kind, ErrorKind::OutcomeUnknown);
@@ -271,7 +272,7 @@ fn a_renewal_whose_answer_was_lost_is_reported() {
 }
 
 #[test]
-fn changes_that_may_have_happened_all_the_same() {
+fn failed_changes_are_ambiguous_unless_consul_refused_them() {
     for (status, body) in [
         (500, "rpc error making call: EOF"),
         (500, "rpc error making call: unexpected EOF"),
@@ -308,7 +309,7 @@ fn changes_that_may_have_happened_all_the_same() {
 }
 
 #[test]
-fn the_hosts_error_codes() {
+fn error_codes_of_the_host_map_to_errors() {
     for (codes, case) in [
         (
             &["DNS-timeout", "DNS-error", "destination-not-found", "destination-unavailable", "destination-IP-unroutable"][..],
@@ -348,9 +349,9 @@ fn the_hosts_error_codes() {
 }
 
 #[test]
-fn the_host_contract_says_the_same_of_the_codes() {
-    let page = include_str!("../../docs/host-contract.md");
-    let (_, table) = page.split_once("| `wasi:http` error code |").expect("the table");
+fn host_contract_documents_the_same_error_codes() {
+    let document = include_str!("../../../docs/host-contract.md");
+    let (_, table) = document.split_once("| `wasi:http` error code |").expect("the table");
     let rows: Vec<Vec<&str>> = table.lines().skip(2).map_while(|line| line.strip_prefix("| ")).map(columns).collect();
     assert_eq!(rows.len(), 6, "{rows:?}");
     for row in rows {

@@ -1,11 +1,12 @@
-//! Every option, with every form of its values.
+//! Every option with every form of its values, and the defaults.
 
 use consul_session::Options;
 use consul_session::error::{Error, ErrorKind};
 use consul_session::options::{self, DELAY, Kind, Resolved, TABLE, WAIT};
 use serde_json::{Value, json};
 
-/// Makes the way from an option's name to what is stored, for all of them; those with a default stand first.
+/// Generates the functions that return an option's value by its name. Options with a default come
+/// first.
 macro_rules! fields {
     ($($with:ident)*; $($without:ident)*) => {
         fn stored(options: &Options, name: &str) -> String {
@@ -77,13 +78,14 @@ fn accepts_all<const N: usize>(name: &str, forms: [(Value, &str); N]) {
     }
 }
 
-/// The value is refused, with the option's name, the value, this reason and what is accepted.
+/// Asserts that the value is rejected with the option's name, the value, this reason and the
+/// accepted values.
 #[track_caller]
-fn refuses(name: &str, value: &Value, reason: &str) {
-    let error = read(name, value).expect_err(&format!("{name}={value} is refused"));
+fn rejects(name: &str, value: &Value, reason: &str) {
+    let error = read(name, value).expect_err(&format!("{name}={value} is rejected"));
     assert_eq!(error.kind, ErrorKind::InvalidOption { option: name.into() });
     let kind = options::info(name).unwrap().kind;
-    // As it was written, without the quotes of JSON.
+    // As written, without the quotes of JSON.
     let shown = value.as_str().map_or(value.to_string(), |text| format!("`{text}`"));
     for part in [&format!("`{name}`"), &shown, reason, &format!("(expected {kind})")] {
         let secret = kind == Kind::Secret && *part == shown;
@@ -92,24 +94,24 @@ fn refuses(name: &str, value: &Value, reason: &str) {
 }
 
 #[track_caller]
-fn refuses_all(name: &str, reason: &str, values: &[Value]) {
-    values.iter().for_each(|value| refuses(name, value, reason));
+fn rejects_all(name: &str, reason: &str, values: &[Value]) {
+    values.iter().for_each(|value| rejects(name, value, reason));
 }
 
 #[test]
-fn the_tests_know_every_option() {
+fn these_tests_cover_every_option() {
     assert_eq!(TABLE.iter().map(|info| info.name).collect::<Vec<_>>(), FIELDS);
 }
 
 #[test]
-fn null_is_an_option_that_is_not_given() {
+fn null_counts_as_not_given() {
     for name in FIELDS {
         assert_eq!(read(name, &Value::Null), Ok(Options::default()), "{name}");
     }
 }
 
 #[test]
-fn choices() {
+fn choices_accept_only_their_values() {
     accepts_all(
         "state",
         [
@@ -124,17 +126,17 @@ fn choices() {
     accepts_all("scheme", [(json!("http"), "Http"), (json!("https"), "Https")]);
     accepts_all("on_mismatch", [(json!("fail"), "Fail"), (json!("replace"), "Replace")]);
     for (name, near) in [("state", "Present"), ("behavior", "released"), ("scheme", "ftp"), ("on_mismatch", "replace ")] {
-        refuses_all(name, "unknown", &[json!(near), json!(""), json!(1), json!(true), json!(["present"]), json!({})]);
+        rejects_all(name, "unknown", &[json!(near), json!(""), json!(1), json!(true), json!(["present"]), json!({})]);
     }
-    refuses("state", &json!("remove"), "(expected present, absent, info, node, list)");
+    rejects("state", &json!("remove"), "(expected present, absent, info, node, list)");
 }
 
 #[test]
-fn ids() {
+fn ids_accept_only_uuids() {
     accepts("id", json!(UUID), &format!("SessionId({UUID:?})"));
     accepts("id", json!(UUID.to_uppercase()), &format!("SessionId({UUID:?})"));
     accepts("id", json!(format!(" {UUID}\n")), &format!("SessionId({UUID:?})"));
-    refuses_all(
+    rejects_all(
         "id",
         "not a session id",
         &[
@@ -157,7 +159,7 @@ fn ids() {
 }
 
 #[test]
-fn texts() {
+fn texts_accept_strings_and_integers() {
     for name in ["name", "node", "datacenter", "namespace", "partition"] {
         accepts_all(
             name,
@@ -166,29 +168,29 @@ fn texts() {
                 (json!(" two words "), r#"" two words ""#),
                 (json!("a/b?c#d&e=f%20ä\n\"🦀"), r#""a/b?c#d&e=f%20ä\n\"🦀""#),
                 (json!("true"), r#""true""#),
-                // What YAML makes of a name that is all digits.
+                // YAML turns a name of digits into a number.
                 (json!(2024), r#""2024""#),
                 (json!(-7), r#""-7""#),
             ],
         );
-        refuses(name, &json!(""), "empty; leave the option out instead");
-        refuses_all(name, "not a string", &[json!(true), json!(1.5), json!(["web"]), json!({"a": 1})]);
+        rejects(name, &json!(""), "empty; leave the option out instead");
+        rejects_all(name, "not a string", &[json!(true), json!(1.5), json!(["web"]), json!({"a": 1})]);
     }
 }
 
 #[test]
-fn nodes_can_stand_in_a_path() {
+fn nodes_must_be_possible_in_a_path() {
     for node in ["n1", "n1.example.com", "a/b", "..a", "...", "a b"] {
         accepts("node", json!(node), &format!("{node:?}"));
     }
     let refused = [".", "..", "/", "a/", "/a", "a//b", "a/./b", "../kv/secret"].map(Value::from);
-    refuses_all("node", "not possible in the path of a URL", &refused);
-    // A name is never part of one.
+    rejects_all("node", "not possible in the path of a URL", &refused);
+    // A name is never part of a path.
     accepts("name", json!("../kv/secret"), r#""../kv/secret""#);
 }
 
 #[test]
-fn lists() {
+fn lists_accept_arrays_and_comma_separated_strings() {
     for name in ["checks", "node_checks", "service_checks"] {
         accepts_all(
             name,
@@ -206,18 +208,18 @@ fn lists() {
                 (json!(7), r#"["7"]"#),
             ],
         );
-        refuses_all(
+        rejects_all(
             name,
             "a list with an empty element",
             &[json!("a,,b"), json!(","), json!("a,"), json!([""]), json!(["a", ""])],
         );
-        refuses_all(name, "not a string", &[json!([true]), json!([null]), json!([["a"]]), json!([1.5])]);
-        refuses_all(name, "not a list of strings", &[json!(true), json!(0.5), json!({"a": "b"})]);
+        rejects_all(name, "not a string", &[json!([true]), json!([null]), json!([["a"]]), json!([1.5])]);
+        rejects_all(name, "not a list of strings", &[json!(true), json!(0.5), json!({"a": "b"})]);
     }
 }
 
 #[test]
-fn durations() {
+fn durations_accept_seconds_and_units_in_range() {
     const S: i64 = 1_000_000_000;
     let nanoseconds = |milliseconds: i64| format!("{}", milliseconds * 1_000_000);
     for (value, milliseconds) in [
@@ -244,11 +246,11 @@ fn durations() {
         accepts(name, json!(format!("{most}ns")), &most.to_string());
         let beyond =
             [format!("{}ms", least / 1_000_000 - 1), format!("{}ms", most / 1_000_000 + 1), "-20s".into(), "2562047h".into()];
-        refuses_all(name, "out of range", &beyond.map(Value::from));
-        refuses_all(name, "out of range", &[json!(-1), json!(-0.5), json!(86_400.5), json!(1_000_000_000)]);
-        refuses_all(name, "finer than a millisecond", &[json!("20.0005s"), json!("10.0001"), json!("11s1us"), json!("1m1ns")]);
-        refuses(name, &json!(10.0005), "finer than a millisecond");
-        refuses_all(
+        rejects_all(name, "out of range", &beyond.map(Value::from));
+        rejects_all(name, "out of range", &[json!(-1), json!(-0.5), json!(86_400.5), json!(1_000_000_000)]);
+        rejects_all(name, "finer than a millisecond", &[json!("20.0005s"), json!("10.0001"), json!("11s1us"), json!("1m1ns")]);
+        rejects(name, &json!(10.0005), "finer than a millisecond");
+        rejects_all(
             name,
             "not a duration",
             &[
@@ -272,21 +274,21 @@ fn durations() {
             ],
         );
     }
-    // 0 is a delay, is no TTL, and is no time to wait.
+    // 0 is a valid delay, means no TTL, and is not a valid timeout.
     for name in ["delay", "ttl"] {
         accepts(name, json!(0.0), "0");
     }
     for zero in [json!(0), json!("0"), json!("0s"), json!("-0")] {
         accepts("delay", zero.clone(), "0");
         accepts("ttl", zero.clone(), "0");
-        refuses("timeout", &zero, "out of range");
+        rejects("timeout", &zero, "out of range");
     }
     let accepted = "seconds or a duration: 20, 20s or 1m30s, 10s to 86400s, or 0 for none";
-    refuses("ttl", &json!(9.999), accepted);
+    rejects("ttl", &json!(9.999), accepted);
 }
 
 #[test]
-fn numbers_that_are_no_numbers_are_refused() {
+fn non_finite_seconds_are_rejected() {
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
         let error = options::seconds("delay", DELAY, number).unwrap_err();
         assert!(error.message.contains("not a duration (expected seconds or a duration"), "{error}");
@@ -294,7 +296,7 @@ fn numbers_that_are_no_numbers_are_refused() {
 }
 
 #[test]
-fn booleans() {
+fn booleans_accept_the_words_of_ansible() {
     for name in ["validate_certs", "dry_run"] {
         for word in ["yes", "y", "true", "t", "on", "1", "1.0"] {
             for word in [word.to_owned(), word.to_uppercase(), format!(" {word} ")] {
@@ -305,7 +307,7 @@ fn booleans() {
             accepts(name, json!(word), "false");
         }
         accepts_all(name, [(json!(true), "true"), (json!(false), "false"), (json!(1), "true"), (json!(0), "false")]);
-        refuses_all(
+        rejects_all(
             name,
             "neither yes nor no",
             &[json!(""), json!("maybe"), json!("yesno"), json!("2"), json!(2), json!(-1), json!(0.5), json!([true]), json!({})],
@@ -314,12 +316,12 @@ fn booleans() {
 }
 
 #[test]
-fn ports() {
+fn ports_accept_1_to_65535() {
     for port in [1, 80, 8501, 65_535] {
         accepts("port", json!(port), &port.to_string());
         accepts("port", json!(format!(" {port} ")), &port.to_string());
     }
-    refuses_all(
+    rejects_all(
         "port",
         "not a port",
         &[
@@ -341,7 +343,7 @@ fn ports() {
 }
 
 #[test]
-fn hosts() {
+fn hosts_accept_names_and_addresses_without_port() {
     for host in ["localhost", "consul.service.consul", "Consul-1.example.com.", "a_b", "10.0.0.1", "1", "xn--bcher-kva.example"]
     {
         accepts("host", json!(host), &format!("Host({host:?})"));
@@ -351,13 +353,13 @@ fn hosts() {
         let inner = host.trim_matches(['[', ']']);
         accepts("host", json!(host), &format!("Host(\"[{inner}]\")"));
     }
-    refuses_all(
+    rejects_all(
         "host",
         "not a host; give the port as `port`",
         &[json!("localhost:8500"), json!("[::1]:8500"), json!("10.0.0.1:80")],
     );
-    refuses_all("host", "a URL; give `scheme`, `host` and `port`", &[json!("http://localhost"), json!("https://c:8501/v1")]);
-    refuses_all(
+    rejects_all("host", "a URL; give `scheme`, `host` and `port`", &[json!("http://localhost"), json!("https://c:8501/v1")]);
+    rejects_all(
         "host",
         "not a host",
         &[
@@ -386,29 +388,29 @@ fn hosts() {
 }
 
 #[test]
-fn tokens() {
+fn tokens_accept_visible_ascii() {
     accepts_all(
         "token",
         [
             (json!(UUID), "Token(…)"),
             (json!("~!@#$%^&*(){}[]<>'\"\\"), "Token(…)"),
             (json!(12_345), "Token(…)"),
-            // Consul takes an empty header for none.
+            // To Consul, an empty header is a missing header.
             (json!(""), "none"),
         ],
     );
     let token = |value| read("token", &value).unwrap().token.unwrap().secret().to_owned();
     assert_eq!((token(json!(UUID)), token(json!(12_345))), (UUID.into(), "12345".into()));
-    refuses_all(
+    rejects_all(
         "token",
         "a header cannot hold",
         &[json!("a b"), json!(" "), json!("a\r\nX-Evil: 1"), json!("tökén"), json!("a\0")],
     );
-    refuses_all("token", "not a string", &[json!(true), json!(1.5), json!(["t"]), json!({})]);
+    rejects_all("token", "not a string", &[json!(true), json!(1.5), json!(["t"]), json!({})]);
 }
 
 #[test]
-fn values_in_messages_are_one_line_and_not_too_long() {
+fn values_in_messages_are_one_short_line() {
     let error = read("delay", &json!("a\nb\tc")).unwrap_err();
     assert!(error.message.contains("`a\u{fffd}b\u{fffd}c`"), "{error}");
     let error = read("delay", &json!("x".repeat(10_000))).unwrap_err();
@@ -417,7 +419,7 @@ fn values_in_messages_are_one_line_and_not_too_long() {
 }
 
 #[test]
-fn defaults_are_those_of_the_page() {
+fn defaults_are_those_of_the_table() {
     let all = Options::default().resolve();
     for name in FIELDS {
         let expected = match name {
@@ -434,7 +436,7 @@ fn defaults_are_those_of_the_page() {
             _ => "none",
         };
         assert_eq!(resolved(&all, name), expected, "{name}");
-        // The table says the same.
+        // The table has the same default.
         let mut written = Options::default();
         if let Some(default) = options::info(name).and_then(|info| info.default) {
             written.set(name, &default.into()).unwrap();
@@ -444,7 +446,7 @@ fn defaults_are_those_of_the_page() {
 }
 
 #[test]
-fn defaults_do_not_replace_what_is_given() {
+fn given_values_replace_defaults() {
     let given = json!({
         "state": "list", "behavior": "delete", "delay": 0, "host": "consul", "port": 1, "scheme": "https", "validate_certs": false,
         "timeout": 1, "on_mismatch": "replace", "dry_run": true, "ttl": 0, "checks": [],
@@ -457,7 +459,7 @@ fn defaults_do_not_replace_what_is_given() {
 }
 
 #[test]
-fn unknown_options_are_refused_with_the_nearest_name() {
+fn unknown_options_are_rejected_with_the_nearest_name() {
     for (name, near) in [
         ("Name", "name"),
         ("naem", "name"),
@@ -482,7 +484,7 @@ fn unknown_options_are_refused_with_the_nearest_name() {
 }
 
 #[test]
-fn options_are_one_json_object() {
+fn options_must_be_one_json_object() {
     for text in
         ["", "name=web", "{", "{\"name\": \"web\"", "{\"name\": }", "{\"name\": \"web\"} x", "<html>", "{'name': 'web'}"]
     {
@@ -496,13 +498,13 @@ fn options_are_one_json_object() {
         assert_eq!(error.message, "the options are not a JSON object; expected one such as {\"name\": \"session1\"}");
     }
     assert_eq!(Options::from_json(" {} "), Ok(Options::default()));
-    // The last one counts, as in most readers of JSON.
+    // The last of duplicate keys counts, as in most JSON parsers.
     assert_eq!(Options::from_json(r#"{"name": "a", "name": "b"}"#).unwrap().name.as_deref(), Some("b"));
     assert_eq!(Options::from_json(r#"{"n\u0061me": "\u00e4"}"#).unwrap().name.as_deref(), Some("ä"));
 }
 
 #[test]
-fn the_wait_of_a_blocking_query_is_checked_as_options_are() {
+fn wait_of_a_blocking_query_is_validated_like_an_option() {
     assert_eq!(options::seconds("wait", WAIT, 0.5), Ok(500_000_000));
     assert_eq!(options::seconds("wait", WAIT, 600.0), Ok(600_000_000_000));
     for value in [0.0, 601.0, f64::NAN, 0.0005] {
@@ -513,7 +515,7 @@ fn the_wait_of_a_blocking_query_is_checked_as_options_are() {
 }
 
 #[test]
-fn every_row_of_the_table_says_what_it_is_for() {
+fn every_option_has_a_help_text() {
     for info in TABLE {
         assert!(!info.help.trim().is_empty(), "{}", info.name);
         assert!(!info.kind.to_string().is_empty(), "{}", info.name);

@@ -1,4 +1,4 @@
-//! Locks: each request, byte for byte, and its answer.
+//! Locks: each request, byte for byte, and its answers.
 
 use crate::script::{Exchange, Script, call, get, id, put};
 use consul_session::consul::{Client, Query, Verb};
@@ -16,7 +16,7 @@ fn key(text: &str) -> Key {
     Key::parse(text).unwrap()
 }
 
-/// The transaction that locks or unlocks `key` for session 1, with nothing in it.
+/// Expects the transaction that locks or unlocks `key` for session 1, without a value.
 #[track_caller]
 fn transaction(verb: &str) -> Exchange {
     let operation = json!({"Verb": verb, "Key": "key", "Value": "", "Flags": 0, "Session": id(1)}).as_object().unwrap().clone();
@@ -34,7 +34,7 @@ fn change(verb: Verb, answer: Exchange) -> Result<Acquisition, Error> {
     call(json!({}), Script::new([answer]), change)
 }
 
-/// As Consul 1.20.6 answers a transaction: without the value.
+/// Returns Consul 1.20.6's answer to a transaction, which omits the value.
 fn result(session: Option<&str>) -> Value {
     let mut kv = json!({"LockIndex": 3, "Key": "key", "Flags": 0, "Value": null, "CreateIndex": 24, "ModifyIndex": 32});
     if let Some(session) = session {
@@ -44,7 +44,7 @@ fn result(session: Option<&str>) -> Value {
 }
 
 #[test]
-fn an_acquisition_is_a_transaction_that_answers_with_its_indexes() {
+fn acquisition_is_a_transaction_and_returns_the_indexes() {
     for (bytes, flags, value) in [
         (None, None, ""),
         (Some(&b"f"[..]), Some(3_304_740_253_564_472_344), "Zg=="),
@@ -58,11 +58,11 @@ fn an_acquisition_is_a_transaction_that_answers_with_its_indexes() {
             flags.unwrap_or(0),
             id(1)
         );
-        // Consul repeats the flags, and not the value.
-        let mut said = result(Some(&id(1)));
-        said["Results"][0]["KV"]["Flags"] = flags.unwrap_or(0).into();
+        // Consul repeats the flags, but not the value.
+        let mut answer = result(Some(&id(1)));
+        answer["Results"][0]["KV"]["Flags"] = flags.unwrap_or(0).into();
         let contents = Contents { value: bytes.map(Vec::from), flags };
-        let script = Script::new([put("/v1/txn?dc=dc2").body(&body).gives(said)]);
+        let script = Script::new([put("/v1/txn?dc=dc2").body(&body).gives(answer)]);
         let (key, id1) = (key("a \"key\"/ä"), session_id(1));
         let acquired =
             call(json!({"datacenter": "dc2"}), script, |client| client.lock(Verb::Lock, &key, &id1, Some(&contents)));
@@ -72,9 +72,9 @@ fn an_acquisition_is_a_transaction_that_answers_with_its_indexes() {
     }
 }
 
-/// Community Edition passes over what stands in an operation; a read with the same in its query it refuses.
+/// Community Edition ignores a namespace in an operation, but refuses a read with one in its query.
 #[test]
-fn a_namespace_is_asked_for_before_it_is_locked_in() {
+fn namespace_is_verified_by_a_read_before_the_lock() {
     let options = json!({"namespace": "a b", "partition": "p"});
     let read = || get("/v1/kv/key?ns=a%20b&partition=p");
     let lock = |client: &mut Client| client.lock(Verb::Lock, &key("key"), &session_id(1), None);
@@ -89,14 +89,14 @@ fn a_namespace_is_asked_for_before_it_is_locked_in() {
 }
 
 #[test]
-fn why_there_is_no_lock() {
+fn rolled_back_transactions_have_a_reason() {
     for (verb, word) in [(Verb::Lock, "lock"), (Verb::Unlock, "unlock")] {
         let why = |reason: &str| change(verb, rolled_back(word, reason));
         assert_eq!(why("failed to lock key \"key\", lock is already held"), Ok(Acquisition::Held));
         assert_eq!(why("failed to unlock key \"key\", lock isn't held, or is held by another session"), Ok(Acquisition::Held));
         assert_eq!(why("failed to lock key \"key\" due to lock delay"), Ok(Acquisition::Delayed));
         assert_eq!(why(&format!("invalid session \"{}\"", id(1))).unwrap_err().kind, ErrorKind::NotFound);
-        // What a key is called is not the reason.
+        // The reason is not searched in the name of the key.
         let odd = why("failed to lock key \"lock is already held due to lock delay\", because").unwrap_err();
         assert_eq!(odd.kind, ErrorKind::Refused { status: 409 });
         assert!(odd.message.contains("because"), "{odd}");
@@ -106,17 +106,17 @@ fn why_there_is_no_lock() {
 }
 
 #[test]
-fn a_release_says_whether_there_was_one() {
+fn release_returns_the_free_key() {
     let released = change(Verb::Unlock, transaction("unlock").gives(result(None))).unwrap();
     assert!(matches!(released, Acquisition::Acquired(Lock { session: None, lock_index: 3, .. })), "{released:?}");
 }
 
 #[test]
-fn what_is_no_answer_to_a_transaction() {
+fn invalid_answers_to_transactions_are_errors() {
     for (verb, word) in [(Verb::Lock, "lock"), (Verb::Unlock, "unlock")] {
         let case = |answer: Exchange| change(verb, answer).unwrap_err().kind.clone();
         for body in ["", "true", "{}", "[]", r#"{"Results":[]}"#, r#"{"Results":[{"KV":{}}]}"#, r#"{"Results":[{"KV":{"#] {
-            // It was sent, and nobody knows what came of it.
+            // The transaction was sent, and its result is unknown.
             assert_eq!(case(transaction(word).says(200, body)), ErrorKind::OutcomeUnknown, "{body}");
         }
         assert_eq!(case(transaction(word).says(409, "a conflict")), ErrorKind::Refused { status: 409 });
@@ -132,7 +132,7 @@ fn reads(answer: Exchange, name: &str, query: &Query) -> Result<Holding, Error> 
 }
 
 #[test]
-fn a_key_is_read_with_its_holder() {
+fn key_is_read_with_its_holder() {
     let stored = json!({
         "LockIndex": 1, "Key": "a/b ä?", "Flags": 42, "Value": "AP/+Pg==", "Session": id(1), "CreateIndex": 5, "ModifyIndex": 7,
     });
@@ -145,7 +145,7 @@ fn a_key_is_read_with_its_holder() {
         Ok(Holding { lock: Some(lock.clone()), index: 7 })
     );
 
-    // Free, and as another client may have left it.
+    // A free key, with contents of another client.
     for (value, bytes) in [(Value::Null, &b""[..]), (json!(""), b""), (json!("Zm9v"), b"foo"), (json!("!"), b"")] {
         let free = json!({"LockIndex": 1, "Key": "k", "Flags": u64::MAX, "Value": value, "CreateIndex": 5, "ModifyIndex": 7});
         let holding = reads(get("/v1/kv/k").gives(json!([free])), "k", &Query::default()).unwrap().lock.unwrap();
@@ -154,7 +154,7 @@ fn a_key_is_read_with_its_holder() {
 }
 
 #[test]
-fn a_key_that_is_not_there_is_no_error() {
+fn missing_key_is_not_an_error() {
     let missing = get("/v1/kv/k").says(404, "").header(INDEX, "9");
     assert_eq!(reads(missing, "k", &Query::default()), Ok(Holding { lock: None, index: 9 }));
     for (status, body, case) in [
@@ -170,7 +170,7 @@ fn a_key_that_is_not_there_is_no_error() {
 }
 
 #[test]
-fn a_key_is_one_that_consuls_clients_take() {
+fn keys_must_be_valid_for_consuls_clients() {
     for good in ["k", "service/leader", "a//b", "...", "a/../b", "ä 🦀", "%2e"] {
         assert_eq!(Key::parse(good).map(|key| key.as_str().to_owned()), Ok(good.into()));
     }
