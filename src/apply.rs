@@ -1,16 +1,17 @@
-//! The states of the option page as steps over [`consul`](crate::consul).
+//! The states of the `consul_session` options as steps over [`consul`](crate::consul).
 //!
-//! # One session, however many callers
+//! # Concurrent callers
 //!
-//! Consul has no "create if it does not exist", names are not unique, and the create cannot be told from a second one. So
-//! after every creation by name the sessions are read once more, with a quorum's consistency. Whoever created the oldest
-//! session of the name (the lowest create index; the same for every reader) keeps it; everybody else destroys their own and
-//! answers with that one. The owner of the lowest index always sees itself as the lowest, and whoever reads later sees it too,
-//! so that exactly one session stays, without a lock and without waiting.
+//! Consul has no "create if it does not exist", names are not unique, and a repeated creation
+//! cannot be told from a first one. So after each creation by name the sessions are read again with
+//! `consistent`. The caller that created the oldest session of the name (the lowest create index,
+//! the same for every reader) keeps it; every other caller destroys its own session and returns the
+//! oldest. The owner of the lowest index always sees its own as the lowest, and so does every later
+//! reader. Exactly one session stays, without a lock and without waiting.
 
 #![forbid(unsafe_code)]
 
-use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, create};
+use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, expand_checks};
 use crate::duration;
 use crate::error::{Difference, Error, ErrorKind};
 use crate::options::{OnMismatch, Options, SessionId, State};
@@ -18,16 +19,17 @@ use crate::outcome::{Diff, Outcome};
 use crate::session::Session;
 use crate::transport::Transport;
 
-/// Options that were checked as a whole: nothing that Consul would refuse, as far as that can be known, is left in them.
+/// Options that were checked together, and the operation that they describe. Consul does not reject
+/// them, as far as can be known in advance.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// As given: only what was given is compared with what is found.
+    /// Without defaults: only options that were given are compared with the sessions found.
     given: Options,
     dry_run: bool,
     on_mismatch: OnMismatch,
     connection: Connection,
     new_session: NewSession,
-    what: Operation,
+    operation: Operation,
 }
 
 #[derive(Clone, Debug)]
@@ -41,9 +43,11 @@ enum Operation {
 }
 
 impl Plan {
-    /// Checks that the options go together.
+    /// Checks that the options can be combined.
     ///
-    /// Errors: [`InvalidOption`](ErrorKind::InvalidOption).
+    /// # Errors
+    ///
+    /// [`InvalidOption`](ErrorKind::InvalidOption).
     pub fn new(given: Options) -> Result<Plan, Error> {
         let all = given.clone().resolve();
         let state = all.state;
@@ -57,7 +61,7 @@ impl Plan {
             }
         }
         let required = |name: &str, why: &str| Error::invalid(name, format!("state={} needs {why}", state.name()));
-        let what = match (state, all.id.clone(), all.name.clone()) {
+        let operation = match (state, all.id.clone(), all.name.clone()) {
             (State::Present, Some(id), _) => Operation::PresentId(id),
             (State::Present, None, Some(name)) => Operation::PresentName(name),
             (State::Present, None, None) => Operation::PresentNew,
@@ -86,19 +90,23 @@ impl Plan {
             connection: Connection::new(&all),
             new_session: NewSession::new(&all),
             given,
-            what,
+            operation,
         })
     }
 
-    /// Overall timeout of the call, in nanoseconds: the transport's to keep.
+    /// Returns the overall timeout of the call, in nanoseconds. The transport enforces it.
     pub fn timeout(&self) -> i64 {
         self.connection.timeout()
     }
 
-    /// Does it.
+    /// Runs the operation.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ErrorKind`]; see `wit/sessions.wit`.
     pub fn run(&self, transport: &mut dyn Transport) -> Result<Outcome, Error> {
         let mut run = Run { plan: self, consul: Client { connection: &self.connection, transport } };
-        match &self.what {
+        match &self.operation {
             Operation::PresentId(id) => run.present_id(id),
             Operation::PresentName(name) => run.present_name(name),
             Operation::PresentNew => run.present_new(),
@@ -108,7 +116,7 @@ impl Plan {
         }
     }
 
-    /// How a session differs from the options that were given, beside name and node.
+    /// Returns how a session differs from the options that were given, except for name and node.
     fn differences(&self, session: &Session) -> Vec<Difference> {
         let given = &self.given;
         let mut differences = Vec::new();
@@ -124,17 +132,17 @@ impl Plan {
             compare("delay", session.lock_delay == delay, duration::format(session.lock_delay), duration::format(delay));
         }
         if let Some(ttl) = given.ttl {
-            // Consul keeps the text: 600s, 10m and 600000ms are the same, and so are none, 0 and 0s.
+            // Consul keeps the string: 600s, 10m and 600000ms are equal, and so are none, 0 and 0s.
             let stored = if session.ttl.is_empty() { Some(0) } else { duration::parse_go(&session.ttl) };
             let shown = |ttl: i64| if ttl == 0 { "none".into() } else { duration::format(ttl) };
             compare("ttl", stored == Some(ttl), stored.map_or_else(|| session.ttl.clone(), shown), shown(ttl));
         }
         let mut compare_lists = |option, found: &[&str], wanted: &[&str]| {
-            let within = |these: &[&str], those: &[&str]| these.iter().all(|check| those.contains(check));
-            compare(option, within(found, wanted) && within(wanted, found), list(found), list(wanted));
+            let is_subset = |a: &[&str], b: &[&str]| a.iter().all(|check| b.contains(check));
+            compare(option, is_subset(found, wanted) && is_subset(wanted, found), list(found), list(wanted));
         };
         if let Some(checks) = &given.checks {
-            let wanted = create::effective(checks);
+            let wanted = expand_checks(checks);
             compare_lists("checks", &session.all_checks(), &texts(&wanted));
         }
         if let Some(checks) = &given.node_checks {
@@ -149,7 +157,7 @@ impl Plan {
         differences
     }
 
-    /// How a session that was named by its id differs in what it is found by otherwise.
+    /// Returns how a session differs in name and node, if these were given.
     fn identity_differences(&self, session: &Session) -> Vec<Difference> {
         let mut differences = Vec::new();
         if let Some(name) = &self.given.name
@@ -170,7 +178,8 @@ impl Plan {
     }
 }
 
-/// The name of a node is not case-sensitive in Consul. Beyond ASCII no node name is valid in DNS, and the tables weigh much.
+/// Compares names of nodes, which are case-insensitive in Consul. Beyond ASCII no node name is
+/// valid in DNS, which spares the large tables of Unicode.
 fn same_node(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
 }
@@ -198,11 +207,11 @@ fn mismatch(session: &Session, differences: Vec<Difference>, remedy: &str) -> Er
     Error::new(ErrorKind::Mismatch { session_id: session.id.clone(), differences }, message)
 }
 
-/// Where the sessions of a name are meant.
+/// The node whose sessions of a name are meant.
 enum OwnNode {
-    /// On this node.
+    /// This node.
     Node(String),
-    /// On the agent's own node, whose name could not be learned.
+    /// The agent's own node, whose name the token does not permit to read.
     Unknown,
 }
 
@@ -254,7 +263,7 @@ impl Run<'_> {
             .consul
             .create(&self.plan.new_session)
             .map_err(|error| error.into_outcome_unknown("the creation of the session, which has no name to find it by,"))?;
-        // The session is there, whatever becomes of reading it back.
+        // The session exists, even if reading it back fails.
         match self.consul.sessions(&Scope::Id(id.clone()), &Query::CONSISTENT) {
             Ok(listing) => match listing.sessions.into_iter().next() {
                 Some(session) => Ok(created(session, Vec::new(), Vec::new())),
@@ -270,18 +279,18 @@ impl Run<'_> {
 
     fn present_name(&mut self, name: &str) -> Result<Outcome, Error> {
         let before = self.named(name, &Query::default())?;
-        let place = match &self.plan.given.node {
+        let own_node = match &self.plan.given.node {
             Some(node) => Some(OwnNode::Node(node.clone())),
-            // Nothing to tell apart: not asked, so that no permission to ask is needed.
+            // Without candidates the node does not matter, and reading it needs a permission.
             None if before.sessions.is_empty() => None,
-            None => Some(self.own_place()?),
+            None => Some(self.own_node()?),
         };
-        let candidates: Vec<Session> = match &place {
+        let candidates: Vec<Session> = match &own_node {
             Some(OwnNode::Node(node)) => on_node(&before.sessions, node),
             Some(OwnNode::Unknown) | None => Vec::new(),
         };
         if let Some(found) = candidates.iter().find(|session| self.plan.matches(session)) {
-            return Ok(unchanged(found.clone(), those(&candidates, &|session| session.id != found.id)));
+            return Ok(unchanged(found.clone(), select(&candidates, &|session| session.id != found.id)));
         }
         if let Some(oldest) = candidates.first()
             && self.plan.on_mismatch == OnMismatch::Fail
@@ -289,19 +298,19 @@ impl Run<'_> {
             return Err(self.mismatch_by_name(oldest, candidates.len()));
         }
         if self.plan.dry_run {
-            if matches!(place, Some(OwnNode::Unknown)) {
+            if matches!(own_node, Some(OwnNode::Unknown)) {
                 return Err(node_required(&before.sessions));
             }
             return self.planned(candidates);
         }
         match self.consul.create(&self.plan.new_session) {
             Ok(id) => self.settle(name, &id, &before.sessions),
-            Err(error) if error.is_ambiguous() => self.look_again(name, error, place, &before.sessions),
+            Err(error) if error.is_ambiguous() => self.recover(name, error, own_node, &before.sessions),
             Err(error) => Err(error),
         }
     }
 
-    /// After a creation by name: finds out who keeps their session, and cleans up.
+    /// After a creation by name: determines which session stays, and destroys the superseded ones.
     fn settle(&mut self, name: &str, own_id: &SessionId, before: &[Session]) -> Result<Outcome, Error> {
         let listing = self.named(name, &Query::CONSISTENT).map_err(|error| {
             Error::new(ErrorKind::OutcomeUnknown, format!(
@@ -313,11 +322,11 @@ impl Run<'_> {
         let Some(own) = listing.sessions.iter().find(|session| session.id == own_id.as_str()).cloned() else {
             return Ok(self.created_and_gone(own_id));
         };
-        // Reading was complete, since whoever may create on a node may read its sessions.
+        // The list is complete, since a token that can create on a node can read its sessions.
         let peers: Vec<Session> = on_node(&listing.sessions, &own.node);
         let was_before = |session: &&Session| before.iter().any(|old| old.id == session.id);
 
-        // One that was there already, unseen because the agent's own node was not known.
+        // One that existed before but was not a candidate, since the own node was unknown.
         let earlier = peers.iter().filter(was_before).find(|session| self.plan.matches(session));
         let winner = match (earlier, self.plan.on_mismatch) {
             (Some(earlier), _) => earlier,
@@ -331,37 +340,38 @@ impl Run<'_> {
             if !self.plan.matches(winner) {
                 return Err(self.mismatch_by_name(winner, peers.len() - 1));
             }
-            let others = those(&peers, &|peer| peer.id != winner.id && peer.id != own.id);
+            let others = select(&peers, &|peer| peer.id != winner.id && peer.id != own.id);
             let mut outcome = unchanged(winner.clone(), others);
             if !was_before(&winner) {
                 outcome.notes.push("another caller created it at the same moment".into());
             }
             return Ok(outcome);
         }
-        // Replacing: everything older that is not as wanted. Operation is younger is another caller's, who replaces ours.
+        // Replaces all older sessions, which differ from the options. A younger one belongs to
+        // another caller, which replaces ours.
         let replaced = |peer: &Session| self.plan.on_mismatch == OnMismatch::Replace && peer.age() < own.age();
-        let old = those(&peers, &replaced);
-        let others = those(&peers, &|peer| peer.id != own.id && !replaced(peer));
+        let old = select(&peers, &replaced);
+        let others = select(&peers, &|peer| peer.id != own.id && !replaced(peer));
         self.destroy_all(&old).map_err(|error| error.context(&format!("session {} was created to replace it", own.id)))?;
         Ok(created(own, old, others))
     }
 
-    /// After a creation by name whose answer was lost.
-    fn look_again(&mut self, name: &str, lost: Error, place: Option<OwnNode>, before: &[Session]) -> Result<Outcome, Error> {
+    /// After a creation by name whose response was lost: looks for the session.
+    fn recover(&mut self, name: &str, lost: Error, own_node: Option<OwnNode>, before: &[Session]) -> Result<Outcome, Error> {
         let unknown = |lost: Error| lost.into_outcome_unknown("the creation of the session");
         let Ok(listing) = self.named(name, &Query::CONSISTENT) else { return Err(unknown(lost)) };
-        let place = match place {
-            Some(place) => place,
-            None => match self.own_place() {
-                Ok(place) => place,
+        let own_node = match own_node {
+            Some(own_node) => own_node,
+            None => match self.own_node() {
+                Ok(own_node) => own_node,
                 Err(_) => return Err(unknown(lost)),
             },
         };
-        let OwnNode::Node(node) = place else { return Err(unknown(lost)) };
-        // None of those before it matched, else nothing would have been created.
-        let fresh = those(&listing.sessions, &|session| same_node(&session.node, &node) && self.plan.matches(session));
+        let OwnNode::Node(node) = own_node else { return Err(unknown(lost)) };
+        // No earlier session matched; otherwise none would have been created.
+        let fresh = select(&listing.sessions, &|session| same_node(&session.node, &node) && self.plan.matches(session));
         match fresh.first() {
-            // Ours or another caller's, which is the same to whoever asked for it. Replacing goes on as usual.
+            // Ours or another caller's, which is equivalent here. Replacing continues as usual.
             Some(session) => match SessionId::parse(&session.id) {
                 Some(id) => {
                     let mut outcome = self.settle(name, &id, before)?;
@@ -394,10 +404,10 @@ impl Run<'_> {
                 Ok(nothing_to_destroy())
             };
         }
-        // Consul refuses to destroy a session that is only hidden, and has nothing against one that does not exist.
+        // Consul refuses to destroy a hidden session, but not one that does not exist.
         match self.consul.destroy(id) {
             Ok(()) => Ok(nothing_to_destroy()),
-            // Not so of a write that the agent's configuration blocks.
+            // This does not apply to a write that the agent's configuration blocks.
             Err(error) if error.message.contains("Permission denied") => {
                 Err(error.context(&format!("session {} exists, but ACLs hide it from reads", id.as_str())))
             }
@@ -413,8 +423,8 @@ impl Run<'_> {
         if listing.sessions.is_empty() && !listing.may_hide() {
             return Ok(nothing_to_destroy());
         }
-        match self.own_place()? {
-            // Operation is seen of a node is all of it, or nothing.
+        match self.own_node()? {
+            // A token sees all sessions of a node or none of them.
             OwnNode::Node(node) => match on_node(&listing.sessions, &node) {
                 found if !found.is_empty() => self.destroyed(found),
                 _ if !listing.may_hide() => Ok(nothing_to_destroy()),
@@ -426,7 +436,7 @@ impl Run<'_> {
 
     fn absent_on(&mut self, name: &str, node: &str) -> Result<Outcome, Error> {
         let listing = self.consul.sessions(&Scope::Node(node.to_owned()), &Query::CONSISTENT)?;
-        let found = those(&listing.sessions, &|session| session.name == name);
+        let found = select(&listing.sessions, &|session| session.name == name);
         if !found.is_empty() {
             return self.destroyed(found);
         }
@@ -436,7 +446,7 @@ impl Run<'_> {
             match self.consul.may_read(node) {
                 Ok(true) => return Ok(nothing_to_destroy()),
                 Ok(false) => "without a token the sessions of this node cannot be read".into(),
-                Err(error) => format!("whether the sessions of this node can be read could not be asked: {error}"),
+                Err(error) => format!("permission to read the sessions of this node could not be checked: {error}"),
             }
         } else {
             return Ok(nothing_to_destroy());
@@ -450,19 +460,19 @@ impl Run<'_> {
         ))
     }
 
-    /// The sessions of this name, in the scope of the options: on the given node, or in the whole datacenter.
+    /// Reads the sessions of this name, on the given node or in the whole datacenter.
     fn named(&mut self, name: &str, query: &Query) -> Result<Listing, Error> {
         let scope = match &self.plan.given.node {
             Some(node) => Scope::Node(node.clone()),
             None => Scope::All,
         };
         let mut listing = self.consul.sessions(&scope, query)?;
-        listing.sessions = those(&listing.sessions, &|session| session.name == name);
+        listing.sessions = select(&listing.sessions, &|session| session.name == name);
         Ok(listing)
     }
 
-    /// The agent's own node, if it may be asked.
-    fn own_place(&mut self) -> Result<OwnNode, Error> {
+    /// Reads the agent's own node, if the token permits it.
+    fn own_node(&mut self) -> Result<OwnNode, Error> {
         match self.consul.own_node() {
             Ok(node) => Ok(OwnNode::Node(node)),
             Err(error) if matches!(error.kind, ErrorKind::AccessDenied { .. }) => Ok(OwnNode::Unknown),
@@ -470,7 +480,7 @@ impl Run<'_> {
         }
     }
 
-    /// Destroys them, or says that it would.
+    /// Destroys the sessions, unless in a dry run, and returns the outcome.
     fn destroyed(&mut self, sessions: Vec<Session>) -> Result<Outcome, Error> {
         if !self.plan.dry_run {
             self.destroy_all(&sessions)?;
@@ -484,7 +494,7 @@ impl Run<'_> {
     }
 
     fn destroy_all(&mut self, sessions: &[Session]) -> Result<(), Error> {
-        for (done, session) in sessions.iter().enumerate() {
+        for (index, session) in sessions.iter().enumerate() {
             let destroyed = match SessionId::parse(&session.id) {
                 Some(id) => self.consul.destroy(&id),
                 None => Err(Error::new(
@@ -493,7 +503,7 @@ impl Run<'_> {
                 )),
             };
             destroyed.map_err(|error| {
-                let (gone, left) = sessions.split_at_checked(done).unwrap_or_default();
+                let (gone, left) = sessions.split_at_checked(index).unwrap_or_default();
                 match gone {
                     [] => error.context(&format!("not destroyed: {}", ids(left))),
                     _ => error.context(&format!("destroyed: {}; not destroyed: {}", ids(gone), ids(left))),
@@ -503,36 +513,37 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn mismatch_by_name(&self, session: &Session, of: usize) -> Error {
+    fn mismatch_by_name(&self, session: &Session, count: usize) -> Error {
         let error = mismatch(
             session,
             self.plan.differences(session),
             "on_mismatch=replace creates a new one and destroys it, which frees its locks under its lock delay",
         );
-        if of > 1 { error.context(&format!("{} more of that name differ too", of - 1)) } else { error }
+        if count > 1 { error.context(&format!("{} more of that name differ too", count - 1)) } else { error }
     }
 
-    /// Operation a dry run says of a creation.
+    /// Returns the outcome of a creation in a dry run.
     fn planned(&mut self, replaced: Vec<Session>) -> Result<Outcome, Error> {
         let mut session = self.plan.new_session.planned();
         if let ("", Some(old)) = (session.node.as_str(), replaced.first()) {
             session.node = old.node.clone();
         }
-        // Left empty where the agent may not be asked.
+        // The node stays empty if the token does not permit reading it.
         if session.node.is_empty()
-            && let OwnNode::Node(node) = self.own_place()?
+            && let OwnNode::Node(node) = self.own_node()?
         {
             session.node = node;
         }
         Ok(created(session, replaced, Vec::new()))
     }
 
-    /// A session that was created but is not there any more, or cannot be read.
+    /// Returns the outcome for a session that was created but is gone or cannot be read.
     fn created_and_gone(&self, id: &SessionId) -> Outcome {
         let session = Session { id: id.as_str().to_owned(), ..self.plan.new_session.planned() };
         Outcome {
             notes: vec![
-                "the new session was gone when it was read back: somebody destroyed it, or one of its checks failed".into(),
+                "the new session was gone when it was read back: another client destroyed it, or one of its checks failed"
+                    .into(),
             ],
             ..created(session, Vec::new(), Vec::new())
         }
@@ -540,12 +551,12 @@ impl Run<'_> {
 }
 
 fn on_node(sessions: &[Session], node: &str) -> Vec<Session> {
-    those(sessions, &|session| same_node(&session.node, node))
+    select(sessions, &|session| same_node(&session.node, node))
 }
 
-/// The sessions that a question holds for.
-fn those(sessions: &[Session], holds: &dyn Fn(&Session) -> bool) -> Vec<Session> {
-    sessions.iter().filter(|session| holds(session)).cloned().collect()
+/// Returns the sessions that the predicate selects.
+fn select(sessions: &[Session], predicate: &dyn Fn(&Session) -> bool) -> Vec<Session> {
+    sessions.iter().filter(|session| predicate(session)).cloned().collect()
 }
 
 fn note_others(others: &[Session], notes: &mut Vec<String>) {
@@ -609,7 +620,7 @@ fn node_required(seen: &[Session]) -> Error {
         nodes => format!("sessions of that name were seen on {}", nodes.join(", ")),
     };
     let message = format!(
-        "which node is meant cannot be known, since the agent's own may not be asked (agent:read): give `node`; {where_seen}"
+        "the node cannot be determined, since reading the agent's own was denied (agent:read): give `node`; {where_seen}"
     );
     Error::new(ErrorKind::NodeRequired { nodes }, message)
 }

@@ -1,7 +1,7 @@
 //! Durations as people and Consul write them: `20`, `20s`, `1m30s`, `500ms`.
 //!
-//! Inside this crate a duration is a count of nanoseconds in an `i64`, as in Go and in Consul, since other clients can store
-//! negative ones.
+//! In this crate a duration is an `i64` of nanoseconds, as in Go and in Consul, since other clients
+//! can store negative ones.
 
 #![forbid(unsafe_code)]
 
@@ -13,8 +13,8 @@ pub const MILLISECOND: i64 = 1_000_000;
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000 * MILLISECOND;
 
-/// Reads what Go's `time.ParseDuration` reads, with the same result in nanoseconds: `1h30m`, `-1.5s`, `0`. `None` for
-/// anything else, and for what does not fit.
+/// Parses a duration as Go's `time.ParseDuration` does, to nanoseconds: `1h30m`, `-1.5s`, `0`.
+/// Returns `None` if it is not valid or does not fit.
 pub fn parse_go(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -28,10 +28,10 @@ pub fn parse_go(text: &str) -> Option<i64> {
     }
     let mut total: i64 = 0;
     while !rest.is_empty() {
-        let of_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
-        let number_end = rest.bytes().position(|byte| !of_number(byte))?;
+        let is_numeric = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+        let number_end = rest.bytes().position(|byte| !is_numeric(byte))?;
         let (number, tail) = rest.split_at_checked(number_end)?;
-        let unit_end = tail.bytes().position(of_number).unwrap_or(tail.len());
+        let unit_end = tail.bytes().position(is_numeric).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(unit_end)?;
         total = total.checked_add(scale(number, unit_size(unit)?)?)?;
         rest = tail;
@@ -39,7 +39,7 @@ pub fn parse_go(text: &str) -> Option<i64> {
     Some(if negative { -total } else { total })
 }
 
-/// Reads a count of seconds (`20`, `0.5`) or what [`parse_go`] reads. Nanoseconds.
+/// Parses a number of seconds (`20`, `0.5`), or a duration as [`parse_go`] does, to nanoseconds.
 pub fn parse(text: &str) -> Option<i64> {
     let text = text.trim_ascii();
     let (negative, digits) = match text.strip_prefix('-') {
@@ -52,15 +52,15 @@ pub fn parse(text: &str) -> Option<i64> {
     }
 }
 
-/// Turns a count of seconds into nanoseconds, to the nearest: `0.1` is not exact as a binary fraction, and what is meant is
-/// 100 ms. `None` if it is not finite or does not fit.
+/// Converts seconds to the nearest nanosecond: `0.1` is not exact as a binary fraction, but means
+/// 100 ms. Returns `None` if the number is not finite or does not fit.
 pub fn from_seconds(seconds: f64) -> Option<i64> {
     let nanoseconds = seconds * 1e9;
-    // Over 2^53 (a hundred days) binary fractions are coarser than that, which is out of every range here.
+    // Over 2^53 (a hundred days) binary fractions are coarser; every range here ends below.
     (nanoseconds.abs() < 9e18).then(|| nanoseconds.round() as i64)
 }
 
-/// Writes a duration as Consul reads it: whole seconds as `20s`, else `1500ms`, else `1500000ns`.
+/// Formats a duration as Consul reads it: whole seconds as `20s`, else `1500ms`, else `1500000ns`.
 pub fn format(nanoseconds: i64) -> String {
     if nanoseconds % SECOND == 0 {
         format!("{}s", nanoseconds / SECOND)
@@ -71,7 +71,7 @@ pub fn format(nanoseconds: i64) -> String {
     }
 }
 
-/// Writes a duration for people, who can type it so too: `1m30s`, `2h`, `1.5s`, `500ms`.
+/// Formats a duration for people, who can also type it so: `1m30s`, `2h`, `1.5s`, `500ms`.
 pub fn for_people(nanoseconds: i64) -> String {
     let size = nanoseconds.unsigned_abs();
     let (minute, second) = (60 * SECOND.unsigned_abs(), SECOND.unsigned_abs());
@@ -92,15 +92,16 @@ pub fn for_people(nanoseconds: i64) -> String {
     text
 }
 
-/// Writes a duration as a number of seconds: `15`, `0.5`.
-pub fn seconds(nanoseconds: i64) -> String {
+/// Formats a duration as a number of seconds: `15`, `0.5`.
+fn seconds(nanoseconds: i64) -> String {
     let sign = if nanoseconds < 0 { "-" } else { "" };
     let (size, second) = (nanoseconds.unsigned_abs(), SECOND.unsigned_abs());
     let text = format!("{sign}{}.{:09}", size / second, size % second);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A duration in nanoseconds whose JSON is the exact number of [`seconds`], which a binary fraction is not.
+/// A duration in nanoseconds whose JSON is the exact number of seconds: `15`, `0.5`. A binary
+/// fraction is not exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(pub i64);
 
@@ -110,7 +111,7 @@ impl Serialize for Seconds {
     }
 }
 
-/// The size of a unit in nanoseconds. Go takes both signs for micro.
+/// Returns a unit in nanoseconds. Go accepts both characters for micro.
 fn unit_size(unit: &str) -> Option<i64> {
     Some(match unit {
         "ns" => 1,
@@ -123,7 +124,7 @@ fn unit_size(unit: &str) -> Option<i64> {
     })
 }
 
-/// `digits[.digits]` times `unit`, cut to whole nanoseconds as Go does.
+/// Multiplies `digits[.digits]` by `unit`, truncated to whole nanoseconds as in Go.
 fn scale(number: &str, unit: i64) -> Option<i64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
@@ -131,7 +132,8 @@ fn scale(number: &str, unit: i64) -> Option<i64> {
         return None;
     }
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    // Eighteen digits are finer than a nanosecond of an hour; the rest cannot matter. In floating point, as in Go.
+    // Eighteen digits of an hour are finer than a nanosecond; the rest does not matter. In floating
+    // point, as in Go.
     let (mut part, mut size) = (0.0, unit as f64);
     for digit in fraction.bytes().take(18) {
         part = part * 10.0 + f64::from(digit - b'0');
@@ -145,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_durations() {
+    fn go_durations_are_parsed() {
         for (text, expected) in [
             ("0", Some(0)),
             ("+0", Some(0)),
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_from_binary_fractions() {
+    fn binary_fractions_of_seconds_are_rounded() {
         for (seconds, expected) in [
             (0.1, Some(100 * MILLISECOND)),
             (0.0005, Some(500_000)),
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn writing() {
+    fn durations_are_formatted() {
         assert_eq!(format(20 * SECOND), "20s");
         assert_eq!(format(0), "0s");
         assert_eq!(format(1500 * MILLISECOND), "1500ms");

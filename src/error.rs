@@ -1,7 +1,8 @@
-//! What can go wrong, by what the caller does next, and the one function from an answer of Consul to it.
+//! The errors, one kind for each reaction of a caller, and the one function that maps a response of
+//! Consul to them.
 //!
-//! Texts are lower case, name the cause first and the remedy second, and never hold a token. The cases are those of `variant
-//! error` in `wit/sessions.wit`, where each is described.
+//! Messages are lower case, name the cause first and the remedy second, and never contain a token.
+//! The kinds are the cases of `variant error` in `wit/sessions.wit`, which describes each.
 
 #![forbid(unsafe_code)]
 
@@ -9,22 +10,22 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt;
 use std::ops::Deref;
 
-/// An error of this component: a case and a text.
+/// An error of this component: a kind and a message.
 ///
-/// In a box, since it is moved by every `?` and made by few calls.
+/// Boxed, since every `?` moves it and few calls create one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(Box<Parts>);
 
-/// What an [`Error`] is made of.
+/// The parts of an [`Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parts {
-    /// For programs.
+    /// The kind, for programs.
     pub kind: ErrorKind,
-    /// For people.
+    /// The message, for people.
     pub message: String,
 }
 
-/// The cases of `variant error`, with what they carry beside their text. See `wit/sessions.wit`.
+/// The cases of `variant error` with their payloads, without the message; see `wit/sessions.wit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each case and field is described in wit/sessions.wit")]
 pub enum ErrorKind {
@@ -51,19 +52,19 @@ pub enum ErrorKind {
     Other,
 }
 
-/// A field in which a session differs from what was asked for.
+/// A field in which a session differs from the options.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Difference {
-    /// The option's name.
+    /// Name of the option.
     pub option: &'static str,
-    /// What the session has.
+    /// The value that the session has.
     pub found: String,
-    /// What was asked for.
+    /// The value that the options ask for.
     pub wanted: String,
 }
 
 impl ErrorKind {
-    /// The case's name, as in WIT.
+    /// Returns the name of the case in WIT.
     pub fn name(&self) -> &'static str {
         match self {
             ErrorKind::InvalidOption { .. } => "invalid-option",
@@ -100,22 +101,22 @@ impl Deref for Error {
 }
 
 impl Error {
-    /// Returns an error of this kind with this text.
+    /// Returns an error of this kind with this message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error(Box::new(Parts { kind, message: message.into() }))
     }
 
-    /// Its two parts.
+    /// Returns the kind and the message.
     pub fn into_parts(self) -> Parts {
         *self.0
     }
 
-    /// An option that was refused.
+    /// Returns an [`InvalidOption`](ErrorKind::InvalidOption) for this option.
     pub fn invalid(option: &str, message: impl Into<String>) -> Error {
         Error::new(ErrorKind::InvalidOption { option: option.to_owned() }, message)
     }
 
-    /// The same error with more to say.
+    /// Appends to the message.
     #[must_use]
     pub fn context(mut self, more: &str) -> Error {
         self.0.message.push_str("; ");
@@ -123,7 +124,7 @@ impl Error {
         self
     }
 
-    /// Takes a secret out of the text, should Consul or a proxy have echoed it: whole, or as far as the answer is shown.
+    /// Redacts a secret that Consul or a proxy echoed, whole or as far as the response is quoted.
     #[must_use]
     pub fn redact(mut self, secret: &str) -> Error {
         let mut text = String::new();
@@ -143,7 +144,7 @@ impl Error {
         self
     }
 
-    /// Whether a change that ended with this error may have happened all the same.
+    /// Returns whether a change that failed with this error may have happened anyway.
     pub fn is_ambiguous(&self) -> bool {
         match self.kind {
             ErrorKind::Timeout
@@ -151,7 +152,7 @@ impl Error {
             | ErrorKind::ResponseTooLarge
             | ErrorKind::OutcomeUnknown
             | ErrorKind::Other => true,
-            // A gateway that gave up, or a server that lost its leader or its connection half-way.
+            // A gateway gave up, or a server lost its leader or its connection half-way.
             ErrorKind::Refused { status } | ErrorKind::Unavailable { status } => {
                 matches!(status, 502 | 504)
                     || ["leadership lost", "timed out", "timeout", "deadline", "EOF", "connection reset", "disconnect"]
@@ -162,9 +163,9 @@ impl Error {
         }
     }
 
-    /// The error of a change: [`ErrorKind::OutcomeUnknown`] if it may have happened all the same.
+    /// Turns the error of a change into `OutcomeUnknown` if the change may have happened anyway.
     #[must_use]
-    pub fn into_outcome_unknown(self, what: &str) -> Error {
+    pub(crate) fn into_outcome_unknown(self, what: &str) -> Error {
         if self.is_ambiguous() {
             Error::new(
                 ErrorKind::OutcomeUnknown,
@@ -175,14 +176,14 @@ impl Error {
         }
     }
 
-    /// The JSON that programs print, on one line.
+    /// Returns the JSON that programs print, on one line.
     pub fn to_json(&self) -> String {
         #[expect(clippy::expect_used, reason = "strings and numbers are always written")]
         serde_json::to_string(self).expect("an error is JSON")
     }
 }
 
-/// `{"changed": false, "failed": true, "error": "<case>", "msg": "…", …}`, with what the case carries.
+/// `{"changed": false, "failed": true, "error": "<case>", "msg": "…", …}`, with the payload.
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -214,14 +215,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The error in an answer of Consul whose status is not 200.
+/// Returns the error for a response of Consul whose status is not 200.
 ///
-/// By substring: every hop between agents and servers puts `rpc error making call: ` in front. Validation failures come as
-/// 500, and with texts only.
+/// Matches substrings, since every hop between agents and servers adds the prefix
+/// `rpc error making call: `. Consul answers a failed validation with 500 and only a message.
 pub fn from_status(status: u16, body: &[u8]) -> Error {
-    let said = excerpt(body);
-    let answer = format!("consul answered {status}: {said}");
-    let has = |part: &str| said.contains(part);
+    let reason = excerpt(body);
+    let answer = format!("consul answered {status}: {reason}");
+    let has = |part: &str| reason.contains(part);
     let refused = |kind: ErrorKind, hint: &str| Error::new(kind, format!("{answer}{hint}"));
     if has("Enterprise feature") {
         return Error::new(
@@ -268,22 +269,22 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
     {
         return refused(ErrorKind::Unavailable { status }, ": try again later");
     }
-    // Consul answers nothing between 200 and 400.
-    if status < 400 || said.starts_with('<') {
+    // Consul has no response with a status between 200 and 400.
+    if status < 400 || reason.starts_with('<') {
         return Error::new(
             ErrorKind::InvalidResponse,
-            format!("what answers at this address is not consul's HTTP API: check `host` and `port` (status {status}: {said})"),
+            format!("the server at this address is not a Consul agent; check `host` and `port`: status {status}: {reason}"),
         );
     }
     refused(ErrorKind::Refused { status }, "")
 }
 
-/// The beginning of a body for a text: one line, no control characters, at most 200 characters.
+/// Returns the beginning of a body: one line, no control characters, at most 200 characters.
 pub fn excerpt(body: &[u8]) -> String {
     let body = body.get(..800).unwrap_or(body);
     let text = match std::str::from_utf8(body) {
         Ok(text) => text,
-        // Up to what is no text, or was cut through.
+        // Up to the first byte that is not UTF-8, or to a character that was cut.
         Err(error) => body.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default(),
     };
     let mut line = String::new();

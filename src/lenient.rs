@@ -1,8 +1,8 @@
-//! Reads JSON whose fields may have any type.
+//! Deserialization of JSON whose fields may have any type.
 //!
-//! Other clients of Consul store anything that it takes, and its versions differ. So a value of another type than the one
-//! that is expected means the default, and never fails to be read. Values that nobody asked for are skipped without being
-//! built, however deep they are nested.
+//! Other clients store anything that Consul accepts, and versions of Consul differ. So a value of
+//! an unexpected type means the default and is not an error. Unknown fields are skipped without
+//! being built, however deep they are nested.
 
 #![forbid(unsafe_code)]
 
@@ -12,17 +12,17 @@ use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, Se
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The most elements that a list is read with. A response of 64 MiB has fewer, unless it does not come from Consul: its
-/// shortest element, a service check, takes 27 bytes.
+/// Maximum number of elements in a list. A response of Consul within 64 MiB has fewer: its shortest
+/// element, a service check, takes 27 bytes.
 pub const MAX_ELEMENTS: usize = 2_500_000;
 
-/// How the error of a list with more elements begins.
+/// Beginning of the error for a list with more elements.
 pub const TOO_MANY_ELEMENTS: &str = "too many elements";
 
-/// A type that can be read from any JSON value. Each method reads one kind of value; a kind that a type has no method for
-/// means its default.
+/// A type that can be read from any JSON value. Each method reads one kind of value; a kind without
+/// a method means the default.
 pub trait Lenient: Default {
-    /// Reads a scalar: all but arrays and objects.
+    /// Reads a scalar: any value but an array or an object.
     fn scalar(_: Scalar) -> Self {
         Self::default()
     }
@@ -45,11 +45,11 @@ pub trait Lenient: Default {
 pub enum Scalar {
     /// A string.
     String(String),
-    /// A whole number that is not negative.
+    /// A non-negative integer.
     Unsigned(u64),
-    /// A negative whole number.
+    /// A negative integer.
     Negative(i64),
-    /// Anything else, whose value no field takes.
+    /// Any other value, which no field accepts.
     #[default]
     Other,
 }
@@ -60,9 +60,9 @@ impl Lenient for Scalar {
     }
 }
 
-/// Types that are scalars are read as one first, so that the reader of JSON is compiled once for all of them.
+/// A scalar type. All are read by way of [`Scalar`], so that the JSON parser is compiled once.
 pub trait FromScalar: Default {
-    /// Takes the scalar, or the default where it has another type.
+    /// Converts the scalar; one of another type is the default.
     fn from_scalar(scalar: Scalar) -> Self;
 }
 
@@ -72,7 +72,7 @@ impl FromScalar for String {
     }
 }
 
-/// An empty string is none: Consul leaves optional fields empty.
+/// An empty string is `None`: Consul leaves optional fields empty.
 impl FromScalar for Option<String> {
     fn from_scalar(scalar: Scalar) -> Option<String> {
         Some(String::from_scalar(scalar)).filter(|text| !text.is_empty())
@@ -119,7 +119,7 @@ impl<T: Lenient> Lenient for Vec<T> {
                 return Err(A::Error::custom(format_args!("{TOO_MANY_ELEMENTS}: at most {MAX_ELEMENTS} are accepted")));
             }
             if elements.is_empty() {
-                // A session has one check, as a rule, and a list may have a hundred thousand sessions.
+                // Most sessions have one check, and a list can have a hundred thousand sessions.
                 elements.reserve_exact(1);
             }
             elements.push(element);
@@ -128,7 +128,7 @@ impl<T: Lenient> Lenient for Vec<T> {
     }
 }
 
-/// A struct that derives `Deserialize` with `#[serde(default)]`. An array does not stand for it, as it would in serde.
+/// A struct that derives `Deserialize` with `#[serde(default)]`. It is not read from an array.
 pub trait Object: DeserializeOwned + Default {}
 
 impl<T: Object> Lenient for T {
@@ -219,12 +219,12 @@ mod tests {
             let json = format!(r#"{{"text": {other}, "count": {other}, "list": {{}}}}"#);
             assert_eq!(read::<Sample>(&json), Sample::default(), "{json}");
         }
-        // No number of a float's size: serde_json refuses it as it refuses what is not JSON.
+        // A number too large for a float: serde_json rejects it as it rejects invalid JSON.
         assert!(serde_json::from_str::<Any<Sample>>("1e400").is_err());
     }
 
     #[test]
-    fn an_object_is_not_read_from_an_array() {
+    fn arrays_are_not_read_as_objects() {
         assert_eq!(read::<Sample>(r#"["a", 7, ["x"]]"#), Sample::default());
         assert_eq!(read::<Vec<Sample>>(r#"[{"text": "a"}, ["b"], 3]"#).len(), 3);
     }

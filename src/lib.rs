@@ -1,25 +1,30 @@
-//! Consul sessions with the option semantics of Ansible's `consul_session` module, as a WebAssembly component.
+//! Consul sessions with the option semantics of Ansible's `consul_session` module, as a WebAssembly
+//! component.
 //!
-//! Any host that runs WASI 0.2 loads `consul-session-plugin.wasm`; the host alone owns the network. This crate is what the
-//! component is made of. Its core compiles and is tested natively; what needs WebAssembly is in one module.
+//! Any host that runs WASI 0.2 can load `consul-session-plugin.wasm`; only the host has access to
+//! the network. This crate is the source of that component. Its core compiles and is tested
+//! natively; all code that needs WebAssembly is in `component`.
 //!
 //! # Layout
 //!
-//! Each row imports from rows below it only.
+//! In reading order. Each module imports only from the rows below its own.
 //!
-//! | module | holds |
+//! | module | contents |
 //! |---|---|
-//! | `component` | wasm32 only: bindings, conversions, and the one file that touches `wasi:http` |
+//! | `component` | wasm32 only: bindings, conversions, and the one file that uses `wasi:http` |
 //! | [`apply`] | the states as steps over `consul` |
-//! | [`consul`] | one file for each endpoint: builds a request, reads a response |
-//! | [`transport`] | the trait that carries a request, and plain requests and responses |
-//! | [`outcome`] | what `apply` answers, and its JSON |
+//! | [`consul`] | one file per endpoint: builds the request, reads the response |
+//! | [`transport`] | the trait that sends requests; requests and responses as plain data |
+//! | [`outcome`] | the result of `apply`, and its JSON |
 //! | [`session`], [`lock`] | a session and a lock, and Consul's JSON for them |
 //! | [`options`] | the `consul_session` options as one table: names, defaults, choices, checks |
-//! | [`error`] | the errors, and the one function from a status of Consul to them |
+//! | [`error`] | the errors, and the one function that maps a response of Consul to them |
 //! | [`duration`], `lenient` | `20s`, `20`, `1m30s`; JSON whose fields may have any type |
 //!
-//! Nothing in the core knows WASI, threads, clocks or the environment.
+//! The core does not use WASI, threads, clocks or the environment.
+//!
+//! The command line is `crates/args`, the command component `crates/command`. For the latter
+//! `component::WasiHttp` is public.
 //!
 //! # Endpoints
 //!
@@ -31,10 +36,10 @@
 //! | info | `GET /v1/session/info/<id>` |
 //! | node | `GET /v1/session/node/<name>` |
 //! | list | `GET /v1/session/list` |
-//! | the agent's own node | `GET /v1/agent/self` |
-//! | may these sessions be read? | `POST /v1/internal/acl/authorize` |
+//! | name of the agent's own node | `GET /v1/agent/self` |
+//! | permission to read the sessions of a node | `POST /v1/internal/acl/authorize` |
 //! | acquire or release a key | `PUT /v1/txn` |
-//! | who holds a key | `GET /v1/kv/<key>` |
+//! | holder of a key | `GET /v1/kv/<key>` |
 
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

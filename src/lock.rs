@@ -1,4 +1,4 @@
-//! A key that a session may hold, and Consul's JSON for it.
+//! A key that a session can hold, and Consul's JSON for it.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-/// What is to stand in a key; see `wit/locks.wit`.
+/// The contents to write to a key; see `wit/locks.wit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is described in wit/locks.wit")]
 pub struct Contents {
@@ -27,7 +27,7 @@ pub struct Lock {
     pub value: Vec<u8>,
 }
 
-/// Answer to an acquisition; see `wit/locks.wit`.
+/// The result of an acquisition; see `wit/locks.wit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each case is described in wit/locks.wit")]
 pub enum Acquisition {
@@ -36,7 +36,7 @@ pub enum Acquisition {
     Delayed,
 }
 
-/// Answer to the question who holds a key; see `wit/locks.wit`.
+/// The holder of a key; see `wit/locks.wit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is described in wit/locks.wit")]
 pub struct Holding {
@@ -49,7 +49,7 @@ pub struct Holding {
 pub struct Key(String);
 
 impl Key {
-    /// Checks a name: it has to stand in a URL, and Consul's own clients take no other.
+    /// Parses the name of a key. It must be safe in a URL and accepted by Consul's own clients.
     ///
     /// # Errors
     ///
@@ -65,17 +65,17 @@ impl Key {
         Err(Error::invalid("key", format!("`key`: `{text}` {reason}; give the name of a key, such as service/leader")))
     }
 
-    /// The text.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A key in Consul's JSON.
+/// A key as in Consul's JSON.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct StoredKey {
-    /// Every key has a name; nobody asks for it.
+    /// Required, since every key has a name, but not used.
     #[serde(rename = "Key")]
     _key: String,
     session: Option<String>,

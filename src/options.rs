@@ -1,7 +1,8 @@
-//! The `consul_session` options as one table: names, defaults, what is accepted, and the check of each value.
+//! The `consul_session` options as one table: names, defaults, accepted values, and the checks.
 //!
-//! An option is a field of [`Options`] and a row of [`TABLE`]; one with a default is a field of [`Resolved`] too. The help, the
-//! reference's table and the checks are derived from these. The WIT record `options` has the same names, which a test compares.
+//! An option is a field of [`Options`], a field of [`Resolved`] and a row of [`TABLE`]. The help,
+//! the table of the reference and the checks are derived from these. The WIT record `options` has
+//! the same names, which a test compares.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +15,8 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
-/// Options that were given, each checked by itself. What was not given is `None`; see [`Options::resolve`].
+/// The options that were given, each checked on its own. The others are `None`; see
+/// [`Options::resolve`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "each option is described in `TABLE`")]
 pub struct Options {
@@ -29,7 +31,7 @@ pub struct Options {
     pub behavior: Option<Behavior>,
     /// Nanoseconds.
     pub delay: Option<i64>,
-    /// Nanoseconds; 0 for none.
+    /// Nanoseconds; 0 means none.
     pub ttl: Option<i64>,
     pub token: Option<Token>,
     pub host: Option<Host>,
@@ -44,7 +46,7 @@ pub struct Options {
     pub dry_run: Option<bool>,
 }
 
-/// Options with their defaults. The others stay `None` where they were not given.
+/// The options with their defaults. Options without a default stay `None` if they were not given.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each option is described in `TABLE`")]
 pub struct Resolved {
@@ -59,7 +61,7 @@ pub struct Resolved {
     pub behavior: Behavior,
     /// Nanoseconds.
     pub delay: i64,
-    /// Nanoseconds; 0 for none.
+    /// Nanoseconds; 0 means none.
     pub ttl: Option<i64>,
     pub token: Option<Token>,
     pub host: Host,
@@ -74,20 +76,20 @@ pub struct Resolved {
     pub dry_run: bool,
 }
 
-/// A row of the table.
+/// A row of [`TABLE`].
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
-    /// The option's name.
+    /// Name of the option.
     pub name: &'static str,
-    /// What is accepted.
+    /// The values that the option accepts.
     pub kind: Kind,
-    /// The default as it would be written, if the option has one.
+    /// The default as a user writes it, if the option has one.
     pub default: Option<&'static str>,
-    /// The default in words, where Consul or its agent decides.
+    /// The default in words, if Consul or its agent decides.
     pub default_note: &'static str,
-    /// What the option is for, in a sentence.
+    /// Purpose of the option, in one sentence.
     pub help: &'static str,
-    /// Checks a value and takes it.
+    /// Checks a value and stores it.
     set: fn(&mut Options, &Value) -> Result<(), Reason>,
 }
 
@@ -97,52 +99,52 @@ impl PartialEq for Info {
     }
 }
 
-/// What an option accepts.
+/// The values that an option accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Any text but the empty one.
+    /// Any string that is not empty.
     Text,
     /// The name of a node.
     Node,
-    /// A text that is never shown.
+    /// A string that is never shown.
     Secret,
     /// A session id.
     Uuid,
-    /// A list of texts.
+    /// A list of strings.
     List,
-    /// One of these.
+    /// One of these strings.
     Choice(&'static [&'static str]),
-    /// As Ansible reads them.
+    /// A boolean in one of Ansible's spellings.
     Boolean,
     /// A host name or an address.
     Host,
-    /// 1 to 65535.
+    /// A port, 1 to 65535.
     Port,
-    /// A duration.
+    /// A duration within these bounds.
     Duration(Bounds),
 }
 
-/// The durations that an option accepts: whole milliseconds.
+/// The durations that an option accepts, in whole milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Least, in nanoseconds.
-    pub min: i64,
-    /// Most, in nanoseconds.
-    pub max: i64,
-    /// What 0 means, if it is accepted beside them.
-    pub zero: Option<&'static str>,
+    /// Minimum, in nanoseconds.
+    min: i64,
+    /// Maximum, in nanoseconds.
+    max: i64,
+    /// Meaning of 0, if it is accepted in addition.
+    zero: Option<&'static str>,
 }
 
-/// Accepted as `delay`.
+/// Bounds of `delay`.
 pub const DELAY: Bounds = Bounds { min: 0, max: 60 * SECOND, zero: None };
-/// Accepted as `ttl`.
+/// Bounds of `ttl`.
 pub const TTL: Bounds = Bounds { min: 10 * SECOND, max: 86_400 * SECOND, zero: Some("none") };
-/// Accepted as `timeout`.
+/// Bounds of `timeout`.
 pub const TIMEOUT: Bounds = Bounds { min: MILLISECOND, max: 86_400 * SECOND, zero: None };
-/// Accepted as the longest time of a blocking query: an argument of reads, not an option.
+/// Bounds of the longest time of a blocking query, which is an argument of reads, not an option.
 pub const WAIT: Bounds = Bounds { min: MILLISECOND, max: 600 * SECOND, zero: None };
 
-/// The options, in the order of their page.
+/// The options, in the order of the help and of the reference.
 pub const TABLE: &[Info] = &[
     Info {
         name: "state",
@@ -325,12 +327,12 @@ pub const TABLE: &[Info] = &[
 ];
 
 impl Options {
-    /// Reads a JSON object with the options' names. Of two members with one name the last counts.
+    /// Parses a JSON object with the options' names. Of two equal names the last counts.
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](crate::error::ErrorKind::InvalidOption). No text shows the value of an unknown option, which may be a
-    /// misspelt `token`.
+    /// [`InvalidOption`](crate::error::ErrorKind::InvalidOption). The message never shows the value
+    /// of an unknown option, which may be a misspelt `token`.
     pub fn from_json(text: &str) -> Result<Options, Error> {
         let mut options = Options::default();
         for (name, value) in &json_object(text)? {
@@ -339,8 +341,8 @@ impl Options {
         Ok(options)
     }
 
-    /// Checks one value and takes it. A text stands for a value of any kind, as on the command line; `null` is an option that
-    /// is not given.
+    /// Checks a value and stores it. An option of any kind accepts a string, as on the command
+    /// line; `null` means that the option is not given.
     ///
     /// # Errors
     ///
@@ -356,7 +358,7 @@ impl Options {
         })
     }
 
-    /// These options, and the defaults for those that were not given.
+    /// Adds the defaults of the options that were not given.
     pub fn resolve(self) -> Resolved {
         Resolved {
             state: self.state.unwrap_or(State::Present),
@@ -384,11 +386,11 @@ impl Options {
     }
 }
 
-/// Reads a JSON object of options, without a look at its members.
+/// Parses a JSON object of options without checking its members.
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption), of the option `options`.
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption) for the option `options`.
 pub fn json_object(text: &str) -> Result<Map<String, Value>, Error> {
     let json = serde_json::from_str(text).map_err(|error| {
         Error::invalid(
@@ -402,12 +404,12 @@ pub fn json_object(text: &str) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// The row of this name.
+/// Returns the row with this name.
 pub fn info(name: &str) -> Option<&'static Info> {
     TABLE.iter().find(|info| info.name == name)
 }
 
-/// The error for a name that is not in the table, with the nearest one that is.
+/// Returns the error for a name that is not in the table. It suggests the nearest one that is.
 pub fn unknown(name: &str) -> Error {
     let hint = match nearest(name, TABLE.iter().map(|info| info.name)) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -416,19 +418,19 @@ pub fn unknown(name: &str) -> Error {
     Error::invalid(name, format!("unknown option `{}`: {hint}", shown(name)))
 }
 
-/// The known word nearest to this one, if one is near enough to be a slip of it.
-pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_ascii_lowercase().replace('-', "_");
-    let distances = known.map(|candidate| (strsim::levenshtein(&word, candidate), candidate));
-    // One slip in three letters, two in six; a pair of swapped letters counts as two.
+/// Returns the known name nearest to this one, if it is near enough for a typo.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    let distances = known.map(|candidate| (strsim::levenshtein(&name, candidate), candidate));
+    // One typo in three letters, two in six; two swapped letters count as two edits.
     let near =
         distances.filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1) + 1 && *distance < candidate.len());
     near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
 impl Kind {
-    /// What is accepted, for help and errors.
-    pub fn accepted(&self) -> String {
+    /// Describes the accepted values for help and errors.
+    fn accepted(&self) -> String {
         match self {
             Kind::Node => "the name of a node".into(),
             Kind::Text | Kind::Secret => "a string".into(),
@@ -453,23 +455,23 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A value for an error text: one line, not too long.
+/// Formats a value for an error message: one line, at most 80 characters.
 fn shown(text: &str) -> String {
     let line: String = text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(80).is_some() { line + "…" } else { line }
 }
 
-/// A text for an error text.
+/// Formats a string for an error message.
 fn quoted(text: &str) -> String {
     format!("`{}`", shown(text))
 }
 
-/// A value of another kind for an error text.
+/// Formats a value of another type for an error message.
 fn json(value: &impl Serialize) -> String {
     shown(&serde_json::to_string(value).unwrap_or_default())
 }
 
-/// Why a value is refused: what is wrong with it, to stand behind the value.
+/// Why a value is invalid. Follows the value in the error message.
 type Reason = &'static str;
 
 fn refused(name: &str, kind: Kind, shown: &str, reason: Reason) -> Error {
@@ -477,7 +479,7 @@ fn refused(name: &str, kind: Kind, shown: &str, reason: Reason) -> Error {
     Error::invalid(name, format!("invalid value{value} for `{name}`: {reason} (expected {kind})"))
 }
 
-/// Reads a JSON value into a field. `null` is no value.
+/// Reads a JSON value into a field. `null` clears the field.
 fn put<T>(field: &mut Option<T>, value: &Value, read: impl Fn(&Value) -> Result<T, Reason>) -> Result<(), Reason> {
     *field = match value {
         Value::Null => None,
@@ -486,10 +488,10 @@ fn put<T>(field: &mut Option<T>, value: &Value, read: impl Fn(&Value) -> Result<
     Ok(())
 }
 
-// From JSON values, which may be texts that somebody typed.
+// Reading of JSON values, which may be strings that a user typed.
 
-/// The text of a value. Whole numbers may stand for texts, since YAML makes one of `name: 2024`; of other numbers and of
-/// booleans the digits or the word that was written cannot be known.
+/// Returns a value as a string. Whole numbers are accepted, since YAML reads `name: 2024` as one.
+/// Other numbers and booleans are not, since their original spelling is lost.
 fn text_of(value: &Value) -> Result<String, Reason> {
     match value {
         Value::String(text) => Ok(text.clone()),
@@ -510,7 +512,7 @@ fn node_value(value: &Value) -> Result<String, Reason> {
     Ok(text)
 }
 
-/// The text of a value that only a text can stand for.
+/// Returns the string, or the empty one for a value of another type.
 fn string(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -526,7 +528,7 @@ fn texts_of(value: &Value) -> Result<Vec<String>, Reason> {
     Ok(items)
 }
 
-/// Nanoseconds.
+/// Converts a duration to nanoseconds.
 fn nanoseconds_of(value: &Value) -> Option<i64> {
     match value {
         Value::String(text) => duration::parse(text),
@@ -539,11 +541,11 @@ fn nanoseconds_of(value: &Value) -> Option<i64> {
 }
 
 fn boolean(value: &Value) -> Result<bool, Reason> {
-    let word = match value {
+    let text = match value {
         Value::Bool(value) => return Ok(*value),
         value => text_of(value).unwrap_or_default(),
     };
-    match word.trim_ascii().to_ascii_lowercase().as_str() {
+    match text.trim_ascii().to_ascii_lowercase().as_str() {
         "yes" | "y" | "true" | "t" | "on" | "1" | "1.0" => Ok(true),
         "no" | "n" | "false" | "f" | "off" | "0" | "0.0" => Ok(false),
         _ => Err("neither yes nor no"),
@@ -554,16 +556,16 @@ fn choice<T: FromStr>(value: &Value) -> Result<T, Reason> {
     string(value).parse().map_err(|_| "unknown")
 }
 
-// The checks of each kind of value, wherever it comes from.
+// Checks of each kind, shared by JSON values and typed values.
 
 fn not_empty(text: &str) -> Result<(), Reason> {
-    // An empty name would mean every unnamed session, and an empty node or datacenter is a variable left empty.
+    // An empty name would select every unnamed session; other empty strings are unset variables.
     if text.is_empty() { Err("empty; leave the option out instead") } else { Ok(()) }
 }
 
 fn path_segment(text: &str) -> Result<(), Reason> {
     not_empty(text)?;
-    // Consul answers such a path with a redirect to another one.
+    // Consul redirects such a path to another one.
     match text.split('/').any(|part| matches!(part, "" | "." | "..")) {
         true => Err("not possible in the path of a URL"),
         false => Ok(()),
@@ -575,7 +577,7 @@ fn no_empty_element(items: &[String]) -> Result<(), Reason> {
 }
 
 impl Bounds {
-    /// Checks a count of nanoseconds; `None` is a value that is not a duration.
+    /// Checks a number of nanoseconds; `None` stands for a value that is not a duration.
     fn check(self, nanoseconds: Option<i64>) -> Result<i64, Reason> {
         let nanoseconds = nanoseconds.ok_or("not a duration")?;
         if nanoseconds % MILLISECOND != 0 {
@@ -603,7 +605,7 @@ fn read_token(token: String) -> Result<Option<Token>, Reason> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a space or another character that a header cannot hold");
     }
-    // Consul takes an empty header for none.
+    // Consul treats an empty header as no token.
     Ok((!token.is_empty()).then_some(Token(token)))
 }
 
@@ -620,31 +622,43 @@ fn read_host(text: &str) -> Result<Host, Reason> {
     }
 }
 
-// From typed values: what the WIT has a type for. Each takes the option's name for the error.
+// Checks of typed values, as the WIT has them. `name` is the option's name for the error.
 
-/// Checks a text that may not be empty.
+/// Checks a string that must not be empty.
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption), as of the functions below.
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
 pub fn text(name: &str, text: String) -> Result<String, Error> {
     not_empty(&text).map_err(|reason| refused(name, Kind::Text, &quoted(&text), reason))?;
     Ok(text)
 }
 
 /// Checks the name of a node.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
 pub fn node(name: &str, text: String) -> Result<String, Error> {
     path_segment(&text).map_err(|reason| refused(name, Kind::Node, &quoted(&text), reason))?;
     Ok(text)
 }
 
-/// Checks a list of texts.
+/// Checks a list of strings, none of which must be empty.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
 pub fn texts(name: &str, items: Vec<String>) -> Result<Vec<String>, Error> {
     no_empty_element(&items).map_err(|reason| refused(name, Kind::List, &json(&items), reason))?;
     Ok(items)
 }
 
-/// Checks a count of seconds. Nanoseconds.
+/// Checks a number of seconds and returns it in nanoseconds.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
 pub fn seconds(name: &str, bounds: Bounds, seconds: f64) -> Result<i64, Error> {
     bounds.check(duration::from_seconds(seconds)).map_err(|reason| {
         let shown = Number::from_f64(seconds).map_or("a number that is not finite".to_owned(), |number| number.to_string());
@@ -653,38 +667,54 @@ pub fn seconds(name: &str, bounds: Bounds, seconds: f64) -> Result<i64, Error> {
 }
 
 /// Checks the id of a session.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
 pub fn session_id(name: &str, text: &str) -> Result<SessionId, Error> {
     read_session_id(text).map_err(|reason| refused(name, Kind::Uuid, &quoted(text), reason))
 }
 
 /// Checks a port.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
 pub fn port(name: &str, number: u16) -> Result<u16, Error> {
     read_port(Some(number.into())).map_err(|reason| refused(name, Kind::Port, &number.to_string(), reason))
 }
 
-/// Checks a token; the empty one is none.
+/// Checks a token; the empty string means none.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
 pub fn token(name: &str, token: String) -> Result<Option<Token>, Error> {
     read_token(token).map_err(|reason| refused(name, Kind::Secret, "", reason))
 }
 
-/// Checks a host.
+/// Checks a host name or an address.
+///
+/// # Errors
+///
+/// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
 pub fn host(name: &str, text: &str) -> Result<Host, Error> {
     read_host(text).map_err(|reason| refused(name, Kind::Host, &quoted(text), reason))
 }
 
-/// What is wanted; see `wit/desired-state.wit`.
+/// The operation; see `wit/desired-state.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum State {
-    /// It exists, as the options say.
+    /// Ensures that the session exists and is as the options say.
     Present,
-    /// It does not exist.
+    /// Ensures that the session does not exist.
     Absent,
-    /// Read one.
+    /// Reads one session.
     Info,
-    /// Read those of a node.
+    /// Reads the sessions of a node.
     Node,
-    /// Read all.
+    /// Reads all sessions.
     List,
 }
 
@@ -692,66 +722,67 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Behavior {
-    /// They are released.
+    /// The locks are released.
     Release,
-    /// Their keys are deleted.
+    /// The keys are deleted.
     Delete,
 }
 
-/// The agent's protocol.
+/// The protocol of the agent's HTTP API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Scheme {
-    /// Plain.
+    /// Plain HTTP.
     Http,
-    /// Over TLS.
+    /// HTTP over TLS.
     Https,
 }
 
-/// What to do with a session that differs.
+/// The handling of a session that differs from the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum OnMismatch {
-    /// Nothing; an error.
+    /// Fails and changes nothing.
     Fail,
-    /// Create a new one, then destroy it.
+    /// Creates a new session, then destroys the old one.
     Replace,
 }
 
 impl State {
-    /// The word, as it is written.
+    /// Returns the name as users write it.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
 impl Behavior {
-    /// The word, as it is written.
+    /// Returns the name as users write it.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
 impl Scheme {
-    /// The word, as it is written.
+    /// Returns the name as users write it.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
 impl OnMismatch {
-    /// The word, as it is written.
+    /// Returns the name as users write it.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
-/// The id of a session: a UUID in lower case, so that it can stand in a URL.
+/// The id of a session: a UUID in lower case, which is safe in a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionId(String);
 
 impl SessionId {
-    /// Checks an id. Consul itself takes any text, answers 200 to its destruction, and means nothing by it.
+    /// Parses an id; `None` if it is not a UUID. Consul itself accepts any string, and answers 200
+    /// to the destruction of a session that cannot exist.
     pub fn parse(text: &str) -> Option<SessionId> {
         let well_formed = text.len() == 36
             && text.bytes().enumerate().all(|(at, byte)| match at {
@@ -761,18 +792,18 @@ impl SessionId {
         well_formed.then(|| SessionId(text.to_ascii_lowercase()))
     }
 
-    /// The text.
+    /// Returns the string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// An ACL token. Not shown by `Debug`.
+/// An ACL token. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// The secret, for the header.
+    /// Returns the secret, for the header.
     pub fn secret(&self) -> &str {
         &self.0
     }
@@ -784,12 +815,12 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A host name or an address, in the form that stands in a URL: IPv6 in brackets.
+/// A host name or an address in its form in a URL: IPv6 in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host(String);
 
 impl Host {
-    /// The text.
+    /// Returns the string.
     pub fn as_str(&self) -> &str {
         &self.0
     }

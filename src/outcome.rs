@@ -1,4 +1,4 @@
-//! What [`apply`](crate::apply) answers, and its JSON.
+//! The result of [`apply`](crate::apply), and its JSON.
 
 #![forbid(unsafe_code)]
 
@@ -6,51 +6,51 @@ use crate::duration::{self, Seconds};
 use crate::session::Session;
 use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 
-/// What was found and done; see `record outcome` in `wit/desired-state.wit`.
+/// The result of [`apply`](crate::apply); see `record outcome` in `wit/desired-state.wit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether anything was changed, or would be in a dry run.
+    /// Whether anything changed, or would change in a dry run.
     pub changed: bool,
-    /// The one session that the options speak of. Its id is empty in the dry run of a creation.
+    /// The one session that the options describe. Its id is empty in the dry run of a creation.
     pub session: Option<Session>,
-    /// The sessions found, or the one that is now present (first) with others of its name.
+    /// The sessions found, or the one that is now present, followed by others with its name.
     pub sessions: Vec<Session>,
     /// Ids of the sessions that were, or in a dry run would be, destroyed.
     pub destroyed: Vec<String>,
     /// `None` after a read.
     pub diff: Option<Diff>,
-    /// Whether ACLs hid something from a read, or may have.
+    /// Whether ACLs hid, or may have hidden, sessions from a read.
     pub filtered: bool,
-    /// What a person should know besides, in sentences.
+    /// Additional information for people, in sentences.
     pub notes: Vec<String>,
 }
 
-/// What a call changes, or would change.
+/// The sessions that a call changes, or would change in a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
-    /// The sessions concerned, before.
+    /// The affected sessions before the call.
     pub before: Vec<Session>,
-    /// The sessions concerned, after.
+    /// The affected sessions after the call.
     pub after: Vec<Session>,
 }
 
 impl Outcome {
-    /// The id of the one session that the options speak of, if it has one yet.
+    /// Returns the id of the one session that the options describe, if it has one yet.
     pub fn session_id(&self) -> Option<&str> {
         self.session.as_ref().map(|session| session.id.as_str()).filter(|id| !id.is_empty())
     }
 
-    /// The JSON that `apply-json` answers and programs print, on one line.
+    /// Returns the JSON that `apply-json` returns and programs print, on one line.
     #[expect(clippy::expect_used, reason = "strings and numbers are always written, as UTF-8")]
     pub fn to_json(&self) -> String {
-        // A session as Consul writes it takes about 220 bytes. A text that grows would take twice the memory of a large list.
+        // A session takes about 220 bytes. A growing string would double the memory of a list.
         let mut json = Vec::with_capacity(1024 + 230 * self.sessions.len());
         serde_json::to_writer(&mut json, self).expect("an outcome is JSON");
         String::from_utf8(json).expect("JSON is UTF-8")
     }
 }
 
-/// One object with the options' names for the one session, where there is one.
+/// One object. The one session, if there is one, has its fields in it under the options' names.
 impl Serialize for Outcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -79,7 +79,7 @@ impl Serialize for Outcome {
     }
 }
 
-/// `{"before": {"sessions": […]}, "after": {"sessions": […]}}`: two objects, as Ansible shows a difference.
+/// `{"before": {"sessions": […]}, "after": {"sessions": […]}}`: as Ansible has it.
 impl Serialize for Diff {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(serde::Serialize)]
@@ -93,7 +93,7 @@ impl Serialize for Diff {
     }
 }
 
-/// A stored TTL as seconds; `null` for none. What does not read as a duration stays as it is.
+/// A stored TTL in seconds; `null` means none. A TTL that is not a valid duration stays a string.
 struct Ttl<'a>(&'a str);
 
 impl Serialize for Ttl<'_> {

@@ -6,14 +6,15 @@ use crate::lenient::{Any, Lenient, MAX_ELEMENTS, Object, TOO_MANY_ELEMENTS, leni
 use serde::de::{Error, SeqAccess};
 use serde::{Deserialize, Serialize};
 
-/// The most sessions that a list is read with. A response of 64 MiB has fewer, unless it does not come from Consul: its
-/// shortest session takes 190 bytes.
-pub const MAX_SESSIONS: usize = 500_000;
+/// Maximum number of sessions in a list. A response of Consul within 64 MiB has fewer: its shortest
+/// session takes 190 bytes.
+const MAX_SESSIONS: usize = 500_000;
 
-/// A session as Consul stores it; the fields are described in `wit/sessions.wit`.
+/// A session as Consul stores it; see `wit/sessions.wit`.
 ///
-/// Other clients can store anything that Consul takes: negative lock delays, `null` for lists, empty names. So reading is
-/// lenient: a field may be missing, `null` or of another type, which all mean its default, and unknown fields are skipped.
+/// Other clients can store anything that Consul accepts: negative lock delays, `null` for lists,
+/// empty names. Reading is therefore lenient: a field that is missing, `null` or of another type
+/// has its default, and unknown fields are skipped.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "each field is described in wit/sessions.wit")]
 #[serde(default, rename_all = "PascalCase")]
@@ -35,7 +36,7 @@ pub struct Session {
     pub node_checks: Vec<String>,
     #[serde(deserialize_with = "lenient")]
     pub service_checks: Vec<ServiceCheck>,
-    // Consul leaves these three out where they are empty, and its Community Edition has no namespaces and partitions.
+    // Consul omits these three if they are empty; Community Edition never has the last two.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<String>,
     #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
@@ -63,7 +64,8 @@ impl Object for Session {}
 impl Object for ServiceCheck {}
 
 impl Session {
-    /// The ids of all checks that keep the session alive, each once: Consul treats the three lists alike.
+    /// Returns the ids of all checks that keep the session alive, without duplicates: Consul treats
+    /// the three lists alike.
     pub fn all_checks(&self) -> Vec<&str> {
         let mut all: Vec<&str> = Vec::new();
         let lists = self.node_checks.iter().chain(&self.checks).chain(self.service_checks.iter().map(|check| &check.id));
@@ -75,8 +77,8 @@ impl Session {
         all
     }
 
-    /// Orders sessions from the oldest to the youngest, in the same way for every reader. Indexes are the same only where
-    /// several sessions were made in one Raft entry.
+    /// Returns a key that sorts sessions from the oldest to the youngest, in the same order for
+    /// every reader. Indexes are equal only if one Raft entry created several sessions.
     pub fn age(&self) -> (u64, &str) {
         (self.create_index, &self.id)
     }
@@ -86,8 +88,8 @@ impl Session {
     }
 }
 
-/// A list of sessions as Consul answers it: an array of objects that all have an id; `None` for any other JSON. Its size in
-/// memory is bounded by [`MAX_SESSIONS`] and, for the checks of all sessions, by [`MAX_ELEMENTS`].
+/// A list of sessions in a response of Consul: an array of objects that all have an id; `None` for
+/// any other JSON. [`MAX_SESSIONS`] and, for all checks, [`MAX_ELEMENTS`] bound its memory.
 #[derive(Default)]
 pub(crate) struct Sessions(pub Option<Vec<Session>>);
 
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_sessions_are_read() {
+    fn odd_fields_are_the_default() {
         let sessions = read(
             r#"[{"ID":"x","Name":null,"LockDelay":-5000000000,"NodeChecks":null,"ServiceChecks":null,"Future":{"a":[1]}},
                 {"ID":"y","Name":1,"LockDelay":1.5e9,"NodeChecks":["a",7],"ServiceChecks":[{"ID":"s"},["t"]],"Namespace":""}]"#,
@@ -134,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn other_lists_are_refused() {
+    fn other_lists_are_rejected() {
         for json in ["[{}]", "[[]]", "[3]", r#"[["x"]]"#, r#"[{"ID":5}]"#, r#"[{"ID":"x"},null]"#, "{}", "null", "true"] {
             assert!(!matches!(read(json), Ok(Some(_))), "{json}");
         }
     }
 
     #[test]
-    fn lists_with_too_much_in_them_are_refused() {
+    fn lists_over_the_limits_are_rejected() {
         let read = |json: &str| read(json).map(|sessions| sessions.unwrap().len());
         let list = |session: &str, count: usize| format!("[{}]", vec![session; count].join(","));
         assert_eq!(read(&list(r#"{"ID":"x"}"#, MAX_SESSIONS)).unwrap(), MAX_SESSIONS);
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn all_checks_are_a_set() {
+    fn all_checks_have_no_duplicates() {
         let session = Session {
             node_checks: vec!["serfHealth".into(), "b".into()],
             checks: vec!["b".into(), "a".into()],
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_consuls_names() {
+    fn json_has_the_names_of_consul() {
         let session = Session { id: "x".into(), ttl: "10s".into(), ..Session::default() };
         assert_eq!(
             serde_json::to_string(&session).unwrap(),

@@ -1,18 +1,21 @@
-//! The trait that carries a request to Consul, and the requests and responses themselves: plain data.
+//! The trait that sends a request to Consul, and requests and responses as plain data.
 
 #![forbid(unsafe_code)]
 
 use crate::error::{Error, ErrorKind, excerpt};
 use crate::options::Token;
 
-/// Carries requests. What implements it owns the clock: it ends every [`send`](Transport::send) within the time that it was
-/// made for, and keeps the rules of framing.
+/// A sender of requests. The implementation owns the clock: it was created with a deadline, and
+/// each [`send`](Transport::send) returns before it. It also owns the framing.
 pub trait Transport {
-    /// Sends the request and reads the whole response. A response with any status is a success here.
+    /// Sends the request and reads the whole response. Any HTTP status is a success here.
     ///
-    /// Errors: [`Unreachable`](ErrorKind::Unreachable), [`DeniedByHost`](ErrorKind::DeniedByHost), [`Tls`](ErrorKind::Tls) and
-    /// [`Unsupported`](ErrorKind::Unsupported) if nothing was sent; [`Timeout`](ErrorKind::Timeout),
-    /// [`InvalidResponse`](ErrorKind::InvalidResponse) and [`ResponseTooLarge`](ErrorKind::ResponseTooLarge) if it may have been.
+    /// # Errors
+    ///
+    /// [`Unreachable`](ErrorKind::Unreachable), [`DeniedByHost`](ErrorKind::DeniedByHost),
+    /// [`Tls`](ErrorKind::Tls) and [`Unsupported`](ErrorKind::Unsupported) if nothing was sent;
+    /// [`Timeout`](ErrorKind::Timeout), [`InvalidResponse`](ErrorKind::InvalidResponse) and
+    /// [`ResponseTooLarge`](ErrorKind::ResponseTooLarge) if the request may have been sent.
     fn send(&mut self, request: &Request) -> Result<Response, Error>;
 }
 
@@ -23,78 +26,82 @@ pub enum Method {
     Get,
     /// Writes.
     Put,
-    /// Asks with a body.
+    /// Reads, with a body.
     Post,
 }
 
-/// A protocol, as `wasi:http` gets it.
+/// A protocol, by its scheme in `wasi:http`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// `http`.
     Http,
     /// `https`.
     Https,
-    /// `https+insecure`: HTTPS whose certificate is not verified. Only a host that knows the name can grant it.
+    /// `https+insecure`: HTTPS without verification of the certificate. Only a host that knows this
+    /// scheme can grant it.
     HttpsInsecure,
 }
 
-/// A request. Always sent with a `Content-Length`, 0 too: Consul ignores the body of a chunked create and answers 200.
+/// A request. It needs a `Content-Length`, even 0: Consul ignores the body of a chunked create and
+/// answers 200.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The method.
     pub method: Method,
     /// The protocol.
     pub protocol: Protocol,
-    /// `host:port`; an IPv6 address in brackets.
+    /// `host:port`; an IPv6 address is in brackets.
     pub authority: String,
     /// Starts with `/`; percent-encoded.
     pub path_and_query: String,
-    /// Sent in `X-Consul-Token`, never anywhere else.
+    /// The token, sent only in `X-Consul-Token`.
     pub token: Option<Token>,
     /// The body, JSON or empty.
     pub body: Vec<u8>,
-    /// The headers that its answer is read for. Others stay with the host.
+    /// The headers to read from the response. The others stay with the host.
     pub headers: &'static [&'static str],
 }
 
-/// A response, whole.
+/// A complete response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// HTTP status.
     pub status: u16,
-    /// Those of [`Request::headers`] that are there.
+    /// The headers of the response that are in [`Request::headers`].
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
-/// Index of what was read: of the sessions table, or of a key.
+/// Header with the index of the sessions table or of the key that was read.
 pub const INDEX: &str = "x-consul-index";
-/// `true` if ACLs hid something from the answer; never sent to the anonymous token.
+/// Header that is `true` if ACLs hid something; never sent to the anonymous token.
 pub const FILTERED: &str = "x-consul-results-filtered-by-acls";
-/// `allow` or `deny`.
+/// Header with the default ACL policy, `allow` or `deny`.
 pub const DEFAULT_POLICY: &str = "x-consul-default-acl-policy";
 
-/// The most bytes of a body that a transport reads.
+/// Maximum length of a response's body, in bytes.
 pub const RESPONSE_LIMIT: usize = 64 * 1024 * 1024;
 
 impl Response {
-    /// The value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    /// Returns the value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
     }
 
-    /// For the next blocking query; 0 if it is not said.
-    pub fn index(&self) -> u64 {
+    /// Returns the index for the next blocking query; 0 if the response has none.
+    pub(crate) fn index(&self) -> u64 {
         self.header(INDEX).and_then(|index| index.parse().ok()).unwrap_or(0)
     }
 }
 
-/// The error for a `wasi:http` error code, by its name in WIT. Here, and not at the edge, so that it is tested natively.
+/// Returns the error for a `wasi:http` error code, given by its name in WIT. It is in the core so
+/// that it is tested natively.
 ///
-/// Hosts name the same failure differently, so only the case counts; the code and what the host said stand in the text.
+/// Hosts use different codes for the same failure, so callers depend on the kind only. The message
+/// quotes the code and the host's detail.
 pub fn from_error_code(code: &str, detail: Option<&str>, authority: &str) -> Error {
-    let (case, cause) = match code {
+    let (kind, cause) = match code {
         "DNS-timeout" | "DNS-error" | "destination-not-found" => {
             (ErrorKind::Unreachable, "the name cannot be resolved: check `host`")
         }
@@ -124,5 +131,5 @@ pub fn from_error_code(code: &str, detail: Option<&str>, authority: &str) -> Err
         _ => (ErrorKind::Other, "the host could not carry the request"),
     };
     let detail = detail.map(|detail| format!(": {}", excerpt(detail.as_bytes()))).unwrap_or_default();
-    Error::new(case, format!("no answer from {authority}: {cause} ({code}{detail})"))
+    Error::new(kind, format!("no answer from {authority}: {cause} ({code}{detail})"))
 }

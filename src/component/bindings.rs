@@ -1,4 +1,5 @@
-//! What `wit-bindgen` makes of the plugin's world: a trait `Guest` and the types of each interface in `wit/`.
+//! Bindings that `wit-bindgen` generates from the plugin's world: a trait `Guest` and the types of
+//! each interface in `wit/`.
 
 #![allow(unsafe_code, reason = "generated: the canonical ABI")]
 #![allow(missing_docs, reason = "the documentation of generated items is the WIT's")]
@@ -6,7 +7,7 @@
 wit_bindgen::generate!({
     world: "plugin",
     path: "wit",
-    // The imports are those of the crate `wasi`.
+    // The imports are in the crate `wasi`.
     with: {
         "wasi:clocks/monotonic-clock@0.2.0": wasi::clocks::monotonic_clock,
         "wasi:http/outgoing-handler@0.2.0": wasi::http::outgoing_handler,

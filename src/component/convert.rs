@@ -1,4 +1,5 @@
-//! WIT types ⇄ the core's types, a line a field. Every value that comes in is checked by the same functions as one in JSON.
+//! Conversions between the WIT's types and the core's, one line per field. The functions that check
+//! JSON also check every value that comes in.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +11,7 @@ use crate::options::{self, Behavior, DELAY, OnMismatch, Options, Scheme, State, 
 use crate::outcome::{Diff, Outcome};
 use crate::session::{ServiceCheck, Session};
 
-/// Checks a field that was given.
+/// Checks a field if it was given.
 fn given<T, U>(field: Option<T>, check: impl FnOnce(T) -> Result<U, Error>) -> Result<Option<U>, Error> {
     field.map(check).transpose()
 }
@@ -50,7 +51,7 @@ impl TryFrom<wit::CreateOptions> for NewSession {
 
     fn try_from(record: wit::CreateOptions) -> Result<NewSession, Error> {
         let options = Options {
-            // First: it is refused first where several fields are wrong.
+            // First, so that it is the field that the error names if several are invalid.
             delay: given(record.lock_delay, |delay| options::seconds("delay", DELAY, delay))?,
             name: given(record.name, |name| options::text("name", name))?,
             node: given(record.node, |node| options::node("node", node))?,
@@ -64,7 +65,7 @@ impl TryFrom<wit::CreateOptions> for NewSession {
     }
 }
 
-/// The connection, with the defaults for what was left out.
+/// Returns the connection, with the defaults for the fields that were not given.
 pub fn connection(record: Option<wit::Connection>) -> Result<Connection, Error> {
     let options = match record {
         None => Options::default(),
@@ -84,7 +85,7 @@ pub fn connection(record: Option<wit::Connection>) -> Result<Connection, Error> 
     Ok(Connection::new(&options.resolve()))
 }
 
-/// How to read, with the defaults for what was left out.
+/// Returns the query, with the defaults for the fields that were not given.
 pub fn query(record: Option<wit::Query>) -> Result<Query, Error> {
     let Some(record) = record else { return Ok(Query::default()) };
     let index = record.index.unwrap_or(0);

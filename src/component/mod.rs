@@ -1,4 +1,4 @@
-//! What exists only on wasm32: the transport over `wasi:http`, and with the feature `plugin` the plugin's exports.
+//! The parts for wasm32: the transport over `wasi:http`; with the feature `plugin`, the exports.
 
 #[cfg(feature = "plugin")]
 mod bindings;
@@ -10,15 +10,16 @@ mod wasi_http;
 
 pub use wasi_http::WasiHttp;
 
-/// The plugin's functions under their names in the canonical ABI.
+/// The plugin's exported functions by their names in the canonical ABI.
 #[cfg(feature = "plugin")]
-#[allow(unsafe_code, reason = "generated, as the bindings are")]
+#[allow(unsafe_code, reason = "generated, like the bindings")]
 mod exports {
     use super::{bindings, plugin::Plugin};
 
     bindings::export!(Plugin with_types_in bindings);
 }
 
-/// Chosen by what it weighs and by the memory that large lists take with it; docs/performance.md has what was compared.
+/// Chosen for its code size and for the memory that large lists take; docs/performance.md compares
+/// it with others.
 #[global_allocator]
 static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();

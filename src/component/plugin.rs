@@ -1,4 +1,4 @@
-//! The plugin's exports. Each is convert → call → convert.
+//! The plugin's exports. Each converts its arguments, calls the core and converts the result.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use crate::options::{self, Options};
 use crate::outcome::Outcome;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What implements the interfaces of `wit/`.
+/// The implementation of the interfaces in `wit/`.
 pub struct Plugin;
 
 impl sessions::Guest for Plugin {
@@ -115,8 +115,8 @@ impl locks::Guest for Plugin {
 }
 
 fn apply(options: Options) -> Result<Outcome, Error> {
-    let task = Plan::new(options)?;
-    task.run(&mut WasiHttp::new(task.timeout()))
+    let plan = Plan::new(options)?;
+    plan.run(&mut WasiHttp::new(plan.timeout()))
 }
 
 fn read(scope: &Scope, query: Option<sessions::Query>, connection: Option<sessions::Connection>) -> Result<Listing, Error> {
@@ -136,22 +136,23 @@ fn lock(
     with_client(connection, 0, |client| client.lock(verb, &key, &id, contents.as_ref()))
 }
 
-/// Calls with a client whose clock runs from now. `longer` is added to the call's time, in nanoseconds.
+/// Calls `call` with a client whose timeout starts now, longer by `extra` nanoseconds.
 fn with_client<T>(
     connection: Option<sessions::Connection>,
-    longer: i64,
+    extra: i64,
     call: impl FnOnce(&mut Client) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let connection = convert::connection(connection)?;
-    let mut transport = WasiHttp::new(connection.timeout().saturating_add(longer));
+    let mut transport = WasiHttp::new(connection.timeout().saturating_add(extra));
     call(&mut Client { connection: &connection, transport: &mut transport })
 }
 
 /// Runs an exported function, one at a time.
 ///
-/// A call that waits for Consul leaves its frames on the stack in linear memory. A host that enters the instance again
-/// meanwhile would have the two calls return in another order than they were entered in, and overwrite each other's frames.
-/// Most hosts forbid that; where one does not, the second call is refused before it does anything.
+/// A call that waits for Consul keeps its frames on the stack in linear memory. If the host enters
+/// the instance again meanwhile, the two calls may return in another order than they were entered
+/// in and overwrite each other's frames. Most hosts forbid that. For the others, the second call is
+/// rejected before it does anything.
 fn exported<T>(function: impl FnOnce() -> Result<T, Error>) -> Result<T, sessions::Error> {
     static ENTERED: AtomicBool = AtomicBool::new(false);
     if ENTERED.swap(true, Ordering::Relaxed) {

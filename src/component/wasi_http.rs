@@ -1,14 +1,17 @@
-//! The transport: the only module that touches `wasi:http`.
+//! The transport: the only module that uses `wasi:http`.
 //!
-//! Its rules, each paid for by somebody:
+//! Its rules, each of which prevents a known failure of a host or of Consul:
 //!
-//! 1. `Content-Length` always, 0 too. Without it hosts send chunks, and Consul answers 200 to a chunked create and ignores it.
-//! 2. `handle` before the body is written, which else has nowhere to go; the stream is dropped before `finish`; empty bodies
-//!    are finished too, else Node never ends the request: even that of a GET, whose connection is not used again.
-//! 3. The deadline is kept here, as a timer beside each wait. No host's own timeouts hold, and wasmtime up to 50 leaks a table
-//!    entry for each `request-options`, so that none are given.
-//! 4. The scheme is always set: hosts take a missing one for HTTPS.
-//! 5. The response is cut off at [`RESPONSE_LIMIT`].
+//! 1. `Content-Length` is always sent, even 0. Without it hosts send chunks, and Consul answers 200
+//!    to a chunked create and ignores its body.
+//! 2. `handle` is called before the body is written, since nothing reads the body until then. The
+//!    stream is dropped before `finish`. Empty bodies are finished too: otherwise Node never ends
+//!    the request, even of a GET, and does not reuse its connection.
+//! 3. The deadline is enforced here, by a timer in each wait. Hosts do not enforce their own
+//!    timeouts reliably, and wasmtime up to 50 leaks a table entry per `request-options`, so none
+//!    are passed.
+//! 4. The scheme is always set: hosts take a missing one to be HTTPS.
+//! 5. A response larger than [`RESPONSE_LIMIT`] is an error and is not read further.
 //! 6. Nothing here can panic, whatever the network does.
 
 #![forbid(unsafe_code)]
@@ -24,27 +27,27 @@ use wasi::http::types::{
 use wasi::io::poll::{Pollable, poll};
 use wasi::io::streams::StreamError;
 
-/// The most that one write may take: more traps in hosts that follow the letter of `wasi:io`.
+/// Maximum length of one write. Longer ones trap in hosts that follow `wasi:io` to the letter.
 const WRITE_LIMIT: u64 = 4096;
-/// What is asked for in one read.
+/// Length of one read.
 const READ_SIZE: u64 = 256 * 1024;
 
-/// `wasi:http` for the length of one call.
+/// A [`Transport`] over `wasi:http` for one call.
 pub struct WasiHttp {
     timeout: i64,
-    /// Ready when the time is over. One timer for all waits of the call.
+    /// Ready when the timeout expires. One timer serves all waits of the call.
     deadline: Pollable,
 }
 
 impl WasiHttp {
-    /// The clock runs from now, for `timeout` nanoseconds.
+    /// Returns a transport whose timeout starts now, in nanoseconds.
     pub fn new(timeout: i64) -> WasiHttp {
         WasiHttp { timeout, deadline: subscribe_duration(u64::try_from(timeout).unwrap_or(0)) }
     }
 
-    /// Waits for `ready`, or for the end of the time.
+    /// Waits for `ready`, but not past the deadline.
     fn wait(&self, ready: &Pollable, authority: &str) -> Result<(), Error> {
-        // Both may be ready; what has come in time counts.
+        // If both are ready, the response came in time.
         if poll(&[ready, &self.deadline]).contains(&0) {
             return Ok(());
         }
@@ -57,7 +60,8 @@ impl WasiHttp {
         ))
     }
 
-    /// Writes the body as fast as the host takes it. `false` if the host does not want it: the response says why.
+    /// Writes the body as fast as the host accepts it. Returns `false` if the host rejects it; the
+    /// response then has the reason.
     fn write(&self, body: &OutgoingBody, mut bytes: &[u8], authority: &str) -> Result<bool, Error> {
         if bytes.is_empty() {
             return Ok(true);
@@ -77,7 +81,7 @@ impl WasiHttp {
             }
             bytes = rest;
         }
-        // Not flushed: to finish the body sends all of it.
+        // Not flushed: finishing the body sends all of it.
         Ok(true)
     }
 
@@ -93,7 +97,7 @@ impl WasiHttp {
     fn body(&self, response: &IncomingResponse, authority: &str) -> Result<Vec<u8>, Error> {
         let body = response.consume().map_err(|()| lost(authority))?;
         let stream = body.stream().map_err(|()| lost(authority))?;
-        // Joined at the end: a buffer that grows leaves holes that are smaller than what it needs next.
+        // Joined at the end: a growing buffer leaves holes in memory, too small for its next size.
         let (mut ready, mut pieces, mut length) = (None, Vec::new(), 0);
         loop {
             match stream.read(READ_SIZE) {
@@ -116,7 +120,7 @@ impl WasiHttp {
                 }
                 Err(StreamError::Closed) if pieces.len() == 1 => return Ok(pieces.swap_remove(0)),
                 Err(StreamError::Closed) => return Ok(pieces.concat()),
-                // Its code says no more: hosts have one for everything that breaks off.
+                // The code has no more detail: hosts use the same one for every broken response.
                 Err(StreamError::LastOperationFailed(_)) => {
                     return Err(Error::new(
                         ErrorKind::InvalidResponse,
@@ -153,7 +157,7 @@ impl Transport for WasiHttp {
             Fields::from_list(&headers).map_err(|_| Error::new(ErrorKind::Other, "the host refuses the request's headers"))?;
         let outgoing = OutgoingRequest::new(headers);
         let method = match request.method {
-            // A request is one, until it is told otherwise.
+            // The default of a request.
             Method::Get => None,
             Method::Put => Some(WasiMethod::Put),
             Method::Post => Some(WasiMethod::Post),
@@ -163,7 +167,7 @@ impl Transport for WasiHttp {
             Protocol::Https => Scheme::Https,
             Protocol::HttpsInsecure => Scheme::Other("https+insecure".to_owned()),
         };
-        let refused = |what: &str| Error::invalid("host", format!("the host refuses this {what}: {authority}"));
+        let refused = |part: &str| Error::invalid("host", format!("the host refuses this {part}: {authority}"));
         if let Some(method) = method {
             outgoing.set_method(&method).map_err(|()| refused("method"))?;
         }
@@ -178,7 +182,7 @@ impl Transport for WasiHttp {
             Err(code) => return Err(from_code(&code, authority)),
         };
         if self.write(&body, &request.body, authority)? {
-            // An error of it is one of the response too.
+            // The response reports the same error.
             let _ = OutgoingBody::finish(body, None);
         }
         let response = self.response(&future, authority)?;
@@ -208,7 +212,7 @@ fn from_code(code: &ErrorCode, authority: &str) -> Error {
     from_error_code(name(code), detail, authority)
 }
 
-/// The name of a code in WIT.
+/// Returns the name of a code in WIT.
 fn name(code: &ErrorCode) -> &'static str {
     match code {
         ErrorCode::DnsTimeout => "DNS-timeout",

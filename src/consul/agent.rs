@@ -1,5 +1,5 @@
-//! [`GET /v1/agent/self`](https://developer.hashicorp.com/consul/api-docs/agent#read-configuration), for the name of the agent's
-//! own node, which a session is tied to by default. Needs `agent:read`.
+//! [`GET /v1/agent/self`](https://developer.hashicorp.com/consul/api-docs/agent#read-configuration):
+//! the name of the agent's own node, which a session is tied to by default. Needs `agent:read`.
 
 #![forbid(unsafe_code)]
 
@@ -21,13 +21,13 @@ struct Config {
     node_name: String,
 }
 
-/// The request.
-pub fn request(connection: &Connection) -> Request {
+/// Builds the request.
+pub(super) fn request(connection: &Connection) -> Request {
     connection.request(Method::Get, "agent/self", "")
 }
 
-/// The node's name.
-pub fn response(response: &Response) -> Result<String, Error> {
+/// Reads the name of the node.
+pub(super) fn response(response: &Response) -> Result<String, Error> {
     let Agent { config: Config { node_name } } = json(response)?;
     if node_name.is_empty() { Err(not_consul(&response.body, "it has no node name")) } else { Ok(node_name) }
 }

@@ -1,6 +1,7 @@
-//! `POST /v1/internal/acl/authorize`: whether the caller may do something. Consul's own UI asks it.
+//! `POST /v1/internal/acl/authorize`: whether a token permits an operation. Consul's UI uses it.
 //!
-//! It answers exactly for any token, the anonymous and the agent's default one too, where reads only come back shorter.
+//! The response is exact for any token, also for the anonymous one and the agent's default one,
+//! with which reads only return fewer sessions.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Question<'a> {
+struct Authorization<'a> {
     resource: &'static str,
     access: &'static str,
     segment: &'a str,
@@ -20,19 +21,19 @@ struct Question<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct Permission {
     allow: bool,
 }
 
-/// Asks for `session:read` on this node.
-pub fn request(connection: &Connection, node: &str) -> Request {
-    let body = body(&[Question { resource: "session", access: "read", segment: node }]);
+/// Builds the request for `session:read` on this node.
+pub(super) fn request(connection: &Connection, node: &str) -> Request {
+    let body = body(&[Authorization { resource: "session", access: "read", segment: node }]);
     Request { body, ..connection.request(Method::Post, "internal/acl/authorize", "") }
 }
 
-/// Whether it is allowed.
-pub fn response(response: &Response) -> Result<bool, Error> {
-    // As many answers as there were questions.
-    let (Answer { allow },) = json(response)?;
+/// Reads whether the token permits it.
+pub(super) fn response(response: &Response) -> Result<bool, Error> {
+    // The response has as many elements as the request.
+    let (Permission { allow },) = json(response)?;
     Ok(allow)
 }

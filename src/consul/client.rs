@@ -1,4 +1,4 @@
-//! One call per endpoint.
+//! A client with one method per operation.
 
 #![forbid(unsafe_code)]
 
@@ -13,11 +13,19 @@ use crate::options::SessionId;
 use crate::session::Session;
 use crate::transport::{Request, Response, Transport};
 
-/// A connection and the transport that carries its requests.
+/// A connection, and the transport that sends its requests.
+///
+/// # Errors
+///
+/// The methods fail with the errors of the [transport](Transport::send) and of
+/// [`from_status`](crate::error::from_status), [`InvalidResponse`](ErrorKind::InvalidResponse) and
+/// [`ResponseTooLarge`](ErrorKind::ResponseTooLarge). Changes other than [`create`](Client::create)
+/// replace an [ambiguous](Error::is_ambiguous) error with
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown).
 pub struct Client<'a> {
-    /// Where to.
+    /// How to reach Consul.
     pub connection: &'a Connection,
-    /// How.
+    /// What sends the requests.
     pub transport: &'a mut dyn Transport,
 }
 
@@ -28,11 +36,11 @@ impl Client<'_> {
         result.map_err(|error| self.explain(error, request))
     }
 
-    /// What there is to say of the error of a call. The one place that keeps the token out of every error: Consul or a proxy may
-    /// echo it.
+    /// Adds context to the error of a call. This is the one place that keeps the token out of every
+    /// error: Consul or a proxy may echo it.
     fn explain(&self, error: Error, request: &Request) -> Error {
         let error = match error.kind {
-            // Consul does not name what it does not know.
+            // Consul does not name the unknown datacenter or node.
             ErrorKind::UnknownDatacenter => error.context(&self.connection.query),
             ErrorKind::UnknownNode => error.context(&excerpt(&request.body)),
             _ => error,
@@ -43,49 +51,54 @@ impl Client<'_> {
         }
     }
 
-    /// `PUT /v1/session/create`: the new id. An error that [leaves doubt](Error::is_ambiguous) may hide a success.
+    /// Creates a session and returns its id: `PUT /v1/session/create`. After an
+    /// [ambiguous](Error::is_ambiguous) error the session may exist.
     pub fn create(&mut self, session: &NewSession) -> Result<SessionId, Error> {
         self.call(&create::request(self.connection, session), create::response)
     }
 
-    /// `PUT /v1/session/destroy/<id>`: succeeds whether or not the session was there. Tried again once where an answer was
-    /// lost, since a second destruction changes nothing.
+    /// Destroys a session: `PUT /v1/session/destroy/<id>`. Succeeds whether or not the session
+    /// existed. Retries once after a lost response, since a second destruction changes nothing.
     pub fn destroy(&mut self, id: &SessionId) -> Result<(), Error> {
         let request = destroy::request(self.connection, id);
         match self.call(&request, destroy::response) {
-            // What the second attempt says of itself, such as that nothing was sent, is not true of the first.
+            // The second error, such as that nothing was sent, does not apply to the first attempt.
             Err(lost) if lost.is_ambiguous() => self.call(&request, destroy::response).or(Err(lost)),
             result => result,
         }
         .map_err(|error| error.into_outcome_unknown("the destruction of the session"))
     }
 
-    /// `PUT /v1/session/renew/<id>`: the session.
+    /// Renews a session and returns it: `PUT /v1/session/renew/<id>`. Fails with
+    /// [`NotFound`](ErrorKind::NotFound) if the session does not exist.
     pub fn renew(&mut self, id: &SessionId) -> Result<Session, Error> {
         self.call(&renew::request(self.connection, id), |response| renew::response(response, id))
             .map_err(|error| error.into_outcome_unknown("the renewal"))
     }
 
-    /// `GET /v1/session/info/<id>`, `/node/<name>` or `/list`.
+    /// Reads sessions: `GET /v1/session/info/<id>`, `/node/<name>` or `/list`.
     pub fn sessions(&mut self, scope: &Scope, query: &Query) -> Result<Listing, Error> {
         let with_token = self.connection.token.is_some();
         self.call(&read::request(self.connection, scope, query), |response| read::response(response, with_token))
     }
 
-    /// `GET /v1/agent/self`: the name of the agent's own node.
+    /// Reads the name of the agent's own node: `GET /v1/agent/self`.
     pub fn own_node(&mut self) -> Result<String, Error> {
         self.call(&agent::request(self.connection), agent::response)
     }
 
-    /// `POST /v1/internal/acl/authorize`: whether the sessions of this node may be read.
+    /// Returns whether the token permits reading the sessions of this node:
+    /// `POST /v1/internal/acl/authorize`.
     pub fn may_read(&mut self, node: &str) -> Result<bool, Error> {
         self.call(&authorize::request(self.connection, node), authorize::response)
     }
 
-    /// `PUT /v1/txn`: acquires the key for the session, or releases it, which is [`Held`](Acquisition::Held) if the session does not hold it.
+    /// Acquires or releases a key for the session: `PUT /v1/txn`. The release of a key that the
+    /// session does not hold returns [`Held`](Acquisition::Held).
     pub fn lock(&mut self, verb: Verb, key: &Key, id: &SessionId, contents: Option<&Contents>) -> Result<Acquisition, Error> {
         if self.connection.namespace.is_some() || self.connection.partition.is_some() {
-            // Community Edition reads no such field of an operation, and would lock another key. This it refuses.
+            // Community Edition ignores these fields of an operation and would lock another key. It
+            // rejects them in the query of a read.
             self.holder(key, &Query::default())?;
         }
         let request = lock::request(self.connection, verb, key, id, contents);
@@ -93,7 +106,7 @@ impl Client<'_> {
             .map_err(|error| error.into_outcome_unknown("the change of the lock"))
     }
 
-    /// `GET /v1/kv/<key>`: who holds it.
+    /// Reads a key and its holder: `GET /v1/kv/<key>`.
     pub fn holder(&mut self, key: &Key, query: &Query) -> Result<Holding, Error> {
         self.call(&lock::read(self.connection, key, query), lock::holding)
     }

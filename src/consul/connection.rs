@@ -1,4 +1,4 @@
-//! How to reach Consul, and the parts that all requests of a call share.
+//! The connection to Consul, and the parts that all requests of a call share.
 
 #![forbid(unsafe_code)]
 
@@ -7,16 +7,16 @@ use crate::transport::{Method, Protocol, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 
-/// Everything but what is unreserved in a URL (RFC 3986): hosts differ in what else they let through.
+/// All but the unreserved characters of a URL (RFC 3986): hosts differ in what else they accept.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// How to reach Consul: what is the same in every request of a call.
+/// How to reach Consul: the parts that are the same in every request of a call.
 #[derive(Clone, Debug)]
 pub struct Connection {
     protocol: Protocol,
     authority: String,
     pub(super) token: Option<Token>,
-    /// `dc=…&ns=…&partition=…`, as far as given.
+    /// `dc=…&ns=…&partition=…`, each if given.
     pub(super) query: String,
     pub(super) namespace: Option<String>,
     pub(super) partition: Option<String>,
@@ -24,7 +24,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The connection that these options describe.
+    /// Returns the connection that these options describe.
     pub fn new(options: &Resolved) -> Connection {
         let mut query = String::new();
         for (key, value) in [("dc", &options.datacenter), ("ns", &options.namespace), ("partition", &options.partition)] {
@@ -47,12 +47,12 @@ impl Connection {
         }
     }
 
-    /// The bound on a whole call, in nanoseconds.
-    pub fn timeout(&self) -> i64 {
+    /// Returns the overall timeout of a call, in nanoseconds.
+    pub(crate) fn timeout(&self) -> i64 {
         self.timeout
     }
 
-    /// A request without a body, of whose response only the body is read. `path` is what follows `/v1/`, already encoded.
+    /// Returns a request without body and headers. `path` follows `/v1/` and is encoded.
     pub(super) fn request(&self, method: Method, path: &str, query: &str) -> Request {
         let mut path_and_query = format!("/v1/{path}");
         let mut separator = '?';
@@ -75,7 +75,7 @@ impl Connection {
     }
 }
 
-/// A text as one part of a path or of a query.
+/// Encodes a string as one segment of a path or one value of a query.
 pub(super) fn encode(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, RESERVED)
 }
@@ -92,7 +92,7 @@ pub(super) fn add(query: &mut String, key: &str, value: Option<&str>) {
     }
 }
 
-/// The JSON of a request.
+/// Returns the body of a request as JSON.
 pub(super) fn body<T: Serialize>(body: &T) -> Vec<u8> {
     #[expect(clippy::expect_used, reason = "strings and numbers are always written")]
     serde_json::to_vec(body).expect("a request is JSON")

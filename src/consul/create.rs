@@ -11,10 +11,10 @@ use crate::session::{ServiceCheck, Session};
 use crate::transport::{Method, Request, Response};
 use serde::{Deserialize, Serialize};
 
-/// The check that every node of the cluster's gossip has.
+/// The check of every node that takes part in the cluster's gossip.
 const SERF_HEALTH: &str = "serfHealth";
 
-/// What a new session is made of.
+/// The properties of a new session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSession {
     name: Option<String>,
@@ -22,14 +22,14 @@ pub struct NewSession {
     /// Nanoseconds.
     lock_delay: i64,
     behavior: Behavior,
-    /// Nanoseconds, and not 0.
+    /// Nanoseconds; not 0.
     ttl: Option<i64>,
     node_checks: Option<Vec<String>>,
     service_checks: Option<Vec<String>>,
 }
 
 impl NewSession {
-    /// The session that these options describe.
+    /// Returns the session that these options describe.
     pub fn new(options: &Resolved) -> NewSession {
         NewSession {
             name: options.name.clone(),
@@ -37,13 +37,13 @@ impl NewSession {
             lock_delay: options.delay,
             behavior: options.behavior,
             ttl: options.ttl.filter(|ttl| *ttl != 0),
-            node_checks: options.checks.as_deref().map(effective).or_else(|| options.node_checks.clone()),
+            node_checks: options.checks.as_deref().map(expand_checks).or_else(|| options.node_checks.clone()),
             service_checks: options.service_checks.clone(),
         }
     }
 
-    /// The session as Consul would store it, without the id and indexes that only Consul gives.
-    pub fn planned(&self) -> Session {
+    /// Returns the session as Consul would store it, without the id and indexes that it assigns.
+    pub(crate) fn planned(&self) -> Session {
         let service_check = |id: &String| ServiceCheck { id: id.clone(), ..ServiceCheck::default() };
         Session {
             name: self.name.clone().unwrap_or_default(),
@@ -58,8 +58,9 @@ impl NewSession {
     }
 }
 
-/// What the option `checks` means: beside serfHealth, so that a failing node still ends the session; the empty list means none.
-pub fn effective(checks: &[String]) -> Vec<String> {
+/// Returns the node checks that the option `checks` stands for: serfHealth in addition, so that a
+/// failing node still ends the session, but none for the empty list.
+pub fn expand_checks(checks: &[String]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     if !checks.is_empty() {
         all.push(SERF_HEALTH.to_owned());
@@ -72,10 +73,10 @@ pub fn effective(checks: &[String]) -> Vec<String> {
     all
 }
 
-/// The request's JSON.
+/// The JSON of the request.
 ///
-/// Only `NodeChecks` and `ServiceChecks` are sent, and neither as `null`: the older `Checks` cannot leave serfHealth out, and
-/// Consul takes `null` for "no health check at all".
+/// It has only `NodeChecks` and `ServiceChecks`, and neither is `null`: the older `Checks` cannot
+/// leave serfHealth out, and Consul treats `null` as "no health check at all".
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Body<'a> {
@@ -83,7 +84,7 @@ struct Body<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
-    /// With a unit, always: Consul takes a bare 1000 for nanoseconds and 999 for seconds.
+    /// Always with a unit: Consul reads a bare 1000 as nanoseconds and 999 as seconds.
     lock_delay: String,
     behavior: &'static str,
     #[serde(rename = "TTL", skip_serializing_if = "Option::is_none")]
@@ -100,8 +101,8 @@ struct ById<'a> {
     id: &'a str,
 }
 
-/// The request.
-pub fn request(connection: &Connection, session: &NewSession) -> Request {
+/// Builds the request.
+pub(super) fn request(connection: &Connection, session: &NewSession) -> Request {
     let session = Body {
         name: session.name.as_deref(),
         node: session.node.as_deref(),
@@ -120,8 +121,8 @@ struct Created {
     id: String,
 }
 
-/// The id of the new session.
-pub fn response(response: &Response) -> Result<SessionId, Error> {
+/// Reads the id of the new session.
+pub(super) fn response(response: &Response) -> Result<SessionId, Error> {
     let Created { id } = json(response)?;
     SessionId::parse(&id).ok_or_else(|| not_consul(&response.body, "it has no session id"))
 }

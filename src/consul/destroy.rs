@@ -8,13 +8,13 @@ use crate::error::Error;
 use crate::options::SessionId;
 use crate::transport::{Method, Request, Response};
 
-/// The request.
-pub fn request(connection: &Connection, id: &SessionId) -> Request {
+/// Builds the request.
+pub(super) fn request(connection: &Connection, id: &SessionId) -> Request {
     connection.request(Method::Put, &format!("session/destroy/{}", id.as_str()), "")
 }
 
-/// Consul answers `true` whether or not the session was there.
-pub fn response(response: &Response) -> Result<(), Error> {
+/// Checks the response, which is `true` whether or not the session existed.
+pub(super) fn response(response: &Response) -> Result<(), Error> {
     match json(response)? {
         true => Ok(()),
         false => Err(not_consul(&response.body, "it is not `true`")),

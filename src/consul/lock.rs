@@ -1,8 +1,9 @@
-//! Keys of the KV store that sessions hold: [`PUT /v1/txn`](https://developer.hashicorp.com/consul/api-docs/txn) with the verbs
-//! `lock` and `unlock`, and [`GET /v1/kv/<key>`](https://developer.hashicorp.com/consul/api-docs/kv#read-key).
+//! Keys of the KV store that sessions hold:
+//! [`PUT /v1/txn`](https://developer.hashicorp.com/consul/api-docs/txn) with the verbs `lock` and
+//! `unlock`, and [`GET /v1/kv/<key>`](https://developer.hashicorp.com/consul/api-docs/kv#read-key).
 //!
-//! A transaction, since it answers with the indexes of the very acquisition and says why there is none; the older
-//! `PUT /v1/kv/<key>?acquire` answers `true` or `false`.
+//! A transaction returns the indexes of the very acquisition, or the reason why it failed. The
+//! older `PUT /v1/kv/<key>?acquire` returns only `true` or `false`.
 
 #![forbid(unsafe_code)]
 
@@ -18,13 +19,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-/// What a transaction does with the key.
+/// The operation of a transaction on the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
-    /// Acquires it.
+    /// Acquires the key.
     Lock,
-    /// Releases it.
+    /// Releases the key.
     Unlock,
 }
 
@@ -48,8 +49,8 @@ struct KvOperation<'a> {
     partition: Option<&'a str>,
 }
 
-/// The request that acquires or releases.
-pub fn request(connection: &Connection, verb: Verb, key: &Key, id: &SessionId, contents: Option<&Contents>) -> Request {
+/// Builds the request that acquires or releases the key.
+pub(super) fn request(connection: &Connection, verb: Verb, key: &Key, id: &SessionId, contents: Option<&Contents>) -> Request {
     let value = contents.and_then(|contents| contents.value.as_deref()).unwrap_or_default();
     let kv = KvOperation {
         verb,
@@ -63,32 +64,33 @@ pub fn request(connection: &Connection, verb: Verb, key: &Key, id: &SessionId, c
     Request { body: body(&[Operation { kv }]), ..connection.request(Method::Put, "txn", "") }
 }
 
-/// The answer to a transaction of one operation, which has one result or one error.
+/// The response to a transaction of one operation: one result or one error.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Transaction {
-    results: Option<(Done,)>,
-    errors: Option<(Failure,)>,
+    results: Option<(TxnResult,)>,
+    errors: Option<(TxnError,)>,
 }
 
 #[derive(Deserialize)]
-struct Done {
+struct TxnResult {
     #[serde(rename = "KV")]
     kv: StoredKey,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Failure {
+struct TxnError {
     what: String,
 }
 
-/// Whether the key was acquired, or released: what another session, or none, holds is [`Held`](Acquisition::Held). `contents` is
-/// what was sent: of that a transaction does not repeat the value.
-pub fn response(response: &Response, id: &SessionId, contents: Option<&Contents>) -> Result<Acquisition, Error> {
+/// Reads whether the key was acquired or released; it is [`Held`](Acquisition::Held) if another
+/// session holds it, or on release no session. The response does not repeat the value, so
+/// `contents` supplies it.
+pub(super) fn response(response: &Response, id: &SessionId, contents: Option<&Contents>) -> Result<Acquisition, Error> {
     if response.status == 409 {
         let Transaction { errors, .. } = parse(&response.body).unwrap_or_default();
-        let reason = errors.map(|(failure,)| failure.what).unwrap_or_default();
+        let reason = errors.map(|(error,)| error.what).unwrap_or_default();
         return match reason.as_str() {
             reason if reason.ends_with("held") || reason.ends_with("held by another session") => Ok(Acquisition::Held),
             reason if reason.ends_with("due to lock delay") => Ok(Acquisition::Delayed),
@@ -97,24 +99,24 @@ pub fn response(response: &Response, id: &SessionId, contents: Option<&Contents>
         };
     }
     let Transaction { results, .. } = json(response)?;
-    let (done,) = results.ok_or_else(|| not_consul(&response.body, "not the result of a transaction"))?;
-    let mut lock = Lock::from(done.kv);
+    let (result,) = results.ok_or_else(|| not_consul(&response.body, "not the result of a transaction"))?;
+    let mut lock = Lock::from(result.kv);
     if let Some(value) = contents.and_then(|contents| contents.value.as_ref()) {
         lock.value = value.clone();
     }
     Ok(Acquisition::Acquired(lock))
 }
 
-/// The request that reads.
-pub fn read(connection: &Connection, key: &Key, query: &Query) -> Request {
+/// Builds the request that reads the key.
+pub(super) fn read(connection: &Connection, key: &Key, query: &Query) -> Request {
     let path = format!("kv/{}", encode(key.as_str()));
     Request { headers: &[INDEX], ..connection.request(Method::Get, &path, &query.parameters()) }
 }
 
-/// The key, if it exists.
-pub fn holding(response: &Response) -> Result<Holding, Error> {
+/// Reads the key, if it exists.
+pub(super) fn holding(response: &Response) -> Result<Holding, Error> {
     let index = response.index();
-    // With a text it is no answer about a key, but of something that knows no such path.
+    // A 404 with a body is not about the key: the server does not know this path.
     if response.status == 404 && response.body.is_empty() {
         return Ok(Holding { lock: None, index });
     }

@@ -1,8 +1,7 @@
-//! The three reads:
+//! The three reads, each of which returns an array:
 //! [`GET /v1/session/info/<id>`](https://developer.hashicorp.com/consul/api-docs/session#read-session),
-//! [`/v1/session/node/<name>`](https://developer.hashicorp.com/consul/api-docs/session#list-sessions-for-node) and
-//! [`/v1/session/list`](https://developer.hashicorp.com/consul/api-docs/session#list-sessions).
-//! All answer with an array.
+//! [`/v1/session/node/<name>`](https://developer.hashicorp.com/consul/api-docs/session#list-sessions-for-node)
+//! and [`/v1/session/list`](https://developer.hashicorp.com/consul/api-docs/session#list-sessions).
 
 #![forbid(unsafe_code)]
 
@@ -14,18 +13,18 @@ use crate::options::SessionId;
 use crate::session::Session;
 use crate::transport::{DEFAULT_POLICY, FILTERED, INDEX, Method, Request, Response};
 
-/// Which sessions.
+/// The sessions to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The one with this id.
+    /// The session with this id.
     Id(SessionId),
-    /// Those of the node of this name.
+    /// The sessions of the node with this name.
     Node(String),
-    /// All of the datacenter.
+    /// All sessions of the datacenter.
     All,
 }
 
-/// How fresh.
+/// The consistency mode of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {
     /// The leader answers.
@@ -37,32 +36,32 @@ pub enum Consistency {
     Consistent,
 }
 
-/// How to read.
+/// The parameters of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// How fresh.
+    /// The consistency mode.
     pub consistency: Consistency,
-    /// Answer when the index is higher than this; 0 for at once.
+    /// Blocks until the index is higher than this; 0 does not block.
     pub index: u64,
-    /// Longest time to block, in nanoseconds.
+    /// Maximum time to block, in nanoseconds.
     pub wait: Option<i64>,
 }
 
 impl Query {
-    /// What was true when the request was made is in the answer.
+    /// A read that sees every change made before the request.
     pub const CONSISTENT: Query = Query { consistency: Consistency::Consistent, index: 0, wait: None };
 
-    /// The longest that Consul lets the answer wait, in nanoseconds: it adds up to a sixteenth.
+    /// Returns the maximum time that Consul blocks, in nanoseconds: it adds up to a sixteenth.
     pub fn longest_wait(&self) -> i64 {
         if self.index == 0 {
             return 0;
         }
         let wait = self.wait.unwrap_or(300 * duration::SECOND);
-        // In whole milliseconds, as it may be shown.
+        // In whole milliseconds, since messages show it.
         wait.saturating_add(wait / 16 / duration::MILLISECOND * duration::MILLISECOND)
     }
 
-    /// As it stands in a URL.
+    /// Returns the query for the URL.
     pub(super) fn parameters(&self) -> String {
         let mut parameters = String::new();
         match self.consistency {
@@ -80,40 +79,40 @@ impl Query {
     }
 }
 
-/// What was read.
+/// The sessions that were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The oldest first.
+    /// The sessions, oldest first.
     pub sessions: Vec<Session>,
     /// Index of the sessions table.
     pub index: u64,
-    /// Consul said that ACLs hid something.
+    /// Whether Consul reports that ACLs hid something.
     pub filtered: bool,
-    /// ACLs may have hidden something without Consul saying so, as it does for the anonymous token.
+    /// Whether ACLs may have hidden something unreported, as with the anonymous token.
     pub masked: bool,
 }
 
 impl Listing {
-    /// Whether a session that is not here may exist all the same.
+    /// Returns whether a session that is not listed may exist anyway.
     pub fn may_hide(&self) -> bool {
         self.filtered || self.masked
     }
 }
 
-/// The request.
-pub fn request(connection: &Connection, scope: &Scope, query: &Query) -> Request {
+/// Builds the request.
+pub(super) fn request(connection: &Connection, scope: &Scope, query: &Query) -> Request {
     let path = match scope {
         Scope::Id(id) => format!("session/info/{}", id.as_str()),
         Scope::Node(node) => format!("session/node/{}", encode(node)),
         Scope::All => "session/list".into(),
     };
-    // The policy only says something where there is no token.
+    // The policy matters only without a token.
     let headers: &[_] = if connection.token.is_some() { &[INDEX, FILTERED] } else { &[INDEX, FILTERED, DEFAULT_POLICY] };
     Request { headers, ..connection.request(Method::Get, &path, &query.parameters()) }
 }
 
-/// The sessions, and whether there may be more.
-pub fn response(response: &Response, with_token: bool) -> Result<Listing, Error> {
+/// Reads the sessions, and whether there may be more.
+pub(super) fn response(response: &Response, with_token: bool) -> Result<Listing, Error> {
     let mut sessions = sessions(response)?;
     sessions.sort_unstable_by(|a, b| a.age().cmp(&b.age()));
     Ok(Listing {

@@ -1,4 +1,4 @@
-//! From a response to JSON, and the error for what is not Consul's.
+//! From a response to its JSON, and the error for a response that is not Consul's.
 
 #![forbid(unsafe_code)]
 
@@ -8,8 +8,8 @@ use crate::session::{Session, Sessions};
 use crate::transport::Response;
 use serde::Deserialize;
 
-/// The JSON of a response of status 200.
-pub fn json<'a, T: Deserialize<'a>>(response: &'a Response) -> Result<T, Error> {
+/// Parses the JSON of a response with status 200.
+pub(super) fn json<'a, T: Deserialize<'a>>(response: &'a Response) -> Result<T, Error> {
     if response.status != 200 {
         return Err(from_status(response.status, &response.body));
     }
@@ -19,21 +19,21 @@ pub fn json<'a, T: Deserialize<'a>>(response: &'a Response) -> Result<T, Error> 
     })
 }
 
-/// The JSON of a body; the error is what is wrong with it. UTF-8 is checked once for the whole body, which is faster than for
-/// each string in it.
-pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+/// Parses the JSON of a body; the error is the reason. UTF-8 is checked once for the whole body,
+/// which is faster than for each string in it.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-/// The sessions in a response of status 200.
-pub fn sessions(response: &Response) -> Result<Vec<Session>, Error> {
+/// Parses the sessions in a response with status 200.
+pub(super) fn sessions(response: &Response) -> Result<Vec<Session>, Error> {
     let Any(Sessions(sessions)) = json(response)?;
     sessions.ok_or_else(|| not_consul(&response.body, "not a list of sessions"))
 }
 
-/// The error for an answer of status 200 that is not what Consul answers.
-pub fn not_consul(body: &[u8], reason: &str) -> Error {
+/// Returns the error for a response with status 200 that is not Consul's.
+pub(super) fn not_consul(body: &[u8], reason: &str) -> Error {
     Error::new(
         ErrorKind::InvalidResponse,
         format!(
