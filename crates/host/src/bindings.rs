@@ -1,15 +1,16 @@
-//! The plugin's WIT as Rust: what `bindgen!` makes of `wit/`, under readable names.
+//! The plugin's WIT as Rust types: the output of `bindgen!` for `wit/`, re-exported under short
+//! names.
 
 use generated::exports::consul_session::plugin::{desired_state, locks, sessions};
 use wasmtime::Result;
 use wasmtime::component::{Component, ComponentExportIndex};
 use wasmtime::error::Context as _;
 
-#[allow(missing_docs, reason = "the documentation of generated items is the WIT's")]
+#[allow(missing_docs, reason = "generated items have the documentation of the WIT")]
 mod generated {
     wasmtime::component::bindgen!({
         path: "../../wit",
-        // The world `plugin` without its imports: those are wasmtime's own, linked in `host.rs`.
+        // The world `plugin` without its imports, which wasmtime implements and `host.rs` links.
         inline: "
             package consul-session:host;
             world plugin {
@@ -31,10 +32,13 @@ pub use sessions::{
     NodeRequired, Query, Refusal, Scheme, ServiceCheck, Session,
 };
 
-/// Where a component has a function of the plugin's. Both names are Rust's, as `bindgen!` makes them of the WIT's.
+/// Returns the index of an exported function. Both names are the Rust names that `bindgen!` makes
+/// from those in WIT.
 ///
-/// Errors: it has no such interface, or the interface has no such function.
-pub fn export(component: &Component, interface: &str, function: &str) -> Result<ComponentExportIndex> {
+/// # Errors
+///
+/// Fails if the component does not export the interface, or the interface has no such function.
+pub(crate) fn export(component: &Component, interface: &str, function: &str) -> Result<ComponentExportIndex> {
     let wit = |name: &str| name.replace('_', "-");
     let (interface, function) = (format!("consul-session:plugin/{}@0.1.0", wit(interface)), wit(function));
     let index = component.get_export_index(None, &interface).with_context(|| format!("it exports no interface {interface}"))?;
@@ -42,7 +46,7 @@ pub fn export(component: &Component, interface: &str, function: &str) -> Result<
     index.with_context(|| format!("it exports no function {function} in {interface}"))
 }
 
-/// Implements `Default` for records whose fields are all optional: everything left out.
+/// Implements `Default` for records whose fields are all optional: every field is `None`.
 macro_rules! default_all_none {
     ($($record:ident { $($field:ident),* $(,)? })*) => {
         $(impl Default for $record {
@@ -92,7 +96,7 @@ impl Error {
         }
     }
 
-    /// Returns the text for people: the cause first, then the remedy.
+    /// Returns the message: the cause first, then the remedy.
     pub fn message(&self) -> &str {
         match self {
             Error::InvalidOption(invalid) => &invalid.message,
@@ -117,7 +121,7 @@ impl Error {
         }
     }
 
-    /// Returns the text, to be changed in place.
+    /// Returns the message, to change it in place.
     pub(crate) fn message_mut(&mut self) -> &mut String {
         match self {
             Error::InvalidOption(invalid) => &mut invalid.message,

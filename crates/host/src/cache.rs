@@ -1,4 +1,4 @@
-//! Compiled components on disk, so that a program that starts often need not compile each time.
+//! A cache of compiled components on disk, for programs that start often.
 
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -8,70 +8,78 @@ use std::path::Path;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// The component, from the folder if it has been compiled there before, else compiled, and kept there if that can be done.
+/// Loads the component from its entry in the folder. Without a usable entry, compiles the component
+/// and stores it there if possible.
 ///
-/// An entry is used for just this component (its name holds the file's SHA-256) and just this engine (its name holds what
-/// wasmtime says must be the same: version, target, settings; wasmtime compares that once more).
+/// An entry fits exactly one component and one engine. Its name has the SHA-256 of the `.wasm`
+/// file, and wasmtime's compatibility hash (version, target, settings), which wasmtime verifies
+/// again.
 ///
-/// Errors: those of compiling. A folder that cannot be used is no error: the component is compiled.
-pub fn load(engine: &Engine, wasm: &[u8], folder: &Path) -> wasmtime::Result<Component> {
-    let entry = folder.join(name(engine, wasm));
-    // The entry too: it may be older than the folder's mode.
-    if [folder, &entry].into_iter().all(|path| is_own(path).unwrap_or(false)) && entry.is_file() {
-        // SAFETY: the file must be what `serialize` gave and must not change while it is mapped. Nobody but this user can write to
-        // it or to the folder, and this program only ever puts whole files there, under names of their own.
+/// # Errors
+///
+/// Fails if the component cannot be compiled. An unusable folder is not an error.
+pub(crate) fn load(engine: &Engine, wasm: &[u8], folder: &Path) -> wasmtime::Result<Component> {
+    let entry = folder.join(entry_name(engine, wasm));
+    // Check the entry as well: it may be older than the mode of the folder.
+    if [folder, &entry].into_iter().all(|path| is_private(path).unwrap_or(false)) && entry.is_file() {
+        // SAFETY: the file must be the output of `serialize`, and must not change while it is
+        // mapped. `is_private` shows that no other user can write to the file or its folder. This
+        // library only writes the output of `serialize` there, and replaces entries by renaming
+        // whole files, which leaves a mapped file unchanged.
         if let Ok(component) = unsafe { Component::deserialize_file(engine, &entry) } {
             return Ok(component);
         }
     }
     let component = Component::from_binary(engine, wasm)?;
     let compiled = component.serialize()?;
-    // The next start compiles again, which is no error of this one.
-    let _ = keep(folder, &entry, &compiled);
+    // On failure, the next start compiles again.
+    let _ = store(folder, &entry, &compiled);
     Ok(component)
 }
 
-fn name(engine: &Engine, wasm: &[u8]) -> String {
+/// Returns the file name of the entry of a component.
+fn entry_name(engine: &Engine, wasm: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:x}-{:016x}.cwasm", Sha256::digest(wasm), hasher.finish())
 }
 
-/// Writes the file beside its place first: a reader sees all of it or nothing.
-fn keep(folder: &Path, entry: &Path, compiled: &[u8]) -> io::Result<()> {
-    create(folder)?;
-    if !is_own(folder)? {
+/// Writes the entry to a temporary file and renames it, so that a reader sees all of it or nothing.
+fn store(folder: &Path, entry: &Path, compiled: &[u8]) -> io::Result<()> {
+    create_private(folder)?;
+    if !is_private(folder)? {
         return Ok(());
     }
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(compiled)?;
-    // Else a crash of the machine may leave the name without the content.
+    // Without this, a crash of the machine may leave the name without the content.
     file.as_file().sync_all()?;
     file.persist(entry)?;
     Ok(())
 }
 
 #[cfg(unix)]
-fn create(folder: &Path) -> io::Result<()> {
+fn create_private(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 #[cfg(not(unix))]
-fn create(folder: &Path) -> io::Result<()> {
+fn create_private(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-/// Whether only this user can write there: what is loaded from there is run without a sandbox.
+/// Returns whether only this user can write to the path. Code that is loaded from there runs
+/// without a sandbox.
 #[cfg(unix)]
-fn is_own(path: &Path) -> io::Result<bool> {
+fn is_private(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = fs::metadata(path)?;
     Ok(metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0)
 }
 
 #[cfg(not(unix))]
-fn is_own(path: &Path) -> io::Result<bool> {
+fn is_private(path: &Path) -> io::Result<bool> {
     fs::metadata(path).map(|_| true)
 }
 
@@ -81,23 +89,24 @@ mod tests {
     use std::path::PathBuf;
     use wasmtime::Config;
 
-    /// A component with nothing but an export of this name.
+    /// Returns a component that has a single export, of this name.
     fn wasm(export: &str) -> Vec<u8> {
         wat::parse_str(format!("(component (core module $m) (export {export:?} (core module $m)))")).unwrap()
     }
 
-    /// The name of its export: which component it is.
+    /// Returns the name of the component's export, which identifies it.
     fn export(component: &Component) -> String {
         component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// A folder that is used, and in it the entry of the component `a`, which is in truth another: `b`. What comes of loading `a`
-    /// then shows whether the entry was used. It is what `serialize` gave, so that it may be.
+    /// Returns a folder in which the entry of component `a` holds component `b`. The result of
+    /// loading `a` shows whether the entry was used. The entry is an output of `serialize`, so
+    /// using it is safe.
     fn folder_with_entry(engine: &Engine) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let entry = folder.path().join(name(engine, &wasm("a")));
+        let entry = folder.path().join(entry_name(engine, &wasm("a")));
         let other = Component::from_binary(engine, &wasm("b")).unwrap().serialize().unwrap();
-        keep(folder.path(), &entry, &other).unwrap();
+        store(folder.path(), &entry, &other).unwrap();
         (folder, entry)
     }
 
@@ -106,10 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compiled_before_is_used() {
+    fn entry_of_an_earlier_start_is_used() {
         let engine = Engine::default();
         let folder = tempfile::tempdir().unwrap();
-        // In a folder that is not there yet.
+        // In a folder that does not exist yet.
         let inner = folder.path().join("x/y");
         assert_eq!(export(&load(&engine, &wasm("a"), &inner).unwrap()), "a");
         let compiled = Component::from_binary(&engine, &wasm("a")).unwrap().serialize().unwrap();
@@ -123,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn another_component_has_another_entry() {
+    fn entries_differ_by_component() {
         let engine = Engine::default();
         let (folder, _) = folder_with_entry(&engine);
         assert_eq!(export(&load(&engine, &wasm("c"), folder.path()).unwrap()), "c");
@@ -131,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn another_engine_has_another_entry() {
+    fn entries_differ_by_engine() {
         let (folder, _) = folder_with_entry(&Engine::default());
         for (number, engine) in [
             Engine::new(Config::new().epoch_interruption(true)).unwrap(),
@@ -144,14 +153,14 @@ mod tests {
             assert_eq!(export(&load(engine, &wasm("a"), folder.path()).unwrap()), "a");
             assert_eq!(entries(folder.path()).len(), 2 + number);
         }
-        // The same settings have the same.
+        // The same settings share one entry.
         let same = Engine::new(Config::new().epoch_interruption(true)).unwrap();
         load(&same, &wasm("a"), folder.path()).unwrap();
         assert_eq!(entries(folder.path()).len(), 4);
     }
 
     #[test]
-    fn an_entry_that_is_broken_is_replaced() {
+    fn broken_entry_is_replaced() {
         let engine = Engine::default();
         let (folder, entry) = folder_with_entry(&engine);
         let whole = Component::from_binary(&engine, &wasm("a")).unwrap().serialize().unwrap();
@@ -161,21 +170,21 @@ mod tests {
             assert_eq!(export(&load(&engine, &wasm("a"), folder.path()).unwrap()), "a");
             assert!(fs::read(&entry).unwrap() == whole && entries(folder.path()).len() == 1, "{} bytes", content.len());
         }
-        // What cannot be replaced is no error either.
+        // An entry that cannot be replaced is not an error either.
         fs::remove_file(&entry).unwrap();
         fs::create_dir(&entry).unwrap();
         assert_eq!(export(&load(&engine, &wasm("a"), folder.path()).unwrap()), "a");
     }
 
     #[test]
-    fn what_is_no_component_is_an_error_and_leaves_nothing() {
+    fn invalid_component_is_an_error_and_not_stored() {
         let folder = tempfile::tempdir().unwrap();
         assert!(load(&Engine::default(), b"no component", folder.path()).is_err());
         assert!(entries(folder.path()).is_empty());
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_no_error() {
+    fn unusable_folder_is_not_an_error() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for folder in [file.path(), &file.path().join("x"), Path::new("")] {
             assert_eq!(export(&load(&Engine::default(), &wasm("a"), folder).unwrap()), "a");
@@ -184,7 +193,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_others_can_write_to_is_not_used() {
+    fn paths_writable_by_others_are_not_used() {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         let engine = Engine::default();
         let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -193,7 +202,7 @@ mod tests {
             let (folder, entry) = folder_with_entry(&engine);
             set_mode(folder.path(), mode);
             assert!(!used(folder.path()), "{mode:o}");
-            // And it is left as it was, in case somebody else uses it.
+            // The folder is left as it was, in case another program uses it.
             fs::remove_file(&entry).unwrap();
             assert!(!used(folder.path()) && entries(folder.path()).is_empty(), "{mode:o}");
         }
@@ -204,20 +213,20 @@ mod tests {
         }
         let (folder, entry) = folder_with_entry(&engine);
         set_mode(&entry, 0o666);
-        assert!(!used(folder.path()), "an entry that others could change");
+        assert!(!used(folder.path()), "an entry that others can write");
         if rustix::process::geteuid().is_root() {
             let (folder, entry) = folder_with_entry(&engine);
             chown(&entry, Some(1), None).unwrap();
-            assert!(!used(folder.path()), "somebody else's entry");
+            assert!(!used(folder.path()), "another user's entry");
             let (folder, _) = folder_with_entry(&engine);
             chown(folder.path(), Some(1), None).unwrap();
-            assert!(!used(folder.path()), "somebody else's folder");
+            assert!(!used(folder.path()), "another user's folder");
         }
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_folder_that_is_made_is_for_this_user_alone() {
+    fn created_folder_is_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("x");
@@ -227,23 +236,23 @@ mod tests {
     }
 
     #[test]
-    fn any_number_at_once_find_a_whole_entry_or_none() {
+    fn concurrent_loads_find_a_whole_entry_or_none() {
         let folder = tempfile::tempdir().unwrap();
-        let load_again_and_again = || {
-            // As programs of their own have it.
+        let load_repeatedly = || {
+            // An engine for each thread, as separate programs have.
             let engine = Engine::default();
             for _ in 0..20 {
                 assert_eq!(export(&load(&engine, &wasm("a"), folder.path()).unwrap()), "a");
-                // So that the next has to write it again, whoever reads it now.
-                let _ = fs::remove_file(folder.path().join(name(&engine, &wasm("a"))));
+                // The next load must write the entry again while others read it.
+                let _ = fs::remove_file(folder.path().join(entry_name(&engine, &wasm("a"))));
             }
         };
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(load_again_and_again);
+                scope.spawn(load_repeatedly);
             }
         });
         load(&Engine::default(), &wasm("a"), folder.path()).unwrap();
-        assert_eq!(entries(folder.path()).len(), 1, "something is left over");
+        assert_eq!(entries(folder.path()).len(), 1, "temporary files are left");
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration file: what an operator lays down for good, in TOML.
+//! The operator's configuration file, in TOML.
 //!
 //! ```toml
 //! allow = ["consul.example:8501", "*.consul.example:8501", "10.0.0.0/8:8500-8510", "unix:///run/consul.sock"]
@@ -25,19 +25,20 @@
 //! time = "15m"
 //! ```
 //!
-//! Every key may be left out, and an unknown one is an error. Paths are taken from the file's own folder.
+//! Every key is optional. An unknown key is an error. Relative paths start at the file's own
+//! folder.
 
 use crate::Builder;
+use crate::config_error::ConfigError;
 use crate::http::{Tls, Token};
 use crate::policy::Rule;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct File {
+struct ConfigFile {
     allow: Vec<Rule>,
     deny: Vec<Rule>,
     insecure: Vec<Rule>,
@@ -66,7 +67,7 @@ struct TokenTable {
     file: PathBuf,
 }
 
-/// `"256MiB"` or `100`.
+/// The value of a limit: `"256MiB"` or `100`.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a limit is a string such as \"256MiB\" or \"15m\", or a whole number")]
 enum Value {
@@ -74,35 +75,28 @@ enum Value {
     Number(u64),
 }
 
-/// A configuration file that cannot be used: the file, the line where it is known, and what is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(String);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 impl Builder {
-    /// Adds what a configuration file says (see `--help` of the program, or `config.rs`, for its form). What has been said before,
-    /// such as TLS files, stays as it is; of a limit the last word counts.
+    /// Adds the settings of a configuration file.
     ///
-    /// Errors: the file cannot be read, is no TOML, has an unknown key or a value that cannot be; a token's file cannot be read.
+    /// The file is TOML; `config.rs` and `consul-session --help` show its keys. Rules, tokens and
+    /// sockets are added. A TLS setting that is already set stays, and a limit is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, is not valid TOML, or has an unknown key or an invalid
+    /// value, and if a token's file cannot be read.
     pub fn config_file(mut self, path: impl AsRef<Path>) -> Result<Builder, ConfigError> {
         let path = path.as_ref();
-        let refused = |reason: String| ConfigError(format!("{}: {reason}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| refused(format!("cannot be read: {error}")))?;
-        let file: File = toml::from_str(&text).map_err(|error| {
+        let invalid = |reason: String| ConfigError::new(format!("{}: {reason}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+        let file: ConfigFile = toml::from_str(&text).map_err(|error| {
             let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
             let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-            refused(format!("{line}{}", without_value(error.message())))
+            invalid(format!("{line}{}", redact_string(error.message())))
         })?;
-        // Absolute, as the rules of sockets are.
+        // An absolute path, since the rules for sockets have absolute paths.
         let folder = std::path::absolute(path).ok().and_then(|path| Some(path.parent()?.to_owned())).unwrap_or_default();
-        let beside = |path: PathBuf| folder.join(path);
+        let resolve = |path: PathBuf| folder.join(path);
         for rule in file.allow {
             self = self.allow(rule);
         }
@@ -114,37 +108,38 @@ impl Builder {
         }
         self.network.locks |= file.locks;
         let tls = &mut self.network.tls;
-        // One of the two is enough to say whom to trust.
+        // Either of the two replaces both from the file.
         let trusted = tls.ca_file.is_some() || tls.ca_path.is_some();
         *tls = Tls {
-            ca_file: tls.ca_file.take().or(file.tls.ca_file.filter(|_| !trusted).map(beside)),
-            ca_path: tls.ca_path.take().or(file.tls.ca_path.filter(|_| !trusted).map(beside)),
+            ca_file: tls.ca_file.take().or(file.tls.ca_file.filter(|_| !trusted).map(resolve)),
+            ca_path: tls.ca_path.take().or(file.tls.ca_path.filter(|_| !trusted).map(resolve)),
             platform_roots: tls.platform_roots.or(file.tls.platform_roots),
-            client_cert: tls.client_cert.take().or(file.tls.client_cert.map(beside)),
-            client_key: tls.client_key.take().or(file.tls.client_key.map(beside)),
+            client_cert: tls.client_cert.take().or(file.tls.client_cert.map(resolve)),
+            client_key: tls.client_key.take().or(file.tls.client_key.map(resolve)),
             server_name: tls.server_name.take().or(file.tls.server_name),
         };
         for table in file.token {
-            let token = Token::read(&beside(table.file)).map_err(|error| refused(error.to_string()))?;
+            let token = Token::read(&resolve(table.file)).map_err(|error| invalid(error.to_string()))?;
             self = self.token(table.authority, token);
         }
         for (authority, socket) in file.unix_sockets {
-            let authority = authority.parse().map_err(|error| refused(format!("unix_sockets: {error}")))?;
-            self = self.unix_socket(authority, beside(socket));
+            let authority = authority.parse().map_err(|error| invalid(format!("unix_sockets: {error}")))?;
+            self = self.unix_socket(authority, resolve(socket));
         }
         for (name, value) in file.limits {
             let value = match value {
                 Value::Text(text) => text,
                 Value::Number(number) => number.to_string(),
             };
-            self.limits.set(&name, &value).map_err(|error| refused(error.to_string()))?;
+            self.limits.set(&name, &value).map_err(|error| invalid(error.to_string()))?;
         }
         Ok(self)
     }
 }
 
-/// A message of TOML's reader without the text that it quotes: that may be a token in the wrong place.
-fn without_value(message: &str) -> String {
+/// Removes the string that a message of the TOML parser quotes: it may be a token in the wrong
+/// place.
+fn redact_string(message: &str) -> String {
     match message.split_once("string \"").and_then(|(before, rest)| Some((before, rest.rsplit_once("\", expected ")?.1))) {
         Some((before, expected)) => format!("{before}string, expected {expected}"),
         None => message.to_owned(),
@@ -152,13 +147,16 @@ fn without_value(message: &str) -> String {
 }
 
 impl Token {
-    /// Reads a file that holds nothing but the token; a line break at its end is no part of it.
+    /// Reads a token from a file that contains nothing else, except for white space at its end.
     ///
-    /// Errors: the file cannot be read, or holds no token. The text names the file, never what it holds.
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, or its content is not a valid token. The error names the
+    /// file, and never shows its content.
     pub fn read(file: &Path) -> Result<Token, ConfigError> {
-        let refused = |reason: String| ConfigError(format!("the token's file {} {reason}", file.display()));
-        let text = std::fs::read_to_string(file).map_err(|error| refused(format!("cannot be read: {error}")))?;
-        text.trim_end().parse().map_err(|error| refused(format!("holds no token: {error}")))
+        let invalid = |reason: String| ConfigError::new(format!("the token's file {} {reason}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+        text.trim_end().parse().map_err(|error| invalid(format!("holds no token: {error}")))
     }
 }
 
@@ -171,7 +169,7 @@ mod tests {
     use tempfile::TempDir;
     use test_support::TOKEN;
 
-    /// A folder with this configuration file, and a token in a file beside it.
+    /// Returns a folder with this configuration file and a file with a token.
     fn folder(config: &str) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("host.toml"), config).unwrap();
@@ -179,12 +177,12 @@ mod tests {
         folder
     }
 
-    fn read_on(builder: Builder, config: &str) -> Result<(Builder, TempDir), String> {
+    fn read_into(builder: Builder, config: &str) -> Result<(Builder, TempDir), String> {
         let folder = folder(config);
         match builder.config_file(folder.path().join("host.toml")) {
             Ok(builder) => Ok((builder, folder)),
             Err(error) => {
-                // The folder's own name is another each time.
+                // The name of the folder differs each time.
                 let error = error.to_string().replace(folder.path().to_str().unwrap(), "FOLDER");
                 assert!(!error.contains(TOKEN), "{error}");
                 Err(error)
@@ -193,7 +191,7 @@ mod tests {
     }
 
     fn read(config: &str) -> Result<(Builder, TempDir), String> {
-        read_on(Builder::default(), config)
+        read_into(Builder::default(), config)
     }
 
     fn allows(builder: &Builder, authority: &str) -> bool {
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key() {
+    fn every_key_is_read() {
         let config = r#"
             allow = ["consul.example:8501", "10.0.0.0/8:8500-8510", "unix:///run/consul.sock"]
             deny = ["10.1.0.0/16:*"]
@@ -235,7 +233,7 @@ mod tests {
             instances = 7
         "#;
         let (builder, folder) = read(config).unwrap();
-        let beside = |path: &str| folder.path().join(path);
+        let resolve = |path: &str| folder.path().join(path);
         assert!(allows(&builder, "consul.example:8501") && allows(&builder, "10.0.0.1:8500"));
         assert!(!allows(&builder, "10.1.0.1:8500") && !allows(&builder, "consul.example:22"));
         let network = &builder.network;
@@ -243,13 +241,13 @@ mod tests {
         assert_eq!(network.insecure, ["localhost:8501".parse().unwrap()]);
         assert!(network.locks);
         let Tls { ca_file, ca_path, platform_roots, client_cert, client_key, server_name } = network.tls.clone();
-        assert_eq!((ca_file, ca_path, platform_roots), (Some(beside("ca.pem")), Some("/etc/ca".into()), Some(false)));
-        assert_eq!((client_cert, client_key), (Some(beside("certs/client.pem")), Some(beside("../client-key.pem"))));
+        assert_eq!((ca_file, ca_path, platform_roots), (Some(resolve("ca.pem")), Some("/etc/ca".into()), Some(false)));
+        assert_eq!((client_cert, client_key), (Some(resolve("certs/client.pem")), Some(resolve("../client-key.pem"))));
         assert_eq!(server_name.as_deref(), Some("server.dc1.consul"));
         let authorities: Vec<String> = network.tokens.iter().map(|(rule, _)| rule.to_string()).collect();
         assert_eq!(authorities, ["consul.example:8501", "*:*"]);
         let sockets: Vec<_> = network.sockets.iter().map(|(at, path)| (at.to_string(), path.clone())).collect();
-        let expected = [("[::1]:8500".into(), beside("consul.sock")), ("localhost:8500".into(), "/run/consul.sock".into())];
+        let expected = [("[::1]:8500".into(), resolve("consul.sock")), ("localhost:8500".into(), "/run/consul.sock".into())];
         assert_eq!(sockets, expected);
         let expected = Limits {
             memory: ByteSize::mib(64),
@@ -263,24 +261,24 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_changes_nothing() {
+    fn empty_file_changes_nothing() {
         let (builder, _folder) = read("# nothing\n").unwrap();
         assert_eq!(format!("{builder:?}"), format!("{:?}", Builder::default()));
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_its_line() {
+    fn invalid_content_is_reported_with_its_line() {
         let top = "expected one of `allow`, `deny`, `insecure`, `locks`, `tls`, `token`, `unix_sockets`, `limits`";
         let tls = "expected one of `ca_file`, `ca_path`, `platform_roots`, `client_cert`, `client_key`, `server_name`";
         let limit = "a limit is a string such as \"256MiB\" or \"15m\", or a whole number";
         let token = format!("token = {TOKEN:?}\n");
         for (config, expected) in [
-            // Keys that there are not, in each table.
+            // Unknown keys, in each table.
             ("alow = []\n", &*format!("line 1: unknown field `alow`, {top}")),
             ("\n[tls]\n\nca-file = 'x'\n", &format!("line 4: unknown field `ca-file`, {tls}")),
             ("[[token]]\nauthority = '*:*'\ntoken = 'x'\n", "line 3: unknown field `token`, expected `authority` or `file`"),
             ("[logging]\nlevel = 1\n", &format!("line 1: unknown field `logging`, {top}")),
-            // Keys that are missing, or there twice.
+            // Missing and duplicate keys.
             ("\n[[token]]\nfile = 'token'\n", "line 2: missing field `authority`"),
             ("\n[[token]]\nauthority = '*:*'\n", "line 2: missing field `file`"),
             ("allow = []\nallow = []\n", "line 2: duplicate key"),
@@ -293,11 +291,11 @@ mod tests {
             ("[limits]\n\nmemory = 1.5\n", &format!("line 3: {limit}")),
             ("[limits]\ntable = -1\n", &format!("line 2: {limit}")),
             ("[limits]\ntable = []\n", &format!("line 2: {limit}")),
-            // A token where there should be none.
+            // A token in the wrong place.
             (&token, "line 1: invalid type: string, expected a sequence"),
-            // No TOML.
+            // Invalid TOML.
             ("allow = [\n", "line 1: unclosed array, expected `]`"),
-            // What the reader takes and the host does not.
+            // Valid TOML whose values the host rejects.
             ("\nallow = ['localhost']\n", "line 2: `localhost` is not a valid rule: the port is missing"),
             ("[unix_sockets]\nlocalhost = '/x'\n", "unix_sockets: `localhost` is not a valid authority: the port is missing"),
             ("[limits]\nmemory = 'much'\n", "limit `memory`: `much` is not a size above 0, such as 512KiB, 256MiB or 1GiB"),
@@ -310,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_named() {
+    fn unreadable_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("none.toml");
         let error = Builder::default().config_file(&missing).unwrap_err().to_string();
@@ -321,19 +319,19 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_path_of_the_file_itself_makes_absolute_ones() {
+    fn paths_are_absolute_for_a_relative_file() {
         let folder = tempfile::tempdir_in(".").unwrap();
         let name = Path::new(folder.path().file_name().unwrap()).join("host.toml");
         std::fs::write(&name, "[tls]\nca_file = 'ca.pem'\n[unix_sockets]\n'localhost:8500' = 'consul.sock'\n").unwrap();
         let network = Builder::default().config_file(&name).unwrap().network;
-        let beside = |path: &str| std::env::current_dir().unwrap().join(&name).with_file_name(path);
-        assert_eq!(network.tls.ca_file, Some(beside("ca.pem")));
-        assert_eq!(network.sockets[0].1, beside("consul.sock"));
+        let resolve = |path: &str| std::env::current_dir().unwrap().join(&name).with_file_name(path);
+        assert_eq!(network.tls.ca_file, Some(resolve("ca.pem")));
+        assert_eq!(network.sockets[0].1, resolve("consul.sock"));
     }
 
     #[test]
-    fn what_was_said_before_wins_and_rules_add_up() {
-        let said = Tls {
+    fn earlier_settings_win_and_rules_add_up() {
+        let earlier = Tls {
             ca_path: Some("/flag/ca".into()),
             client_cert: Some("/flag/cert.pem".into()),
             platform_roots: Some(true),
@@ -342,7 +340,7 @@ mod tests {
         };
         let before = Builder::default()
             .allow("flag:1".parse().unwrap())
-            .tls(said)
+            .tls(earlier)
             .token("*:*".parse().unwrap(), "flag".parse().unwrap())
             .unix_socket("localhost:8500".parse().unwrap(), "/flag.sock")
             .limit("table", "5")
@@ -356,22 +354,22 @@ mod tests {
             unix_sockets = {'localhost:8500' = '/file.sock'}
             limits = {table = 6}
         ";
-        let (builder, folder) = read_on(before, config).unwrap();
+        let (builder, folder) = read_into(before, config).unwrap();
         assert!(allows(&builder, "flag:1") && allows(&builder, "file:1"));
         let Tls { ca_file, ca_path, platform_roots, client_cert, client_key, server_name } = builder.network.tls.clone();
         assert_eq!((ca_file, ca_path), (None, Some("/flag/ca".into())));
         assert_eq!((platform_roots, server_name.as_deref()), (Some(true), Some("flag")));
         assert_eq!((client_cert, client_key), (Some("/flag/cert.pem".into()), Some(folder.path().join("k"))));
-        // The first that matches counts.
+        // The first match counts.
         assert_eq!(builder.network.tokens[0].0, "*:*".parse().unwrap());
         assert_eq!(builder.network.sockets[0].1, Path::new("/flag.sock"));
         assert_eq!((builder.limits.table, builder.limits.handles), (6, 5));
-        // And the other way round the flag is the last word.
+        // A limit that is set after the file replaces the file's.
         assert_eq!(builder.limit("table", "7").unwrap().limits.table, 7);
     }
 
     #[test]
-    fn a_token_is_read_without_its_line_break_and_never_shown() {
+    fn token_is_read_without_its_line_break_and_never_shown() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         for content in [TOKEN.to_owned(), format!("{TOKEN}\n"), format!("{TOKEN}\r\n"), format!("{TOKEN} \n\n")] {

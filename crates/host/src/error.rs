@@ -1,31 +1,35 @@
-//! Why a call has no answer.
+//! The error of a call.
 
 use crate::bindings::Error;
 use crate::limits::Exceeded;
 use std::fmt;
 
-/// Why a call has no answer.
+/// The reason why a call has no result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError {
-    /// What the plugin answered: a case to compare and a text to show, of which no more than 4096 bytes are kept. Where the host
-    /// knows more of the cause (which rule to add, what is wrong with a certificate), the text is the host's.
+    /// The plugin's answer: a case to compare, and a message of at most 4096 bytes. Where the host
+    /// knows more about the cause (which rule to add, what is wrong with a certificate), the
+    /// message is the host's.
     Plugin(Error),
-    /// The component was stopped at one of the host's [`Limits`](crate::Limits). A change that it had begun may have happened.
+    /// The component was stopped at one of the host's [`Limits`](crate::Limits). A change that it
+    /// had begun may have happened.
     Stopped(Exceeded),
-    /// The component trapped, or could not be started. A change that it had begun may have happened.
+    /// The component trapped, or could not be instantiated. A change that it had begun may have
+    /// happened.
     Trapped(wasmtime::Error),
 }
 
-/// How much of an error's text is kept, in bytes. The plugin's own are far shorter; another component's could fill a log.
-const LONGEST: usize = 4096;
+/// The longest message of an error, in bytes. The plugin's own messages are far shorter; another
+/// component's could fill a log.
+const MAX_MESSAGE_LENGTH: usize = 4096;
 
 impl CallError {
-    /// The component's answer, with a text of no more than [`LONGEST`].
-    pub(crate) fn answered(mut error: Error) -> CallError {
+    /// Returns the component's error, with its message cut to [`MAX_MESSAGE_LENGTH`].
+    pub(crate) fn from_plugin(mut error: Error) -> CallError {
         let message = error.message_mut();
-        if message.len() > LONGEST {
-            message.truncate(message.floor_char_boundary(LONGEST));
+        if message.len() > MAX_MESSAGE_LENGTH {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_LENGTH));
             message.push('…');
         }
         CallError::Plugin(error)
@@ -37,7 +41,8 @@ impl fmt::Display for CallError {
         match self {
             CallError::Plugin(error) => f.write_str(error.message()),
             CallError::Stopped(exceeded) => exceeded.fmt(f),
-            // Without the functions in which it happened, whose names are the component's. `Debug` has them.
+            // The root cause alone: the backtrace has function names, which the component chooses.
+            // `Debug` shows them.
             CallError::Trapped(error) => write!(f, "the component failed: {}", error.root_cause()),
         }
     }
@@ -45,7 +50,7 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // Their texts are this one's own.
+        // `Display` has the text of the cause already.
         None
     }
 }
@@ -68,15 +73,15 @@ mod tests {
     fn long_messages_are_cut_between_characters() {
         let cut = |length: usize| {
             let required = NodeRequired { nodes: vec!["n1".into()], message: "ü".repeat(length) };
-            let CallError::Plugin(Error::NodeRequired(required)) = CallError::answered(Error::NodeRequired(required)) else {
+            let CallError::Plugin(Error::NodeRequired(required)) = CallError::from_plugin(Error::NodeRequired(required)) else {
                 panic!("another case")
             };
             assert_eq!(required.nodes, ["n1"]);
             required.message
         };
-        assert_eq!(cut(LONGEST / 2), "ü".repeat(LONGEST / 2));
-        assert_eq!(cut(LONGEST / 2 + 1), "ü".repeat(LONGEST / 2) + "…");
-        let odd = CallError::answered(Error::Other("x".to_owned() + &"ü".repeat(LONGEST)));
-        assert_eq!(odd.to_string(), "x".to_owned() + &"ü".repeat(LONGEST / 2 - 1) + "…");
+        assert_eq!(cut(MAX_MESSAGE_LENGTH / 2), "ü".repeat(MAX_MESSAGE_LENGTH / 2));
+        assert_eq!(cut(MAX_MESSAGE_LENGTH / 2 + 1), "ü".repeat(MAX_MESSAGE_LENGTH / 2) + "…");
+        let odd = CallError::from_plugin(Error::Other("x".to_owned() + &"ü".repeat(MAX_MESSAGE_LENGTH)));
+        assert_eq!(odd.to_string(), "x".to_owned() + &"ü".repeat(MAX_MESSAGE_LENGTH / 2 - 1) + "…");
     }
 }

@@ -1,12 +1,13 @@
-//! Loads the plugin and calls it.
+//! Loading the plugin, and calling its functions.
 
 use crate::bindings::{
     self, Acquisition, Connection, Contents, CreateOptions, Holding, Listing, Lookup, Options, Outcome, Query, Session,
 };
 use crate::cache;
+use crate::config_error::ConfigError;
 use crate::error::CallError;
 use crate::http::{self, BODY_CHUNK, Exchange, Http, Network, Observer, Outgoing, RequestLimits, Tls, Token, View};
-use crate::limits::{CpuBudget, Exceeded, InvalidLimit, Limits, MEMORIES, MemoryLimiter, count_epochs};
+use crate::limits::{CpuBudget, Exceeded, Limits, MAX_MEMORIES, MemoryLimiter, spawn_epoch_ticker};
 use crate::policy::{Authority, Rule};
 use bytesize::ByteSize;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtx, WasiClocksCtxView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wasmtime_wasi_io::IoView;
 
-/// What a [`Host`] is made of. Without a word more it may connect nowhere.
+/// The configuration of a [`Host`]. By default, every connection is denied.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Builder {
@@ -35,73 +36,84 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Allows connections; see [`Rule`] for the forms. May be repeated.
+    /// Allows connections; see [`Rule`] for the forms. Each call adds a rule.
     pub fn allow(mut self, rule: Rule) -> Builder {
         self.network.policy.allow(rule);
         self
     }
 
-    /// Forbids connections, whatever is allowed. May be repeated.
+    /// Denies connections, even those that a rule allows. Each call adds a rule.
     pub fn deny(mut self, rule: Rule) -> Builder {
         self.network.policy.deny(rule);
         self
     }
 
-    /// Grants `validate_certs=false` for authorities that are allowed: their certificates are not verified. May be repeated.
+    /// Grants `validate_certs=false` for authorities that are allowed: if the plugin asks for it,
+    /// their certificates are not verified. Each call adds a rule.
     pub fn insecure(mut self, rule: Rule) -> Builder {
         self.network.insecure.push(rule);
         self
     }
 
-    /// Sends the token with the plugin's requests to these authorities, unless it sends one itself; the component never sees it. May be
-    /// repeated; the first rule that matches counts.
+    /// Adds the token to the plugin's requests to these authorities, unless a request has a token
+    /// of its own. The component never sees it. Each call adds a rule; the first match counts.
     pub fn token(mut self, authorities: Rule, token: Token) -> Builder {
         self.network.tokens.push((authorities, token));
         self
     }
 
-    /// Whether the host's tokens are sent with requests for locks too, so that a token of [`Builder::token`] does for
-    /// [`Host::acquire`]. Off by default: the component can then read, change and delete every key that a token may, not only
-    /// those of locks. A key with `%`, `\` or an empty part (`a//b`, `a/`) never gets one.
+    /// Sets whether the tokens of [`Builder::token`] are added to requests for locks too, which
+    /// [`Host::acquire`] needs. Default: `false`.
+    ///
+    /// With `true`, the component can read, change and delete every key that the token permits, not
+    /// only the keys of locks. Requests for a key with `%`, `\` or an empty segment (`a//b`, `a/`)
+    /// never get a token.
     pub fn locks(mut self, granted: bool) -> Builder {
         self.network.locks = granted;
         self
     }
 
-    /// Sends the requests to this authority to a Unix socket. The socket must be allowed (`unix:///path`), the authority need not
-    /// be.
+    /// Sends the requests to this authority over a Unix socket. A rule must allow the socket
+    /// (`unix:///path`); the authority itself needs no rule.
     pub fn unix_socket(mut self, authority: Authority, path: impl Into<PathBuf>) -> Builder {
         self.network.sockets.push((authority, path.into()));
         self
     }
 
-    /// Tells of each request of the component when nothing more comes of it, also of one that was not allowed. Not of what hyper sends
-    /// again by itself because the connection had been closed. The function must not wait.
-    pub fn on_request(mut self, tell: impl Fn(&Exchange) + Send + Sync + 'static) -> Builder {
-        self.network.observer = Observer::new(tell);
+    /// Sets a function that is called once per request of the component, when the request
+    /// completes, fails or is denied. Retries by hyper on another connection are not reported. The
+    /// function must not block.
+    pub fn on_request(mut self, callback: impl Fn(&Exchange) + Send + Sync + 'static) -> Builder {
+        self.network.observer = Observer::new(callback);
         self
     }
 
-    /// Which certificates are trusted and shown. Default: the platform's roots, and none.
+    /// Sets which certificates are trusted, and the client certificate. Default: the platform's
+    /// roots, and no client certificate.
     pub fn tls(mut self, tls: Tls) -> Builder {
         self.network.tls = tls;
         self
     }
 
-    /// What the component may use. Default: [`Limits::default`].
+    /// Sets how much the component may use. Default: [`Limits::default`].
     pub fn limits(mut self, limits: Limits) -> Builder {
         self.limits = limits;
         self
     }
 
     /// Sets one limit by its name; see [`Limits::set`].
-    pub fn limit(mut self, name: &str, value: &str) -> std::result::Result<Builder, InvalidLimit> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no limit of this name, or the value is invalid.
+    pub fn limit(mut self, name: &str, value: &str) -> std::result::Result<Builder, ConfigError> {
         self.limits.set(name, value)?;
         Ok(self)
     }
 
-    /// Keeps the compiled component in this folder, which is created for this user alone, and takes it from there the next time.
-    /// Default: it is compiled at each start, which takes a fraction of a second.
+    /// Caches the compiled component in this folder. The folder is created with access for this
+    /// user alone, and is not used if others can write to it. Default: no cache; compiling at each
+    /// start takes a fraction of a second.
     pub fn cache(mut self, folder: impl Into<PathBuf>) -> Builder {
         self.cache = Some(folder.into());
         self
@@ -109,17 +121,24 @@ impl Builder {
 
     /// Loads the plugin's `.wasm` file.
     ///
-    /// Errors: the file cannot be read, is no component, lacks the plugin's exports, or imports more than outgoing HTTP; a file of
-    /// [`Tls`] cannot be used.
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, is not a component, lacks the plugin's exports, or imports
+    /// more than outgoing HTTP. An invalid setting of [`Tls`] is a [`ConfigError`]; use
+    /// [`wasmtime::Error::downcast_ref`] to tell it apart.
     pub fn build(mut self, plugin: impl AsRef<Path>) -> Result<Host> {
         let plugin = plugin.as_ref();
-        // First: a file of TLS that cannot be used is no fault of the plugin.
+        // Before the plugin, and without its context: TLS errors are not about the plugin's file.
         let http = Http::new(std::mem::take(&mut self.network))?;
         let host = std::fs::read(plugin).map_err(Into::into).and_then(|wasm| self.build_pooled(http, &wasm));
         host.with_context(|| format!("cannot load the plugin {}", plugin.display()))
     }
 
-    /// As [`Builder::build`], from the content of the file.
+    /// Loads the plugin from the content of its `.wasm` file.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Builder::build`] does.
     pub fn build_from_bytes(mut self, wasm: &[u8]) -> Result<Host> {
         let http = Http::new(std::mem::take(&mut self.network))?;
         self.build_pooled(http, wasm)
@@ -128,7 +147,7 @@ impl Builder {
     fn build_pooled(self, http: Http, wasm: &[u8]) -> Result<Host> {
         let mut pooled = Config::new();
         pooled.allocation_strategy(pool(&self.limits));
-        // Where so many addresses are not to be had, each instance asks for its own.
+        // Where that much address space is not available, allocate each instance on demand.
         let engine = engine(pooled).or_else(|_| engine(Config::new()))?;
         self.build_on(engine, http, wasm)
     }
@@ -140,9 +159,9 @@ impl Builder {
         };
         let plugin = linker(&engine)?.instantiate_pre(&component)?;
         let exports = Arc::new(Exports::new(&component)?);
-        count_epochs(&engine)?;
+        spawn_epoch_ticker(&engine)?;
         let permits = Arc::new(Semaphore::new(self.limits.instances.min(Semaphore::MAX_PERMITS)));
-        Ok(Host { plugin, exports, http, limits: self.limits, permits, timer: Arc::new(Once::new()) })
+        Ok(Host { plugin, exports, http, limits: self.limits, permits, timer_started: Arc::new(Once::new()) })
     }
 }
 
@@ -151,37 +170,42 @@ fn engine(mut config: Config) -> Result<Engine> {
     Engine::new(&config)
 }
 
-/// A pool for what instances are made of, so that to make one hardly takes a system call. What a component may have is for the
-/// [`Limits`] to say: it is refused by them before the pool is at its end.
+/// Returns a pool for the memories, tables and stacks of instances, which makes instantiation
+/// almost free of system calls.
+///
+/// The pool is larger than the [`Limits`], so that a component reaches its limits first.
 fn pool(limits: &Limits) -> InstanceAllocationStrategy {
-    /// Each memory takes 4 GiB of the 128 TiB of addresses.
-    const MOST: usize = 1_000;
-    /// Modules in a component, which are refused by nobody else; the plugin has three.
-    const MODULES: u32 = 10;
-    let Some(instances) = u32::try_from(limits.instances).ok().filter(|_| limits.instances <= MOST) else {
+    /// Each memory reserves 4 GiB of the 128 TiB of address space.
+    const MAX_INSTANCES: usize = 1_000;
+    /// Core modules of a component, which have no other limit. The plugin has three.
+    const MAX_MODULES: u32 = 10;
+    let Some(instances) = u32::try_from(limits.instances).ok().filter(|_| limits.instances <= MAX_INSTANCES) else {
         return InstanceAllocationStrategy::OnDemand;
     };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances).total_stacks(instances);
-    pool.total_core_instances(instances * MODULES)
-        .total_tables(instances * MODULES)
-        .total_memories(instances * MEMORIES as u32);
+    pool.total_core_instances(instances * MAX_MODULES)
+        .total_tables(instances * MAX_MODULES)
+        .total_memories(instances * MAX_MEMORIES as u32);
     pool.max_tables_per_module(100).max_memories_per_module(100);
     pool.table_elements(limits.table.max(Limits::default().table));
-    // What an instance used is wiped and stays for the next, which so need not ask for its pages again. That is so much for each of the
-    // most that there ever were at once, 50 MiB by default.
+    // These pages are zeroed and stay resident for the next instance, which saves page faults. The
+    // cost is this much memory for the highest number of concurrent instances so far: 50 MiB by
+    // default.
     pool.linear_memory_keep_resident(512 << 10).table_keep_resident(16 << 10);
     pool.pagemap_scan(Enabled::Auto);
     pool.into()
 }
 
-/// The loaded plugin. Cheap to clone; clones share the compiled code, the pool of connections and the limits.
+/// The loaded plugin. Clones are cheap, and share the compiled code, the connection pool and the
+/// limits.
 ///
-/// Each call gets a fresh instance, so that calls share no memory and any number may run at once: as many as
-/// [`Limits::instances`] at a time, the others wait for their turn. Dropping the future of a call ends the call and closes its
-/// connection.
+/// Each call gets a fresh instance, so calls share no memory and run concurrently, up to
+/// [`Limits::instances`]. Further calls wait for a permit. Dropping the future of a call ends the
+/// call and closes its connection.
 ///
-/// The pooled connections live on the tokio runtime that opened them: use one `Host` on one runtime.
+/// Pooled connections belong to the tokio runtime that opened them: use a `Host` on one runtime
+/// only.
 #[derive(Clone)]
 pub struct Host {
     plugin: InstancePre<State>,
@@ -189,29 +213,34 @@ pub struct Host {
     http: Http,
     limits: Limits,
     permits: Arc<Semaphore>,
-    timer: Arc<Once>,
+    timer_started: Arc<Once>,
 }
 
-/// Keeps a timer that is nearer than those of calls, until the host is gone. Tokio wakes a thread for each timer that is nearer than
-/// all others, which each call's would else be, and more than once.
-async fn near_timer(host: Weak<Semaphore>) {
+/// Keeps a timer running that expires before those of calls, until the host is dropped.
+///
+/// Tokio wakes a thread whenever a new timer is the earliest of all. Without this one, the timer of
+/// each call would be, more than once.
+async fn keep_earliest_timer(host: Weak<Semaphore>) {
     while host.strong_count() > 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
 impl Host {
-    /// A host that may connect nowhere yet.
+    /// Returns a builder for a host that denies every connection until rules are added.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// An instance to call more than once, when its turn has come. It keeps its turn until it is dropped.
+    /// Waits for a permit, and returns an instance for any number of calls. It keeps its permit
+    /// until it is dropped.
     ///
-    /// Errors: the component cannot be started.
+    /// # Errors
+    ///
+    /// Fails if the component cannot be instantiated within the limits.
     pub async fn instance(&self) -> Result<Instance, CallError> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
-        self.timer.call_once(|| drop(tokio::spawn(near_timer(Arc::downgrade(&self.permits)))));
+        self.timer_started.call_once(|| drop(tokio::spawn(keep_earliest_timer(Arc::downgrade(&self.permits)))));
         let Limits { response, in_flight, requests, handles, .. } = self.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(handles);
@@ -225,48 +254,52 @@ impl Host {
         };
         let mut store = Store::new(self.plugin.engine(), state);
         store.limiter(|state| &mut state.memory_limiter);
-        // A handle counts once more while it is lent: so that it is always the table that is full.
+        // A handle counts twice while it is borrowed. With twice the capacity, the table is always
+        // the one that is full first.
         store.set_max_component_handles(handles.saturating_mul(2));
-        let answer =
-            usize::try_from(response.as_u64()).unwrap_or(usize::MAX).saturating_mul(ANSWER_OF_BODY).saturating_add(ANSWER);
+        let body_limit = usize::try_from(response.as_u64()).unwrap_or(usize::MAX);
+        let max_result = body_limit.saturating_mul(RESULT_PER_BODY_BYTE).saturating_add(MIN_RESULT_BYTES);
         store.call_hook(move |mut store, hook| {
-            store.set_hostcall_fuel(if let CallHook::CallingHost = hook { ARGUMENTS } else { answer });
+            store.set_hostcall_fuel(if let CallHook::CallingHost = hook { MAX_ARGUMENT_BYTES } else { max_result });
             Ok(())
         });
-        store.epoch_deadline_callback(|store| match store.data().outgoing.flooded() {
+        store.epoch_deadline_callback(|store| match store.data().outgoing.exceeded_requests() {
             true => Err(wasmtime::format_err!("too many requests")),
             false => Ok(UpdateDeadline::Yield(1)),
         });
-        let start = async |store: &mut Store<State>| self.plugin.instantiate_async(store).await;
-        let instance = run(&mut store, &self.limits, start).await?;
+        let instantiate = async |store: &mut Store<State>| self.plugin.instantiate_async(store).await;
+        let instance = run(&mut store, &self.limits, instantiate).await?;
         Ok(Instance { instance, exports: Arc::clone(&self.exports), store, limits: self.limits, _permit: permit })
     }
 }
 
-/// What a component can hand over in one call to the host, in bytes; some of it the host keeps, such as the method of a request.
-const ARGUMENTS: usize = 2 * BODY_CHUNK;
-/// What a component can answer, in bytes as the host holds them: so much whatever it reads, such as errors, …
-const ANSWER: usize = 1 << 20;
-/// … and so many times the largest body of a response: a million of the shortest sessions, 64 MiB as JSON, are 300 MiB.
-const ANSWER_OF_BODY: usize = 6;
+/// The largest arguments of one host call, in bytes. The host keeps some of them, such as the
+/// method of a request.
+const MAX_ARGUMENT_BYTES: usize = 2 * BODY_CHUNK;
+/// The part of the largest result of a call that does not depend on the body limit, such as for
+/// errors, in bytes as the host holds them.
+const MIN_RESULT_BYTES: usize = 1 << 20;
+/// The part that does: this many bytes for each byte of the largest response body. A million of the
+/// shortest sessions, 64 MiB as JSON, are 300 MiB.
+const RESULT_PER_BODY_BYTE: usize = 6;
 
-/// Lets the component run until it is through, within the limits.
+/// Runs the component until `call` is done, within the limits.
 async fn run<T>(
     store: &mut Store<State>,
     limits: &Limits,
-    run: impl AsyncFnOnce(&mut Store<State>) -> Result<T>,
+    call: impl AsyncFnOnce(&mut Store<State>) -> Result<T>,
 ) -> Result<T, CallError> {
-    store.data_mut().outgoing.begin();
+    store.data_mut().outgoing.begin_call();
     store.set_epoch_deadline(1);
     let requests = store.data().outgoing.requests();
-    let computing = CpuBudget::new(run(store), limits.compute);
-    let ended = tokio::time::timeout(limits.time, requests.drive(computing)).await;
-    if store.data().outgoing.flooded() {
-        // Whatever came of it: it was the flood that was stopped.
+    let call = CpuBudget::new(call(store), limits.compute);
+    let result = tokio::time::timeout(limits.time, requests.drive(call)).await;
+    if store.data().outgoing.exceeded_requests() {
+        // Whatever the result is, this is its cause.
         return Err(CallError::Stopped(Exceeded::Requests(limits.requests)));
     }
-    match ended {
-        Ok(Ok(answer)) => Ok(answer),
+    match result {
+        Ok(Ok(result)) => Ok(result),
         Ok(Err(trap)) if matches!(trap.downcast_ref(), Some(ResourceTableError::Full)) => {
             Err(CallError::Stopped(Exceeded::Handles(limits.handles)))
         }
@@ -275,10 +308,10 @@ async fn run<T>(
     }
 }
 
-/// An instance of the plugin. Calls to one instance come one after another.
+/// An instance of the plugin, for calls one after another.
 ///
-/// An instance whose call ended with [`CallError::Stopped`] or [`CallError::Trapped`], or was dropped half-way, is of no more use:
-/// each further call ends with [`CallError::Trapped`].
+/// After a call that ended with [`CallError::Stopped`] or [`CallError::Trapped`], or whose future
+/// was dropped, the instance is unusable: each further call ends with [`CallError::Trapped`].
 pub struct Instance {
     instance: component::Instance,
     exports: Arc<Exports>,
@@ -288,13 +321,16 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// How much memory the instance has taken so far. It never gives any back.
+    /// Returns how much memory the instance has taken so far. The memory of a component never shrinks.
     pub fn memory(&self) -> ByteSize {
         self.store.data().memory_limiter.memory()
     }
 
-    /// One call, within the limits. It checks the types of its own function, each time: what `bindgen!` makes would check those of all
-    /// functions of the interface once for each instance, and most instances are called once.
+    /// Calls a function, within the limits.
+    ///
+    /// It checks the types of this function at each call. The struct that `bindgen!` generates
+    /// would check all functions of the interface for each instance, and most instances are called
+    /// once.
     async fn call<Arguments, Answer>(
         &mut self,
         function: ComponentExportIndex,
@@ -310,33 +346,50 @@ impl Instance {
             function.call_async(store, arguments).await
         };
         let (answer,) = run(&mut self.store, &self.limits, call).await?;
-        answer.map_err(|error| CallError::answered(self.store.data().outgoing.explain(error)))
+        answer.map_err(|error| CallError::from_plugin(self.store.data().outgoing.explain(error)))
     }
 }
 
-/// Defines each function of the plugin twice: on an [`Instance`], and on a [`Host`], for a fresh instance.
+/// Defines each function of the plugin twice: on [`Instance`], and on [`Host`], where it calls a
+/// fresh instance.
 macro_rules! functions {
     ($($(#[$doc:meta])+ $interface:ident.$name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
-        /// Where the component has its functions.
+        /// The indices of the component's functions.
         struct Exports {
             $($name: ComponentExportIndex,)*
         }
 
         impl Exports {
-            /// Errors: a function is missing.
+            /// Finds all functions.
+            ///
+            /// # Errors
+            ///
+            /// Fails if the component lacks a function.
             fn new(component: &Component) -> Result<Exports> {
                 Ok(Exports { $($name: bindings::export(component, stringify!($interface), stringify!($name))?,)* })
             }
         }
 
         impl Instance {
-            $($(#[$doc])+ pub async fn $name(&mut self, $($argument: $type),*) -> Result<$answer, CallError> {
+            $($(#[$doc])+
+            ///
+            /// # Errors
+            ///
+            /// Fails with [`CallError::Plugin`] if the plugin answers with an error, or with another
+            /// case if the component was stopped or trapped.
+            pub async fn $name(&mut self, $($argument: $type),*) -> Result<$answer, CallError> {
                 self.call(self.exports.$name, ($($argument,)*)).await
             })*
         }
 
         impl Host {
-            $($(#[$doc])+ pub async fn $name(&self, $($argument: $type),*) -> Result<$answer, CallError> {
+            $($(#[$doc])+
+            ///
+            /// # Errors
+            ///
+            /// Fails with [`CallError::Plugin`] if the plugin answers with an error, or with another
+            /// case if the component was stopped or trapped.
+            pub async fn $name(&self, $($argument: $type),*) -> Result<$answer, CallError> {
                 self.instance().await?.$name($($argument),*).await
             })*
         }
@@ -344,16 +397,17 @@ macro_rules! functions {
 }
 
 functions! {
-    /// Makes sessions as the options say: `desired-state.apply`.
+    /// Brings sessions into the state that the options describe: `desired-state.apply`.
     desired_state.apply(options: &Options) -> Outcome;
 
-    /// As `apply`, on JSON with the option page's names; answers with a JSON object: `desired-state.apply-json`.
+    /// Does the same with JSON: takes an object of `consul_session` options, and returns an object:
+    /// `desired-state.apply-json`.
     desired_state.apply_json(options: &str) -> String;
 
-    /// Creates a session and answers with its id: `sessions.create`. Not idempotent.
+    /// Creates a session and returns its id: `sessions.create`. Not idempotent.
     sessions.create(options: &CreateOptions, connection: Option<&Connection>) -> String;
 
-    /// Destroys a session: `sessions.destroy`. One that does not exist is no error.
+    /// Destroys a session: `sessions.destroy`. A session that does not exist is not an error.
     sessions.destroy(id: &str, connection: Option<&Connection>) -> ();
 
     /// Restarts the TTL of a session: `sessions.renew`.
@@ -371,14 +425,14 @@ functions! {
     /// Acquires a key for a session: `locks.acquire`. Does not wait.
     locks.acquire(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> Acquisition;
 
-    /// Releases a key; whether the session held it: `locks.release`.
+    /// Releases a key, and returns whether the session held it: `locks.release`.
     locks.release(key: &str, session_id: &str, contents: Option<&Contents>, connection: Option<&Connection>) -> bool;
 
-    /// Reads a key and who holds it: `locks.holder`.
+    /// Reads a key and the session that holds it: `locks.holder`.
     locks.holder(key: &str, query: Option<Query>, connection: Option<&Connection>) -> Holding;
 }
 
-/// Links the six interfaces that the plugin imports. A component that wants more is refused when it is loaded.
+/// Links the six interfaces that the plugin imports. A component that imports more fails to load.
 fn linker(engine: &Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi_io::add_to_linker_async(&mut linker)?;
@@ -389,7 +443,7 @@ fn linker(engine: &Engine) -> Result<Linker<State>> {
     Ok(linker)
 }
 
-/// The host's side of one instance.
+/// The data of one instance's store.
 struct State {
     table: ResourceTable,
     clocks: WasiClocksCtx,
@@ -432,7 +486,7 @@ mod tests {
 
     const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
 
-    /// Makes the memories of components, and keeps them so that they can be looked at. None is ever freed.
+    /// A creator of component memories that keeps all of them for inspection, and never frees one.
     #[derive(Clone, Default)]
     struct Memories(Arc<Mutex<Vec<Memory>>>);
 
@@ -446,8 +500,9 @@ mod tests {
         const CAPACITY: usize = 64 << 20;
     }
 
-    // SAFETY: each memory has a place of its own, zeroed and aligned to more than a page, which never moves and is never freed. The
-    // engine is told to reserve nothing and to rely on no guard pages.
+    // SAFETY: wasmtime requires memories that are zeroed, aligned to a page and never moved, and
+    // that have the guard size it asks for. `alloc_zeroed` with an alignment of 64 KiB provides the
+    // first two, each allocation is never freed, and the assertion on `guard` excludes guard pages.
     unsafe impl MemoryCreator for Memories {
         fn new_memory(
             &self,
@@ -458,7 +513,8 @@ mod tests {
             guard: usize,
         ) -> std::result::Result<Box<dyn LinearMemory>, String> {
             assert!(minimum <= Memory::CAPACITY && guard == 0);
-            // SAFETY: the size is not 0.
+            // SAFETY: `alloc_zeroed` requires a layout whose size is not 0, and `CAPACITY` is 64
+            // MiB.
             let start = unsafe { alloc_zeroed(Layout::from_size_align(Memory::CAPACITY, 1 << 16).unwrap()) };
             let memory = Memory { start: start.expose_provenance(), size: Arc::new(AtomicUsize::new(minimum)) };
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(memory.clone());
@@ -466,7 +522,8 @@ mod tests {
         }
     }
 
-    // SAFETY: as above.
+    // SAFETY: wasmtime requires that `as_ptr` stays valid for `byte_capacity` bytes and does not
+    // change. The allocation has `CAPACITY` bytes, and `grow_to` never exceeds or moves it.
     unsafe impl LinearMemory for Memory {
         fn byte_size(&self) -> usize {
             self.size.load(Ordering::Relaxed)
@@ -488,24 +545,27 @@ mod tests {
     }
 
     impl Memories {
-        /// Whether any component has, or had at its end, the beginning of [`TOKEN`] anywhere in its memory.
+        /// Returns whether the memory of any component contains the beginning of [`TOKEN`], or did
+        /// when the component ended.
         ///
-        /// To be called while no component is running.
+        /// Must not be called while a component runs.
         fn hold_token(&self) -> bool {
             let memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let token = &TOKEN.as_bytes()[..8];
             memories.iter().any(|memory| {
-                // SAFETY: so much of it is initialized, and nobody writes to it now.
+                // SAFETY: `from_raw_parts` requires initialized memory that is not written to
+                // meanwhile. `alloc_zeroed` initialized all of it, and no component runs now.
                 let bytes = unsafe { std::slice::from_raw_parts(memory.as_ptr(), memory.byte_size()) };
                 bytes.split(|byte| *byte == token[0]).any(|rest| rest.starts_with(&token[1..]))
             })
         }
 
-        /// The answer of a call, and whether a component had the token before, after or whenever it waited for something.
+        /// Returns the result of a call, and whether a component had the token before or after the
+        /// call, or whenever it waited.
         async fn watch<T>(&self, call: impl Future<Output = T>) -> (T, bool) {
             let (mut call, mut held) = (pin!(call), false);
             let answer = poll_fn(|context| {
-                // A component only runs in here.
+                // Components run only inside this poll.
                 let polled = call.as_mut().poll(context);
                 held |= self.hold_token();
                 polled
@@ -529,7 +589,8 @@ mod tests {
         Connection { host: Some(address.ip().to_string()), port: Some(address.port()), ..Connection::default() }
     }
 
-    /// Reads, creates and destroys; whether the component had the token meanwhile.
+    /// Lists, creates and destroys sessions, and returns whether the component had the token
+    /// meanwhile.
     async fn calls(host: &Host, memories: &Memories, to: &Connection) -> bool {
         let create = CreateOptions::default();
         let (listed, while_listing) = memories.watch(host.list_sessions(None, Some(to))).await;
@@ -541,20 +602,20 @@ mod tests {
         while_listing || while_creating || while_destroying
     }
 
-    /// On this one thread, so that no component runs while its memory is looked at.
+    /// Uses a single thread, so that no component runs while its memory is read.
     #[tokio::test]
-    async fn the_token_of_the_host_never_reaches_the_component() {
-        let [of_rule, other] = [(), ()].map(|()| Scripted::start(agent).unwrap());
+    async fn token_of_the_host_never_reaches_the_component() {
+        let [granted, other] = [(), ()].map(|()| Scripted::start(agent).unwrap());
         let memories = Memories::default();
         let mut config = Config::new();
         config.with_host_memory(Arc::new(memories.clone())).memory_reservation(0).memory_guard_size(0).memory_init_cow(false);
         let rule = |server: &Scripted| server.address().to_string().parse::<Rule>().unwrap();
-        let builder = Host::builder().allow(rule(&of_rule)).allow(rule(&other)).token(rule(&of_rule), TOKEN.parse().unwrap());
+        let builder = Host::builder().allow(rule(&granted)).allow(rule(&other)).token(rule(&granted), TOKEN.parse().unwrap());
         let (http, wasm) = (Http::new(builder.network.clone()).unwrap(), std::fs::read(plugin().unwrap()).unwrap());
         let host = builder.build_on(engine(config).unwrap(), http, &wasm).unwrap();
 
-        assert!(!calls(&host, &memories, &connection(of_rule.address())).await);
-        let requests = of_rule.requests();
+        assert!(!calls(&host, &memories, &connection(granted.address())).await);
+        let requests = granted.requests();
         assert_eq!(requests.len(), 3);
         assert!(requests.iter().all(|request| request.header("X-Consul-Token") == [TOKEN]), "{requests:?}");
 
@@ -563,13 +624,29 @@ mod tests {
         assert_eq!(requests.len(), 3);
         assert!(requests.iter().all(|request| !request.text().contains(&TOKEN[..8])), "{requests:?}");
 
-        // The search would find it.
+        // The search does find a token that the component has.
         let given = Connection { token: Some(TOKEN.into()), ..connection(other.address()) };
         assert!(calls(&host, &memories, &given).await);
     }
 
     #[test]
-    fn everything_can_go_to_another_thread() {
+    fn only_tls_errors_of_build_are_config_errors() {
+        let is_config_error = |builder: Builder, plugin: &Path| {
+            let error = builder.build(plugin).err().unwrap();
+            error.downcast_ref::<ConfigError>().is_some()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (missing, invalid) = (folder.path().join("missing"), folder.path().join("invalid.wasm"));
+        std::fs::write(&invalid, "not a component").unwrap();
+        for plugin in [&missing, &invalid] {
+            assert!(!is_config_error(Host::builder(), plugin));
+            let tls = Tls { ca_file: Some(missing.clone()), ..Tls::default() };
+            assert!(is_config_error(Host::builder().tls(tls), plugin));
+        }
+    }
+
+    #[test]
+    fn types_and_futures_are_send() {
         fn send<T: Send + 'static>() {}
         fn sync<T: Sync + 'static>() {}
         fn sent<T: Send>(_: T) {}

@@ -1,21 +1,31 @@
-//! Embeds the `consul-session` plugin in [wasmtime]: loads the component once, runs each call in an instance of its own,
-//! and gives it what it imports and nothing else: outgoing HTTP over one pooled client, to where it was allowed.
+//! Embeds the `consul-session` plugin in [wasmtime]: loads the component once, runs each call in an
+//! instance of its own, and links what the plugin imports and nothing else. That is outgoing HTTP,
+//! over one pool of connections, to the authorities that are allowed.
 //!
-#![doc = concat!("```no_run\n", include_str!("../../../examples/rust/main.rs"), "```")]
+#![doc = concat!("```no_run\n", include_str!("../examples/apply.rs"), "```")]
 //!
 //! # What the component may do
 //!
-//! Nothing that was not granted: where it may connect ([`Rule`], [`Builder::allow`]), whose certificates are trusted ([`Tls`]) or not
-//! looked at ([`Builder::insecure`]), which tokens the host adds without showing them ([`Builder::token`]), and how much it may use
-//! ([`Limits`]). An operator lays the same down in a file ([`Builder::config_file`]).
+//! Nothing by default. The plugin host grants:
+//!
+//! - where the component may connect ([`Rule`], [`Builder::allow`]);
+//! - whose certificates are trusted ([`Tls`]), or not verified ([`Builder::insecure`]);
+//! - which tokens the host adds to requests without showing them to the component
+//!   ([`Builder::token`]);
+//! - how much the component may use ([`Limits`]).
+//!
+//! An operator sets the same in a file ([`Builder::config_file`]).
 //!
 //! # Errors
 //!
-//! [`CallError::Plugin`] is an answer: an [`Error`] with a case to compare and a text. The other cases say that the component was stopped or broke.
+//! [`CallError::Plugin`] is the plugin's answer: an [`Error`] with a case to compare and a message.
+//! With the other cases of [`CallError`], the component was stopped, or it trapped. [`ConfigError`]
+//! reports an invalid value before any call.
 
 mod bindings;
 mod cache;
 mod config;
+mod config_error;
 mod error;
 mod host;
 mod http;
@@ -28,9 +38,9 @@ pub use bindings::{
     State,
 };
 pub use bytesize::ByteSize;
-pub use config::ConfigError;
+pub use config_error::ConfigError;
 pub use error::CallError;
 pub use host::{Builder, Host, Instance};
-pub use http::{Exchange, InvalidToken, Tls, TlsSetupError, Token};
-pub use limits::{Exceeded, InvalidLimit, Limits};
-pub use policy::{Authority, Denied, ParseError, Policy, Rule};
+pub use http::{Exchange, Tls, Token};
+pub use limits::{Exceeded, Limits};
+pub use policy::{Authority, Denied, Policy, Rule};

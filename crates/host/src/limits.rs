@@ -1,5 +1,7 @@
-//! What one instance, and all of them together, may use. A component that wants more is stopped; others go on.
+//! Limits for one instance, and for all instances together. A component that exceeds one is
+//! stopped, while other calls continue.
 
+use crate::config_error::ConfigError;
 use bytesize::ByteSize;
 use std::fmt;
 use std::pin::Pin;
@@ -8,10 +10,10 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 use wasmtime::{Engine, ResourceLimiter};
 
-/// Defines [`Limits`] with everything that is said of each limit: field, type, default, and help.
+/// Defines [`Limits`] and everything about each limit: field, type, default, and help.
 macro_rules! limits {
     ($($(#[doc = $help:literal])+ $name:ident: $type:ty = $default:expr;)*) => {
-        /// What one instance, and all of them together, may use.
+        /// Limits for one instance, and for all instances together.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Limits {
             $($(#[doc = $help])+ pub $name: $type,)*
@@ -24,25 +26,28 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// Each limit's name, default and help, for those who print them.
+            /// Returns the name, default and help of each limit, for a program that prints them.
             pub fn table() -> Vec<(&'static str, String, String)> {
                 let default = Limits::default();
-                vec![$((stringify!($name), default.$name.shown(), [$($help.trim()),+].join(" ")),)*]
+                vec![$((stringify!($name), default.$name.to_text(), [$($help.trim()),+].join(" ")),)*]
             }
 
-            /// Sets the limit of this name. Sizes are written `256MiB`, durations `10s` or `15m`, numbers as they are.
+            /// Sets the limit of this name. A value is a size such as `256MiB`, a duration such as
+            /// `10s` or `15m`, or a whole number.
             ///
-            /// Errors: no such limit; a value that is none.
-            pub fn set(&mut self, name: &str, value: &str) -> Result<(), InvalidLimit> {
+            /// # Errors
+            ///
+            /// Fails if there is no limit of this name, or the value is invalid.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
                 match name {
                     $(stringify!($name) => {
-                        self.$name = Quantity::read(value).ok_or_else(|| {
-                            InvalidLimit(format!("limit `{name}`: `{value}` is not {}", <$type as Quantity>::ACCEPTED))
+                        self.$name = LimitValue::from_text(value).ok_or_else(|| {
+                            ConfigError::new(format!("limit `{name}`: `{value}` is not {}", <$type as LimitValue>::ACCEPTED))
                         })?;
                     })*
                     _ => {
                         let names = [$(stringify!($name)),*].join(", ");
-                        return Err(InvalidLimit(format!("there is no limit `{name}`; known are {names}")));
+                        return Err(ConfigError::new(format!("there is no limit `{name}`; known are {names}")));
                     }
                 }
                 Ok(())
@@ -52,69 +57,72 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Memory of one instance. The largest answer that the plugin reads takes up to 240 MiB, and up to 360 MiB as JSON.
+    /// Memory of one instance. The largest response that the plugin reads takes up to 240 MiB, and
+    /// up to 360 MiB as JSON.
     memory: ByteSize = ByteSize::mib(512);
     /// Entries in the tables of one instance's module.
     table: usize = 10_000;
-    /// What one instance may have open in the host at once: requests, bodies, streams, timers.
+    /// Handles that one instance may have open in the host at once: requests, bodies, streams,
+    /// timers.
     handles: usize = 1_000;
-    /// Time that one call may compute, waiting not counted.
+    /// Time that one call may compute. Waiting does not count.
     compute: Duration = Duration::from_secs(10);
-    /// Time that one call may take in all. A blocking query takes up to 10 minutes.
+    /// Time that one call may take, waiting included. A blocking query takes up to 10 minutes.
     time: Duration = Duration::from_secs(15 * 60);
     /// Requests that one call may send.
     requests: u64 = 100_000;
-    /// Requests that one instance may have under way at once.
+    /// Requests that one instance may have in flight at once.
     in_flight: usize = 8;
-    /// Body of one response.
+    /// Size of the body of one response.
     response: ByteSize = ByteSize::mib(64);
-    /// Instances at once; further calls wait for their turn. Consul takes 200 connections from one address.
+    /// Instances at once; further calls wait for one. Consul accepts 200 connections from one
+    /// address.
     instances: usize = 100;
 }
 
-/// How the value of a limit is written.
-trait Quantity: Sized {
+/// A value of a limit, and its text form.
+trait LimitValue: Sized {
     const ACCEPTED: &str;
-    fn read(text: &str) -> Option<Self>;
-    fn shown(&self) -> String;
+    fn from_text(text: &str) -> Option<Self>;
+    fn to_text(&self) -> String;
 }
 
-impl Quantity for ByteSize {
+impl LimitValue for ByteSize {
     const ACCEPTED: &str = "a size above 0, such as 512KiB, 256MiB or 1GiB";
 
-    fn read(text: &str) -> Option<ByteSize> {
+    fn from_text(text: &str) -> Option<ByteSize> {
         text.parse().ok().filter(|size| *size > ByteSize(0))
     }
 
-    fn shown(&self) -> String {
+    fn to_text(&self) -> String {
         self.to_string()
     }
 }
 
-impl Quantity for Duration {
+impl LimitValue for Duration {
     const ACCEPTED: &str = "a duration above 0, such as 500ms, 10s or 15m";
 
-    fn read(text: &str) -> Option<Duration> {
-        // A plain number is in seconds, as in the options.
+    fn from_text(text: &str) -> Option<Duration> {
+        // A plain number is in seconds, as in the `consul_session` options.
         let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         seconds.or_else(|| humantime::parse_duration(text).ok()).filter(|duration| !duration.is_zero())
     }
 
-    fn shown(&self) -> String {
+    fn to_text(&self) -> String {
         humantime::format_duration(*self).to_string()
     }
 }
 
 macro_rules! whole_number {
     ($($type:ty),*) => {$(
-        impl Quantity for $type {
+        impl LimitValue for $type {
             const ACCEPTED: &str = "a whole number above 0";
 
-            fn read(text: &str) -> Option<$type> {
+            fn from_text(text: &str) -> Option<$type> {
                 text.parse().ok().filter(|number| *number > 0)
             }
 
-            fn shown(&self) -> String {
+            fn to_text(&self) -> String {
                 self.to_string()
             }
         }
@@ -123,44 +131,33 @@ macro_rules! whole_number {
 
 whole_number!(usize, u64);
 
-/// A limit that cannot be set so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidLimit(String);
-
-impl fmt::Display for InvalidLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for InvalidLimit {}
-
-/// A limit that a component went over. It was stopped; what it had begun in Consul may have happened.
+/// A limit that a component exceeded, with its value. The component was stopped. A change that it
+/// had begun in Consul may have happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exceeded {
-    /// [`Limits::memory`]
+    /// [`Limits::memory`].
     Memory(ByteSize),
-    /// [`Limits::table`]
+    /// [`Limits::table`].
     Table(usize),
-    /// [`Limits::handles`]
+    /// [`Limits::handles`].
     Handles(usize),
-    /// [`Limits::compute`]
+    /// [`Limits::compute`].
     Compute(Duration),
-    /// [`Limits::time`]
+    /// [`Limits::time`].
     Time(Duration),
-    /// [`Limits::requests`]
+    /// [`Limits::requests`].
     Requests(u64),
 }
 
 impl fmt::Display for Exceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (wanted, name, limit) = match self {
-            Exceeded::Memory(limit) => ("more memory", "memory", limit.shown()),
-            Exceeded::Table(limit) => ("a larger table", "table", limit.shown()),
-            Exceeded::Handles(limit) => ("more open at once", "handles", limit.shown()),
-            Exceeded::Compute(limit) => ("to compute for longer", "compute", limit.shown()),
-            Exceeded::Time(limit) => ("to take longer", "time", limit.shown()),
-            Exceeded::Requests(limit) => ("to send more requests", "requests", limit.shown()),
+            Exceeded::Memory(limit) => ("more memory", "memory", limit.to_text()),
+            Exceeded::Table(limit) => ("a larger table", "table", limit.to_text()),
+            Exceeded::Handles(limit) => ("more open at once", "handles", limit.to_text()),
+            Exceeded::Compute(limit) => ("to compute for longer", "compute", limit.to_text()),
+            Exceeded::Time(limit) => ("to take longer", "time", limit.to_text()),
+            Exceeded::Requests(limit) => ("to send more requests", "requests", limit.to_text()),
         };
         write!(
             f,
@@ -172,36 +169,39 @@ impl fmt::Display for Exceeded {
 
 impl std::error::Error for Exceeded {}
 
-/// Bounds the memory and the tables of one instance.
+/// Bounds the memories and the tables of one instance.
+///
+/// Exceeding a limit is an error, which ends the component at once and says why. After a mere
+/// refusal of the growth, the component's allocator would decide what happens.
 #[derive(Debug)]
-pub struct MemoryLimiter {
+pub(crate) struct MemoryLimiter {
     limits: Limits,
     memory: usize,
     table: usize,
 }
 
 impl MemoryLimiter {
-    pub fn new(limits: Limits) -> MemoryLimiter {
+    pub(crate) fn new(limits: Limits) -> MemoryLimiter {
         MemoryLimiter { limits, memory: 0, table: 0 }
     }
 
-    /// All memory of the instance.
-    pub fn memory(&self) -> ByteSize {
+    /// Returns the size of all memories of the instance together.
+    pub(crate) fn memory(&self) -> ByteSize {
         ByteSize(self.memory as u64)
     }
 }
 
-/// How many memories one instance may have. Each is given 4 GiB of the process's addresses, however small it is.
-pub const MEMORIES: usize = 10;
+/// How many memories one instance may have. Each reserves 4 GiB of address space, however small it
+/// is.
+pub(crate) const MAX_MEMORIES: usize = 10;
 
-/// An error ends the component at once and says why; a mere refusal would leave that to its allocator.
 impl ResourceLimiter for MemoryLimiter {
     fn memories(&self) -> usize {
-        MEMORIES
+        MAX_MEMORIES
     }
 
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // More than its type allows: refused anyway, and nothing was taken.
+        // Growth past the memory's own maximum is refused anyway, and takes nothing.
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
@@ -224,34 +224,39 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
-/// How long a component computes before others on the same thread get their turn.
-const TURN: Duration = Duration::from_millis(10);
+/// The length of an epoch: how long a component computes before it yields to others on its thread.
+const EPOCH: Duration = Duration::from_millis(10);
 
-/// Counts the engine's epochs, one each [`TURN`], until the engine is gone.
+/// Starts a thread that increments the engine's epoch every [`EPOCH`], until the engine is dropped.
 ///
-/// In a thread of its own, since all those of the runtime may be busy with components that do not end.
-pub fn count_epochs(engine: &Engine) -> io::Result<()> {
+/// The runtime cannot do this: all its threads may be busy with components that do not end.
+///
+/// # Errors
+///
+/// Fails if the thread cannot be started.
+pub(crate) fn spawn_epoch_ticker(engine: &Engine) -> io::Result<()> {
     let engine = engine.weak();
-    let count = move || {
+    let tick = move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
             drop(engine);
-            thread::sleep(TURN);
+            thread::sleep(EPOCH);
         }
     };
-    thread::Builder::new().name("epochs".into()).spawn(count).map(drop)
+    thread::Builder::new().name("epochs".into()).spawn(tick).map(drop)
 }
 
-/// Ends a call that computes for longer than it may. It yields at least each [`TURN`], so that the time within its polls is known
-/// closely enough.
-pub struct CpuBudget<F> {
+/// A call with a limit on the time that it computes, which is the time spent in its polls.
+///
+/// The component yields after each [`EPOCH`] at the latest, so the measured time is exact to that.
+pub(crate) struct CpuBudget<F> {
     call: Pin<Box<F>>,
     left: Duration,
     limit: Duration,
 }
 
 impl<F> CpuBudget<F> {
-    pub fn new(call: F, limit: Duration) -> CpuBudget<F> {
+    pub(crate) fn new(call: F, limit: Duration) -> CpuBudget<F> {
         CpuBudget { call: Box::pin(call), left: limit, limit }
     }
 }
@@ -284,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_set_by_its_name() {
+    fn limits_are_set_by_name() {
         let default = Limits::default();
         for (name, value, expected) in [
             ("memory", "64MiB", Limits { memory: ByteSize::mib(64), ..default }),
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_refused_and_changes_nothing() {
+    fn invalid_values_are_rejected() {
         const SIZE: &str = "is not a size above 0, such as 512KiB, 256MiB or 1GiB";
         const DURATION: &str = "is not a duration above 0, such as 500ms, 10s or 15m";
         const NUMBER: &str = "is not a whole number above 0";
@@ -328,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_those_that_are_known() {
+    fn unknown_name_is_rejected_with_the_known_names() {
         for name in ["", "Memory", "in-flight", "fuel"] {
             assert_eq!(
                 set(name, "1"),
@@ -341,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_each_with_a_default_that_can_be_set() {
+    fn table_lists_every_limit_with_a_valid_default() {
         let table = Limits::table();
         let names: Vec<_> = table.iter().map(|(name, ..)| *name).collect();
         assert_eq!(names, ["memory", "table", "handles", "compute", "time", "requests", "in_flight", "response", "instances"]);
@@ -354,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_exceeded_is_said_with_the_remedy() {
+    fn exceeded_limit_is_shown_with_the_remedy() {
         for (exceeded, name, cause) in [
             (Exceeded::Memory(ByteSize::mib(64)), "memory", "more memory than the limit `memory` of 64.0 MiB allows"),
             (Exceeded::Table(5), "table", "a larger table than the limit `table` of 5 allows"),
@@ -378,29 +383,29 @@ mod tests {
     }
 
     #[test]
-    fn all_memories_and_all_tables_count_together() {
-        let mut growth = MemoryLimiter::new(Limits { memory: ByteSize(100), table: 100, ..Limits::default() });
-        // Up to the very limit; of what is there only the difference counts.
-        assert!(growth.memory_growing(0, 60, None).unwrap());
-        assert!(growth.memory_growing(0, 30, None).unwrap());
-        assert!(growth.memory_growing(30, 40, None).unwrap());
-        assert_eq!(growth.memory(), ByteSize(100));
-        // What the type does not allow was not taken.
-        assert!(!growth.memory_growing(40, 51, Some(50)).unwrap());
-        assert_eq!(growth.memory(), ByteSize(100));
-        let stopped = growth.memory_growing(40, 41, Some(50)).unwrap_err();
+    fn memories_and_tables_are_summed() {
+        let mut limiter = MemoryLimiter::new(Limits { memory: ByteSize(100), table: 100, ..Limits::default() });
+        // Up to the exact limit. Growth counts by its difference.
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(limiter.memory_growing(0, 30, None).unwrap());
+        assert!(limiter.memory_growing(30, 40, None).unwrap());
+        assert_eq!(limiter.memory(), ByteSize(100));
+        // Growth past the memory's own maximum takes nothing.
+        assert!(!limiter.memory_growing(40, 51, Some(50)).unwrap());
+        assert_eq!(limiter.memory(), ByteSize(100));
+        let stopped = limiter.memory_growing(40, 41, Some(50)).unwrap_err();
         assert_eq!(stopped.downcast_ref(), Some(&Exceeded::Memory(ByteSize(100))));
 
-        assert!(growth.table_growing(0, 60, None).unwrap());
-        assert!(growth.table_growing(0, 40, None).unwrap());
-        assert!(!growth.table_growing(40, 51, Some(50)).unwrap());
-        let stopped = growth.table_growing(40, 41, None).unwrap_err();
+        assert!(limiter.table_growing(0, 60, None).unwrap());
+        assert!(limiter.table_growing(0, 40, None).unwrap());
+        assert!(!limiter.table_growing(40, 51, Some(50)).unwrap());
+        let stopped = limiter.table_growing(40, 41, None).unwrap_err();
         assert_eq!(stopped.downcast_ref(), Some(&Exceeded::Table(100)));
         assert!(MemoryLimiter::new(Limits::default()).memory_growing(0, usize::MAX, None).is_err());
     }
 
     #[tokio::test]
-    async fn computing_is_ended_and_what_was_left_over_is_not_lost() {
+    async fn computing_past_the_limit_is_stopped() {
         let mut polls = 0;
         let busy = poll_fn(|context| {
             polls += 1;
@@ -415,7 +420,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_is_not_computing() {
+    async fn waiting_does_not_count_as_computing() {
         let waits = async {
             for _ in 0..100 {
                 tokio::time::sleep(Duration::from_secs(60)).await;
@@ -426,14 +431,14 @@ mod tests {
     }
 
     #[test]
-    fn epochs_are_counted_as_long_as_the_engine_is_there() {
+    fn epoch_ticker_ends_with_the_engine() {
         let engine = Engine::default();
-        count_epochs(&engine).unwrap();
+        spawn_epoch_ticker(&engine).unwrap();
         let weak = engine.weak();
         drop(engine);
         let start = Instant::now();
         while weak.upgrade().is_some() {
-            assert!(start.elapsed() < Duration::from_secs(10), "the engine is kept");
+            assert!(start.elapsed() < Duration::from_secs(10), "the ticker keeps the engine");
         }
     }
 }

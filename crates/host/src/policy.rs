@@ -1,27 +1,31 @@
-//! Where a component may connect to: rules, and the policy made of them.
+//! Where a component may connect: rules, and the policy made of them.
 //!
-//! An empty policy allows nothing. A rule is one text, parsed once, the same on the command line (`--allow`) and in the
-//! configuration file (`allow`, `deny`):
+//! An empty policy allows nothing. A rule is one string, with the same syntax on the command line
+//! (`--allow`) and in the configuration file (`allow`, `deny`):
 //!
-//! | rule | stands for |
+//! | rule | matches |
 //! |---|---|
 //! | `consul.example:PORT` | that name |
 //! | `*.example:PORT` | every name below `example`, at any depth; not `example` itself |
-//! | `1.2.3.4:PORT`, `[::1]:PORT` | that address, where it is given as an address |
-//! | `10.0.0.0/8:PORT`, `[fd00::/8]:PORT` | every address of the network, given as an address or found for a name |
+//! | `1.2.3.4:PORT`, `[::1]:PORT` | that address, if the request names an address |
+//! | `10.0.0.0/8:PORT`, `[fd00::/8]:PORT` | every address of the network, also of resolved names |
 //! | `*:PORT` | every name and every address |
-//! | `unix:///absolute/path` | that socket; the path as it is, without escapes |
+//! | `unix:///absolute/path` | that socket; the path is literal, without escapes |
 //!
-//! `PORT` is a number, a range (`8500-8510`) or `*`, and is never left out. Names are compared without regard to case and to
-//! a dot at the end, addresses as numbers; an IPv4 address in IPv6 (`::ffff:1.2.3.4`) is the IPv4 address, so that networks of
-//! IPv6 hold none of IPv4. Anything else is refused when it is parsed: a scheme, a path, a user, `*` elsewhere.
+//! `PORT` is a number, a range (`8500-8510`) or `*`, and is required. Names are compared without
+//! regard to case or a trailing dot, and addresses as numbers. An IPv4-mapped IPv6 address
+//! (`::ffff:1.2.3.4`) is the IPv4 address, so IPv6 networks contain no IPv4 addresses. Anything
+//! else is a parse error: a scheme, a path, a user, `*` elsewhere.
 //!
-//! A name is decided in two steps, of which the second counts: [`Policy::check`] before it is looked up, and
-//! [`Policy::check_address`] for each address that was found. The caller connects to just the address that was checked and
-//! looks nothing up again, so a name that resolves differently a moment later changes nothing.
+//! A name is checked twice: by [`Policy::check`] before it is resolved, and by
+//! [`Policy::check_address`] for each address that it resolves to. The second check decides. The
+//! caller connects to exactly the address that was checked and does not resolve the name again, so a
+//! DNS answer that changes a moment later has no effect.
 //!
-//! `2130706433`, `0x7f.1` and `127.1` are names here, whatever the resolver takes them for: what they resolve to is checked.
+//! `2130706433`, `0x7f.1` and `127.1` are names here, even if the resolver takes them for
+//! addresses. The addresses that they resolve to are checked.
 
+use crate::config_error::ConfigError;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::fmt;
@@ -30,21 +34,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
-/// A text that is no rule, or no authority. The message quotes it, says what is wrong and what is accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseError(String);
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for ParseError {}
-
 /// A host and a port: `consul.example:8500`, `1.2.3.4:80`, `[::1]:80`.
 ///
-/// A name is in lower case, without a dot at the end. An IPv4 address in IPv6 is the IPv4 address.
+/// A name is in lower case and has no trailing dot. An IPv4-mapped IPv6 address becomes the IPv4
+/// address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Authority {
     host: Host,
@@ -52,21 +45,25 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Where a request to `uri` goes. Default of the port: 80 for `http`, 443 for `https` and `https+insecure`.
+    /// Returns the authority of `uri`. The default port is 80 for `http`, and 443 for `https` and
+    /// `https+insecure`.
     ///
-    /// Errors: no host or no port can be told, or the authority has a user or is malformed.
-    pub fn of(uri: &http::Uri) -> Result<Authority, ParseError> {
+    /// # Errors
+    ///
+    /// Fails if the host is missing, the port is missing and has no default, or the authority has a
+    /// user or is malformed.
+    pub fn of(uri: &http::Uri) -> Result<Authority, ConfigError> {
         let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
         let default = match scheme.as_str() {
             "http" => Some(80),
             "https" | "https+insecure" => Some(443),
             _ => None,
         };
-        // Not `Uri::port`, which is `None` for a port that is no number.
+        // `Uri::port` would not do: it is `None` for an invalid port.
         Authority::parse(uri.authority().map_or("", |authority| authority.as_str()), default)
     }
 
-    /// The name, or the address without brackets.
+    /// Returns the name, or the address without brackets.
     pub fn host(&self) -> String {
         match &self.host {
             Host::Name(name) => name.clone(),
@@ -74,7 +71,7 @@ impl Authority {
         }
     }
 
-    /// The name, if it is no address.
+    /// Returns the name, or `None` for an address.
     pub fn name(&self) -> Option<&str> {
         match &self.host {
             Host::Name(name) => Some(name),
@@ -82,7 +79,7 @@ impl Authority {
         }
     }
 
-    /// The address, if it is no name.
+    /// Returns the address, or `None` for a name.
     pub fn address(&self) -> Option<IpAddr> {
         match self.host {
             Host::Name(_) => None,
@@ -90,12 +87,12 @@ impl Authority {
         }
     }
 
-    /// The port, never 0.
+    /// Returns the port, which is never 0.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    fn parse(text: &str, default: Option<u16>) -> Result<Authority, ParseError> {
+    fn parse(text: &str, default: Option<u16>) -> Result<Authority, ConfigError> {
         let parse = || {
             let (host, port) = split(text)?;
             let host = parse_host(host)?;
@@ -106,15 +103,17 @@ impl Authority {
             Ok(Authority { host, port })
         };
         parse().map_err(|reason: String| {
-            ParseError(format!("`{text}` is not a valid authority: {reason}; accepted: `name:port`, `1.2.3.4:80`, `[::1]:80`"))
+            ConfigError::new(format!(
+                "`{text}` is not a valid authority: {reason}; accepted: `name:port`, `1.2.3.4:80`, `[::1]:80`"
+            ))
         })
     }
 }
 
 impl FromStr for Authority {
-    type Err = ParseError;
+    type Err = ConfigError;
 
-    fn from_str(text: &str) -> Result<Authority, ParseError> {
+    fn from_str(text: &str) -> Result<Authority, ConfigError> {
         Authority::parse(text, None)
     }
 }
@@ -127,9 +126,9 @@ impl fmt::Display for Authority {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Host {
-    /// In lower case, with no empty label.
+    /// A name in lower case, without empty labels.
     Name(String),
-    /// Canonical: no IPv4 address in IPv6.
+    /// A canonical address: IPv4-mapped IPv6 addresses are IPv4.
     Address(IpAddr),
 }
 
@@ -143,10 +142,13 @@ impl fmt::Display for Host {
     }
 }
 
-/// One rule: `name:PORT`, `*.suffix:PORT`, `1.2.3.4:PORT`, `[::1]:PORT`, `10.0.0.0/8:PORT`, `[fd00::/8]:PORT`, `*:PORT` or
-/// `unix:///absolute/path`, where `PORT` is a number, a range (`8500-8510`) or `*`.
+/// A pattern for authorities, or a Unix socket.
 ///
-/// Displays as the canonical text, which parses to the same rule.
+/// The forms are `name:PORT`, `*.suffix:PORT`, `1.2.3.4:PORT`, `[::1]:PORT`, `10.0.0.0/8:PORT`,
+/// `[fd00::/8]:PORT`, `*:PORT` and `unix:///absolute/path`. `PORT` is a number, a range
+/// (`8500-8510`) or `*`.
+///
+/// `Display` writes the canonical form, which parses to the same rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Rule(Kind);
@@ -160,7 +162,7 @@ enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Pattern {
     Any,
-    /// With the dot in front.
+    /// The suffix with its leading dot.
     Suffix(String),
     Exact(Host),
     Network(IpNet),
@@ -172,14 +174,14 @@ struct Ports(RangeInclusive<u16>);
 const ALL_PORTS: RangeInclusive<u16> = 1..=u16::MAX;
 
 impl Rule {
-    /// Whether the rule stands for the authority as it is written, with nothing looked up: one of an address or a network
-    /// matches no name, and one of a name no address.
+    /// Returns whether the rule matches the authority as written, without resolving its name. A
+    /// rule for an address or a network matches no name, and a rule for a name matches no address.
     pub fn matches(&self, authority: &Authority) -> bool {
         let Kind::Host(pattern, ports) = &self.0 else { return false };
         let host = match (pattern, &authority.host) {
             (Pattern::Any, _) => true,
             (Pattern::Exact(exact), host) => exact == host,
-            // A name begins with no dot: there is a label in front of the suffix.
+            // A name does not begin with a dot, so a label precedes the suffix.
             (Pattern::Suffix(suffix), Host::Name(name)) => name.ends_with(suffix),
             (Pattern::Network(network), Host::Address(address)) => network.contains(address),
             (Pattern::Suffix(_), Host::Address(_)) | (Pattern::Network(_), Host::Name(_)) => false,
@@ -187,23 +189,23 @@ impl Rule {
         host && ports.0.contains(&authority.port)
     }
 
-    /// Whether the rule is that of the socket. `..` and links are not followed.
+    /// Returns whether the rule names this socket. It does not resolve `..` or symbolic links.
     pub fn matches_socket(&self, path: &Path) -> bool {
         matches!(&self.0, Kind::Socket(socket) if Path::new(socket) == path)
     }
 
-    /// Whether the rule is of a network, with that port among its ports.
+    /// Returns whether the rule is for a network, and its ports include this one.
     fn is_network(&self, port: u16) -> bool {
         matches!(&self.0, Kind::Host(Pattern::Network(_), ports) if ports.0.contains(&port))
     }
 }
 
 impl FromStr for Rule {
-    type Err = ParseError;
+    type Err = ConfigError;
 
-    fn from_str(text: &str) -> Result<Rule, ParseError> {
+    fn from_str(text: &str) -> Result<Rule, ConfigError> {
         parse_rule(text).map(Rule).map_err(|reason| {
-            ParseError(format!(
+            ConfigError::new(format!(
                 "`{text}` is not a valid rule: {reason}; accepted: `name:PORT`, `*.suffix:PORT`, `1.2.3.4:PORT`, `[::1]:PORT`, \
                  `10.0.0.0/8:PORT`, `[fd00::/8]:PORT`, `*:PORT`, where PORT is a number, a range like `8500-8510` or `*`, \
                  and `unix:///absolute/path`"
@@ -212,7 +214,7 @@ impl FromStr for Rule {
     }
 }
 
-/// The rule for just that authority.
+/// The rule that matches exactly this authority.
 impl From<Authority> for Rule {
     fn from(Authority { host, port }: Authority) -> Rule {
         Rule(Kind::Host(Pattern::Exact(host), Ports(port..=port)))
@@ -220,9 +222,9 @@ impl From<Authority> for Rule {
 }
 
 impl TryFrom<String> for Rule {
-    type Error = ParseError;
+    type Error = ConfigError;
 
-    fn try_from(text: String) -> Result<Rule, ParseError> {
+    fn try_from(text: String) -> Result<Rule, ConfigError> {
         text.parse()
     }
 }
@@ -261,14 +263,17 @@ impl fmt::Display for Ports {
     }
 }
 
-/// What a component may connect to. Default: nothing.
+/// An allow-list and a deny-list for connections. Default: nothing is allowed.
 ///
-/// A rule of `deny` wins over every rule of `allow`. An address is compared as a number: 0.0.0.0 and `::`, which reach the
-/// machine itself on Linux, are in no network of loopback addresses, and have to be denied beside them; so have those of
-/// `[64:ff9b::/96]` where the network translates them to IPv4 (NAT64).
+/// A rule of `deny` wins over every rule of `allow`. Addresses are compared as numbers: 0.0.0.0 and
+/// `::`, which reach the machine itself on Linux, are not in the loopback networks. Deny them as
+/// well. The same applies to `[64:ff9b::/96]` where the network translates it to IPv4 (NAT64).
 ///
-/// A network in `allow` lets the component have any name looked up, at that port, since only the address decides; a lookup
-/// tells the name to the servers of the DNS. Without networks, only names that a rule stands for are looked up.
+/// A network in `allow` lets the component resolve any name at that port, since only the address
+/// decides. A lookup shows the name to the DNS servers. Without networks, only names that a rule
+/// matches are resolved.
+///
+/// # Examples
 ///
 /// ```
 /// use consul_session_host::{Authority, Policy};
@@ -303,16 +308,24 @@ impl Policy {
         self.deny.push(rule);
     }
 
-    /// Whether to go on with the authority: final for an address; a name may be looked up, and [`Policy::check_address`]
-    /// decides.
+    /// Checks an authority. For an address the result is final. A name may then be resolved, and
+    /// [`Policy::check_address`] decides for each of its addresses.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a rule of `deny` matches, or no rule of `allow` does.
     pub fn check(&self, authority: &Authority) -> Result<(), Denied> {
         let matches = |rule: &Rule| rule.matches(authority);
         let by_address = |rule: &Rule| authority.address().is_none() && rule.is_network(authority.port);
         self.decide(authority, None, matches, |rule| matches(rule) || by_address(rule))
     }
 
-    /// Whether to connect to `address`, to which the authority's name resolved. A rule for that one address allows it for no
-    /// name, but denies it for every name.
+    /// Checks `address`, to which the name of the authority resolved. A rule for a single address
+    /// does not allow it for a name, but does deny it for every name.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a rule of `deny` matches the authority or the address, or no rule of `allow` does.
     pub fn check_address(&self, authority: &Authority, address: IpAddr) -> Result<(), Denied> {
         let found = Authority { host: Host::Address(address.to_canonical()), port: authority.port };
         if authority.address().is_some() {
@@ -323,7 +336,11 @@ impl Policy {
         self.decide(authority, found.address(), denies, allows)
     }
 
-    /// Whether to connect to the socket. Only `unix://` rules count.
+    /// Checks a Unix socket. Only `unix://` rules count.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a rule of `deny` matches, or no rule of `allow` does.
     pub fn check_socket(&self, path: &Path) -> Result<(), Denied> {
         let matches = |rule: &Rule| rule.matches_socket(path);
         self.decide(&format_args!("unix://{}", path.display()), None, matches, matches)
@@ -344,14 +361,15 @@ impl Policy {
     }
 }
 
-/// Why the policy denies something, and what in the configuration would change that.
+/// A denial by the policy: what was denied, by which rule, and the configuration that would allow
+/// it.
 #[derive(Clone, Debug)]
 pub struct Denied {
-    /// An authority or a socket: at once the text of the rule that would allow it.
+    /// The authority or socket, which is also the rule that would allow it.
     target: String,
-    /// What the name resolved to, if that was asked.
+    /// The address that the name resolved to, if an address was checked.
     resolved: Option<IpAddr>,
-    /// The rule of `deny`. `None`: no rule of `allow`.
+    /// The matching rule of `deny`, or `None` if no rule of `allow` matches.
     rule: Option<Rule>,
 }
 
@@ -365,11 +383,11 @@ impl fmt::Display for Denied {
         match (rule, target.parse::<Rule>()) {
             (Some(rule), _) => write!(f, ", which the rule `{rule}` of `deny` forbids: take that rule out of `deny`"),
             (None, Ok(_)) => {
-                // A rule for exactly that address may be there, and does not count for a name.
+                // A rule for exactly that address may exist, but does not apply to a name.
                 let cause = if resolved.is_some() { ", which no rule allows for a name" } else { "" };
                 write!(f, "{cause}: add `--allow {target}`, or to the configuration file: allow = [{target:?}]")
             }
-            // A socket with a relative path, say.
+            // For example, a socket with a relative path.
             (None, Err(error)) => write!(f, ", and no rule can: {error}"),
         }
     }
@@ -379,7 +397,7 @@ impl std::error::Error for Denied {}
 
 fn parse_rule(text: &str) -> Result<Kind, String> {
     if let Some(path) = text.strip_prefix("unix:/") {
-        // `unix:/path` is some programs' spelling, and `unix://path` a slip.
+        // Some programs accept `unix:/path`, and `unix://path` is a common mistake.
         return match path.strip_prefix('/') {
             Some(path) if path.contains('*') => Err("the path of a socket has no wildcards".into()),
             Some(path) if path.starts_with('/') && path.len() > 1 => Ok(Kind::Socket(path.into())),
@@ -394,7 +412,8 @@ fn parse_rule(text: &str) -> Result<Kind, String> {
     }
 }
 
-/// Takes `host:port` apart. The host keeps its brackets; the port is `None` where nothing follows the host, or only `:`.
+/// Splits `host:port`. The host keeps its brackets. The port is `None` if nothing or only `:`
+/// follows the host.
 fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     if text.is_empty() {
         return Err("it is empty".into());
@@ -450,7 +469,7 @@ fn parse_pattern(text: &str) -> Result<Pattern, String> {
     }
 }
 
-/// `text` is `address/length`, in brackets or not.
+/// Parses a network. `text` is `address/length`, with or without brackets.
 fn parse_network(text: &str, address: &str, length: &str) -> Result<Pattern, String> {
     let (address, max): (IpAddr, _) = match brackets(text) {
         Some(_) => (parse_ipv6(address)?, 128),
@@ -460,7 +479,8 @@ fn parse_network(text: &str, address: &str, length: &str) -> Result<Pattern, Str
         .filter(|&length| length <= max)
         .ok_or_else(|| format!("`{length}` is not a prefix length: a number from 0 to {max}"))?;
     let (address, length) = match address.to_canonical() {
-        // All its addresses are IPv4 ones in IPv6, so it is a network of IPv4. (One written so has a length up to 32.)
+        // All its addresses are IPv4-mapped, so it is an IPv4 network. (The length of a network in
+        // IPv4 notation is at most 32.)
         IpAddr::V4(canonical) if length >= 96 => (canonical.into(), length - 96),
         _ => (address, length),
     };
@@ -482,12 +502,12 @@ fn parse_host(text: &str) -> Result<Host, String> {
     if let Some(address) = brackets(text) {
         return Ok(Host::Address(parse_ipv6(address)?.to_canonical()));
     }
-    // An address with a dot at the end, too, is that address.
+    // An address with a trailing dot is that address.
     let name = parse_name(text)?;
     Ok(name.parse().map_or(Host::Name(name), Host::Address))
 }
 
-/// The text in brackets, if it is in brackets.
+/// Returns the text inside the brackets, or `None` without brackets.
 fn brackets(text: &str) -> Option<&str> {
     text.strip_prefix('[')?.strip_suffix(']')
 }
@@ -500,7 +520,8 @@ fn parse_ipv6(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-/// In lower case, without the dot at the end. Underscores are no part of host names, but are looked up all the same.
+/// Parses a name into lower case, without the trailing dot. Underscores are not allowed in host
+/// names, but resolvers look such names up anyway.
 fn parse_name(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if let Some(other) = name.chars().find(|&c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.')) {
@@ -528,7 +549,7 @@ fn parse_port(text: &str) -> Result<u16, String> {
     number(text).filter(|&port| port > 0).ok_or_else(|| format!("`{text}` is not a port: a number from 1 to 65535"))
 }
 
-/// Digits alone: `parse` takes a sign, too.
+/// Parses digits. `parse` alone would accept a sign too.
 fn number<T: FromStr>(text: &str) -> Option<T> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -538,8 +559,9 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Rules of `allow`, rules of `deny`, what is asked for, what the name resolves to, the verdicts: the first before the
-    /// lookup, then one for each address. A path stands for a socket.
+    /// Rules of `allow`, rules of `deny`, the request, the addresses that the name resolves to, and
+    /// the verdicts: the first before the name is resolved, then one for each address. A path is a
+    /// socket.
     type Row = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
     const ROWS: &[Row] = &[
@@ -590,10 +612,10 @@ mod tests {
         ("[FD00::00ab]:80", "", "[fd00:0::AB]:80", "", "yes"),
         ("[::1]:80", "", "[::2]:80", "", "no"),
         ("[::1]:80", "", "127.0.0.1:80", "", "no"),
-        // One for an address makes no name worth a lookup, nor allows one.
+        // A rule for an address does not allow a name, and does not let it be resolved.
         ("1.2.3.4:80", "", "db.example:80", "1.2.3.4", "no no"),
         ("1.2.3.4:80 10.0.0.0/8:80", "", "db.example:80", "1.2.3.4 10.1.2.3", "yes no yes"),
-        // Networks, on addresses and on what names resolve to.
+        // Networks, for addresses in requests and for addresses of names.
         ("10.0.0.0/8:80", "", "10.0.0.0:80", "", "yes"),
         ("10.0.0.0/8:80", "", "10.255.255.255:80", "", "yes"),
         ("10.0.0.0/8:80", "", "11.0.0.0:80", "", "no"),
@@ -609,7 +631,8 @@ mod tests {
         ("[fd00::/8]:80", "", "db.example:80", "fd12::1 fe80::1 1.2.3.4", "yes yes no no"),
         ("[fd00::1/128]:80", "", "db.example:80", "fd00::1 fd00::2", "yes yes no"),
         ("[::/0]:80", "", "[::1]:80", "", "yes"),
-        // An IPv4 address in IPv6 is that address: in the rule, where it is asked for, and as the answer of a lookup.
+        // An IPv4-mapped IPv6 address is the IPv4 address: in the rule, the request, and the DNS
+        // answer.
         ("[::ffff:1.2.3.4]:80", "", "1.2.3.4:80", "", "yes"),
         ("1.2.3.4:80", "", "[::ffff:1.2.3.4]:80", "", "yes"),
         ("1.2.3.4:80", "", "[::ffff:102:304]:80", "", "yes"),
@@ -642,10 +665,10 @@ mod tests {
         ("10.0.0.0/8:*", "db.example:*", "db.example:80", "10.1.2.3", "no no"),
         ("10.1.2.3:80", "10.0.0.0/8:*", "10.1.2.3:80", "", "no"),
         ("*:*", "127.0.0.0/8:* [::1]:*", "localhost:80", "127.0.0.1 ::1 ::ffff:127.0.0.1", "yes no no no"),
-        // 0.0.0.0 is an address like another.
+        // 0.0.0.0 is an ordinary address.
         ("*:*", "127.0.0.0/8:*", "0.0.0.0:80", "", "yes"),
         ("*:*", "127.0.0.0/8:* 0.0.0.0:*", "db.example:80", "0.0.0.0", "yes no"),
-        // Odd spellings of addresses are names, which the resolver takes for addresses.
+        // Unusual spellings of addresses are names here, and addresses for the resolver.
         ("127.0.0.1:80", "", "2130706433:80", "127.0.0.1", "no no"),
         ("127.0.0.1:80", "", "127.1:80", "127.0.0.1", "no no"),
         ("127.0.0.1:80", "", "127.0.0.01:80", "127.0.0.1", "no no"),
@@ -667,7 +690,7 @@ mod tests {
         ("db.example:8500-8510", "", "db.example:8511", "1.2.3.4", "no no"),
         ("*:1-65535", "*:1-1023", "1.2.3.4:1023", "", "no"),
         ("*:1-65535", "*:1-1023", "1.2.3.4:1024", "", "yes"),
-        // URLs, and the ports they go without.
+        // URLs and their default ports.
         ("db.example:80", "", "http://db.example/v1?dc=x", "1.2.3.4", "yes yes"),
         ("db.example:443", "", "http://db.example/", "1.2.3.4", "no no"),
         ("db.example:443", "", "https://db.example", "1.2.3.4", "yes yes"),
@@ -691,7 +714,8 @@ mod tests {
         ("unix:///run/consul.sock", "", "run:80", "1.2.3.4", "no no"),
     ];
 
-    /// The rules of a row, with blanks between. That of a socket stands alone, since its path may have blanks.
+    /// Parses the rules of a row, separated by spaces. A socket is the only rule of its row, since
+    /// its path may have spaces.
     fn rules(text: &str) -> Vec<Rule> {
         let texts =
             if text.starts_with("unix:") { vec![text] } else { text.split(' ').filter(|text| !text.is_empty()).collect() };
@@ -720,7 +744,7 @@ mod tests {
         text.split_whitespace().map(|address| address.parse().unwrap()).collect()
     }
 
-    /// What a row asks the policy, one after the other.
+    /// Asks the policy everything that a row asks, in order.
     fn ask(policy: &Policy, asked: &str, resolved: &str) -> Vec<Result<(), Denied>> {
         if asked.starts_with('/') {
             return vec![policy.check_socket(Path::new(asked))];
@@ -730,7 +754,7 @@ mod tests {
         std::iter::once(policy.check(&authority)).chain(found).collect()
     }
 
-    /// The rule that a refusal says to add; `None` if a rule of `deny` is the cause.
+    /// Returns the rule that a denial suggests adding, or `None` if a rule of `deny` is the cause.
     fn suggested(denied: &Denied) -> Option<Rule> {
         let message = denied.to_string();
         let (cause, remedy) = message.split_once(": add `--allow ")?;
@@ -741,7 +765,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts() {
+    fn table_has_the_expected_verdicts() {
         for &(allow, deny, asked, resolved, expected) in ROWS {
             let answers = ask(&policy(allow, deny), asked, resolved);
             let verdicts: Vec<_> = answers.iter().map(|answer| if answer.is_ok() { "yes" } else { "no" }).collect();
@@ -749,9 +773,10 @@ mod tests {
         }
     }
 
-    /// What a refusal says to add makes the same question succeed; a rule of `deny` it says to take out.
+    /// Adding the suggested rule makes the same request succeed. For a rule of `deny`, the message
+    /// names the rule to remove.
     #[test]
-    fn remedies() {
+    fn suggested_remedies_work() {
         for &(allow, deny, asked, resolved, _) in ROWS {
             let policy = policy(allow, deny);
             for (index, answer) in ask(&policy, asked, resolved).into_iter().enumerate() {
@@ -772,9 +797,9 @@ mod tests {
         }
     }
 
-    /// Every policy of the table on every authority and every address of the table.
+    /// Applies every policy of the table to every authority and every address of the table.
     #[test]
-    fn laws() {
+    fn invariants_hold_for_all_combinations() {
         let asked: BTreeSet<_> = ROWS.iter().map(|row| row.2).filter(|asked| !asked.starts_with('/')).collect();
         let authorities: Vec<_> = asked.into_iter().map(authority).collect();
         let addresses: BTreeSet<_> = ROWS.iter().flat_map(|row| addresses(row.3)).collect();
@@ -791,10 +816,11 @@ mod tests {
                     let context = || format!("allow {allow:?} deny {deny:?} {authority} {address}");
                     let answer = policy.check_address(authority, address);
                     asked += 1;
-                    // What is not looked up would not be connected to.
+                    // A name that must not be resolved has no address that may be connected to.
                     assert!(before.is_ok() || answer.is_err() || authority.address().is_some(), "{}", context());
                     assert!(denying.check_address(authority, address).is_err(), "{}", context());
-                    // Both spellings of an address are one, and a literal one is decided alike by both functions.
+                    // Both spellings of an address have the same verdict. Both functions have the
+                    // same verdict for a literal address.
                     if let IpAddr::V4(v4) = address {
                         let mapped = policy.check_address(authority, v4.to_ipv6_mapped().into());
                         assert_eq!(mapped.is_ok(), answer.is_ok(), "{}", context());
@@ -818,7 +844,7 @@ mod tests {
     }
 
     #[test]
-    fn messages() {
+    fn denials_name_cause_and_remedy() {
         for (allow, deny, asked, resolved, message) in [
             (
                 "",
@@ -887,7 +913,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_as_they_are_written() {
+    fn rules_are_shown_in_canonical_form() {
         for (text, canonical) in [
             ("consul.example:8500", "consul.example:8500"),
             ("Consul.EXAMPLE.:08500", "consul.example:8500"),
@@ -922,7 +948,7 @@ mod tests {
         for (_, _, asked, ..) in ROWS.iter().filter(|row| !row.2.starts_with('/')) {
             let authority = authority(asked);
             assert_eq!(authority.to_string().parse(), Ok(authority.clone()));
-            // The rule of the same text stands for it, and for no other.
+            // The rule with the same text matches this authority and no other.
             let rule: Rule = authority.to_string().parse().unwrap();
             assert!(rule.matches(&authority));
             assert_eq!(Rule::from(authority.clone()), rule);
@@ -931,9 +957,9 @@ mod tests {
         }
     }
 
-    /// A rule of one bit more or less is another one: each length of a prefix, at both ends of its network.
+    /// Each prefix length matches up to both ends of its network and not beyond.
     #[test]
-    fn prefixes() {
+    fn networks_match_exactly_their_addresses() {
         let matches = |rule: &str, address: u32| {
             let rule: Rule = rule.parse().unwrap_or_else(|error| panic!("{error}"));
             rule.matches(&authority(&format!("{}:80", Ipv4Addr::from(address))))
@@ -952,7 +978,7 @@ mod tests {
     }
 
     #[test]
-    fn every_port() {
+    fn port_range_matches_exactly_its_ports() {
         let rule: Rule = "*:8500-8510".parse().unwrap();
         for port in 1..=u16::MAX {
             let authority: Authority = format!("db.example:{port}").parse().unwrap();
@@ -961,7 +987,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_an_authority() {
+    fn authority_returns_its_parts() {
         let name = authority("Consul.Example.:8500");
         assert_eq!((name.name(), name.address(), name.port()), (Some("consul.example"), None, 8500));
         let address = authority("https://[::ffff:1.2.3.4]");
@@ -970,7 +996,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_rules() {
+    fn invalid_rules_are_rejected() {
         for (text, reason) in [
             ("", "it is empty"),
             ("http://consul.example:8500", "it has a scheme: leave `http://` out"),
@@ -1060,14 +1086,14 @@ mod tests {
             assert!(message.contains(reason), "{message}");
             let accepted = "; accepted: `name:PORT`, ";
             assert!(message.contains(accepted) && message.ends_with("and `unix:///absolute/path`"), "{message}");
-            // What configuration reads says the same.
+            // The configuration file reports the same.
             let json = serde_json::to_string(text).unwrap();
             assert!(serde_json::from_str::<Rule>(&json).unwrap_err().to_string().starts_with(&message));
         }
     }
 
     #[test]
-    fn refused_authorities() {
+    fn invalid_authorities_are_rejected() {
         for (text, reason) in [
             ("", "it is empty"),
             ("db.example", "the port is missing: write `db.example:8500`"),

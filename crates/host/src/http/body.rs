@@ -1,7 +1,7 @@
-//! The body of a response: bounded, and counted among its instance's requests until it ends.
+//! The body of a response: limited in size, and counted as a request in flight until it ends.
 
 use super::LastFailure;
-use super::exchange::Report;
+use super::exchange::Recorder;
 use super::explain::Failure;
 use crate::policy::Authority;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -10,71 +10,77 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use wasmtime_wasi_http::Error as Code;
 
-/// A request under way. The first of an instance is its own, and counts for nothing; its clones count until they are dropped.
+/// A counter of requests in flight. Each clone counts as one until it is dropped; the original,
+/// which the instance keeps, does not count.
 #[derive(Clone, Debug, Default)]
-pub struct Slot(Arc<()>);
+pub(crate) struct InFlight(Arc<()>);
 
-impl Slot {
-    /// How many requests are under way.
-    pub fn taken(&self) -> usize {
+impl InFlight {
+    /// Returns how many requests are in flight.
+    pub(crate) fn count(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
 }
 
-/// A body that ends with an error when it turns out to be too large.
-pub struct Limited {
-    /// Dropped at the end, so that the connection and the slot are free before the guest drops the body.
-    open: Option<(Incoming, Slot, Report)>,
+/// A body that ends with an error once it exceeds its limit.
+pub(crate) struct LimitedBody {
+    /// Dropped at the end of the body, so that the connection and the count in flight are released
+    /// before the guest drops the body.
+    open: Option<(Incoming, InFlight, Recorder)>,
     left: u64,
     limit: u64,
     at: Authority,
-    memory: LastFailure,
+    last_failure: LastFailure,
 }
 
-impl Limited {
-    /// Errors: the body's length is known, and more than `limit`.
-    pub fn new(
+impl LimitedBody {
+    /// Wraps a body.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the length of the body is known and exceeds `limit`.
+    pub(crate) fn new(
         body: Incoming,
         limit: u64,
-        slot: Slot,
-        mut report: Report,
+        in_flight: InFlight,
+        mut recorder: Recorder,
         at: Authority,
-        memory: LastFailure,
-    ) -> Result<Limited, Code> {
+        last_failure: LastFailure,
+    ) -> Result<LimitedBody, Code> {
         if body.size_hint().lower() > limit {
-            let code = memory.tell(&Failure::TooLarge(limit), &at);
-            report.failed(&code);
+            let code = last_failure.record(&Failure::TooLarge(limit), &at);
+            recorder.set_error(&code);
             return Err(code);
         }
-        Ok(Limited { open: Some((body, slot, report)), left: limit, limit, at, memory })
+        Ok(LimitedBody { open: Some((body, in_flight, recorder)), left: limit, limit, at, last_failure })
     }
 }
 
-impl Body for Limited {
+impl Body for LimitedBody {
     type Data = Bytes;
     type Error = Code;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Code>>> {
         let this = self.get_mut();
-        let Some((body, _slot, report)) = &mut this.open else { return Poll::Ready(None) };
+        let Some((body, _in_flight, recorder)) = &mut this.open else { return Poll::Ready(None) };
         let frame = match ready!(Pin::new(body).poll_frame(context)) {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                // A length of `usize` always fits.
+                // A `usize` always fits in a `u64`.
                 match this.left.checked_sub(length as u64) {
                     Some(left) => {
                         this.left = left;
-                        report.read(length);
+                        recorder.add_bytes(length);
                         return Poll::Ready(Some(Ok(frame)));
                     }
-                    None => Some(Err(this.memory.tell(&Failure::TooLarge(this.limit), &this.at))),
+                    None => Some(Err(this.last_failure.record(&Failure::TooLarge(this.limit), &this.at))),
                 }
             }
             Some(Err(error)) => Some(Err(Code::from(error))),
             None => None,
         };
         if let Some(Err(code)) = &frame {
-            report.failed(code);
+            recorder.set_error(code);
         }
         this.open = None;
         Poll::Ready(frame)

@@ -1,4 +1,4 @@
-//! Opens connections: looks the name up, asks the policy, connects, and does the TLS handshake.
+//! Opening connections: resolves the name, asks the policy, connects, and does the TLS handshake.
 
 use super::Network;
 use super::explain::{Failure, is_about_client, rustls_error};
@@ -28,42 +28,44 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-/// Bound on finding the address, connecting and the TLS handshake together. The plugin has a deadline of its own, but a
-/// connection that is being opened may go on in the background, to serve the next request, after the plugin gave up.
+/// The deadline for resolving, connecting and the TLS handshake together. The plugin has its own
+/// deadline, but after that a connection may still be opened in the background, for the next
+/// request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
-    /// The connection that the request of this task opened last. A connection that ends before hyper made a client of it leaves no
-    /// other trace.
-    pub static LAST_CONNECTION: RefCell<Option<ConnectionState>>;
+    /// The last connection that the request of this task opened. A connection that ends before
+    /// hyper's handshake leaves no other trace.
+    pub(crate) static LAST_CONNECTION: RefCell<Option<ConnectionState>>;
 }
 
-/// Opens connections for one client: with certificates verified, or not.
+/// Opens the connections of one client, with or without verification of certificates.
 ///
-/// Behind one pointer, since hyper clones it for each request, whether or not there is a connection already.
+/// A single pointer, since hyper clones it for each request, even if a connection is available.
 #[derive(Clone)]
-pub struct Connector(Arc<Inner>);
+pub(crate) struct Connector(Arc<Inner>);
 
 struct Inner {
     network: Arc<Network>,
     tls: TlsConnector,
-    /// What certificates are verified against, in place of the host's name.
+    /// The name that certificates are verified against, in place of the authority's.
     server_name: Option<ServerName<'static>>,
 }
 
 impl Connector {
-    pub fn new(network: Arc<Network>, tls: ClientConfig, server_name: Option<ServerName<'static>>) -> Connector {
+    pub(crate) fn new(network: Arc<Network>, tls: ClientConfig, server_name: Option<ServerName<'static>>) -> Connector {
         Connector(Arc::new(Inner { network, tls: TlsConnector::from(Arc::new(tls)), server_name }))
     }
 }
 
 impl Inner {
-    async fn open(&self, uri: &Uri, watch: ConnectionState, life: AliveGuard) -> Result<Stream, Failure> {
+    /// Opens a connection for a request to `uri`.
+    async fn open(&self, uri: &Uri, state: ConnectionState, alive: AliveGuard) -> Result<Stream, Failure> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let authority = Authority::of(uri).map_err(|_| Failure::Uri)?;
         let io = timeout_at(deadline, self.dial(&authority)).await.map_err(|_| Failure::ConnectTimeout(CONNECT_TIMEOUT))??;
         if uri.scheme() == Some(&http::uri::Scheme::HTTP) {
-            return Ok(Stream { io: TokioIo::new(io), tls: false, h2: false, failed: None, watch, _life: life });
+            return Ok(Stream { io: TokioIo::new(io), tls: false, h2: false, write_error: None, state, _alive: alive });
         }
         let name = match &self.server_name {
             Some(name) => name.clone(),
@@ -74,27 +76,29 @@ impl Inner {
             .map_err(|_| Failure::HandshakeTimeout(CONNECT_TIMEOUT))?
             .map_err(|error| Failure::Handshake { error, client_cert: self.network.tls.client_cert.is_some() })?;
         let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Stream { io: TokioIo::new(Box::new(tls)), tls: true, h2, failed: None, watch, _life: life })
+        Ok(Stream { io: TokioIo::new(Box::new(tls)), tls: true, h2, write_error: None, state, _alive: alive })
     }
 
-    /// A connection to the authority, by its Unix socket or over TCP.
+    /// Connects to the authority, over its Unix socket or over TCP.
     async fn dial(&self, authority: &Authority) -> Result<Box<dyn Io>, Failure> {
         if let Some(path) = self.network.socket(authority) {
             let stream = UnixStream::connect(path).await.map_err(|error| Failure::Socket(path.to_owned(), error))?;
             return Ok(Box::new(stream));
         }
         let addresses = match authority.address() {
-            // The policy has decided on it, and the connector looks no address up.
+            // The policy has allowed it, and the connector does not resolve addresses.
             Some(_) => Vec::new(),
             None => {
                 let found = lookup_host((authority.host(), authority.port())).await.map_err(Failure::Lookup)?;
                 allowed(&self.network.policy, authority, found)?
             }
         };
-        // Only what the policy saw: the connector gets addresses, and a URI that was written from the authority.
-        let mut tcp = HttpConnector::new_with_resolver(Known(addresses));
+        // The connector gets only what the policy has checked: the addresses, and a URI made from
+        // the authority.
+        let mut tcp = HttpConnector::new_with_resolver(StaticResolver(addresses));
         tcp.set_nodelay(true);
-        // Divided among the addresses, so that one that does not answer leaves time for the next.
+        // The connector divides it among the addresses, so that one that does not answer leaves
+        // time for the next.
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let uri = Uri::try_from(format!("http://{authority}/")).map_err(|_| Failure::Uri)?;
         let stream = tcp.call(uri).await.map_err(|error| Failure::Connect(io_error(error)))?;
@@ -102,7 +106,11 @@ impl Inner {
     }
 }
 
-/// Those of a name's addresses that the policy allows, one at least.
+/// Returns the addresses of a name that the policy allows.
+///
+/// # Errors
+///
+/// Fails if the policy denies all of them.
 fn allowed(
     policy: &Policy,
     authority: &Authority,
@@ -132,19 +140,19 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (watch, life) = ConnectionState::new(self.0.network.tls.client_cert.is_some());
-        // Always in the task of a request; hyper may take the future elsewhere.
-        let _ = LAST_CONNECTION.try_with(|opened| opened.replace(Some(watch.clone())));
+        let (state, alive) = ConnectionState::new(self.0.network.tls.client_cert.is_some());
+        // This runs in the task of the request. Hyper may poll the future in another task.
+        let _ = LAST_CONNECTION.try_with(|last| last.replace(Some(state.clone())));
         let inner = Arc::clone(&self.0);
-        Box::pin(async move { inner.open(&uri, watch, life).await })
+        Box::pin(async move { inner.open(&uri, state, alive).await })
     }
 }
 
-/// A resolver that knows the addresses already.
+/// A resolver with fixed addresses.
 #[derive(Clone)]
-struct Known(Vec<SocketAddr>);
+struct StaticResolver(Vec<SocketAddr>);
 
-impl Service<Name> for Known {
+impl Service<Name> for StaticResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -158,7 +166,8 @@ impl Service<Name> for Known {
     }
 }
 
-/// The system's error in one of hyper's connector, whose own text does not say why.
+/// Returns the system's error inside an error of hyper's connector, whose own message does not name
+/// the cause.
 fn io_error(error: impl StdError + Send + Sync + 'static) -> io::Error {
     match error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
         Some(cause) => io::Error::new(cause.kind(), cause.to_string()),
@@ -166,47 +175,50 @@ fn io_error(error: impl StdError + Send + Sync + 'static) -> io::Error {
     }
 }
 
-/// What a connection runs over: TCP, a Unix socket, or TLS over one of them.
+/// The transport of a connection: TCP, a Unix socket, or TLS over one of them.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// An open connection.
-pub struct Stream {
+pub(crate) struct Stream {
     io: TokioIo<Box<dyn Io>>,
     tls: bool,
     h2: bool,
-    /// Why nothing can be written any more, while the peer's last word is waited for.
-    failed: Option<io::Error>,
-    watch: ConnectionState,
-    _life: AliveGuard,
+    /// The error of a write, while an alert from the peer is still read.
+    write_error: Option<io::Error>,
+    state: ConnectionState,
+    _alive: AliveGuard,
 }
 
 impl Stream {
-    /// Writes. A peer that refuses the client says so and closes: should the write find it closed first, then what it said is still
-    /// there to be read. That wait ends, since there is always something to read from a connection that was closed.
+    /// Writes, and after a failed write reads the peer's alert.
+    ///
+    /// A peer that refuses the client sends an alert and closes the connection. If the write fails
+    /// first, the alert can still be read. This wait ends, since a closed connection is always
+    /// readable.
     fn write<T>(
         &mut self,
         context: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut TokioIo<Box<dyn Io>>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if self.failed.is_none() {
+        if self.write_error.is_none() {
             match write(Pin::new(&mut self.io), context) {
-                Poll::Ready(Err(error)) if self.tls && !self.watch.has_alert() => self.failed = Some(error),
+                Poll::Ready(Err(error)) if self.tls && !self.state.has_alert() => self.write_error = Some(error),
                 other => return other,
             }
         }
-        // Into no room at all, so that nothing of an answer is lost.
-        let nowhere = &mut ReadBuf::new(&mut []);
-        if let Err(error) = ready!(Pin::new(self.io.inner_mut()).poll_read(context, nowhere)) {
-            self.watch.note(&error);
+        // An empty buffer, so that no part of a response is lost.
+        let empty = &mut ReadBuf::new(&mut []);
+        if let Err(error) = ready!(Pin::new(self.io.inner_mut()).poll_read(context, empty)) {
+            self.state.record_alert(&error);
         }
-        Poll::Ready(Err(self.failed.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())))
+        Poll::Ready(Err(self.write_error.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())))
     }
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.watch.clone());
+        let connected = Connected::new().extra(self.state.clone());
         if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
@@ -215,7 +227,7 @@ impl Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_read(context, buffer);
         if let Poll::Ready(Err(error)) = &result {
-            self.watch.note(error);
+            self.state.record_alert(error);
         }
         result
     }
@@ -247,53 +259,54 @@ impl Write for Stream {
     }
 }
 
-/// Ends with the connection, or with the attempt to open it.
+/// Dropped when the connection ends, or the attempt to open it.
 type AliveGuard = watch::Sender<()>;
 
-/// What is remembered of a connection after its handshake, since HTTP/2 loses the cause when a connection fails.
+/// The state of a connection. It keeps the peer's alert, since HTTP/2 loses the cause when a
+/// connection fails.
 #[derive(Clone, Debug)]
-pub struct ConnectionState(Arc<Watched>);
+pub(crate) struct ConnectionState(Arc<State>);
 
 #[derive(Debug)]
-struct Watched {
+struct State {
     alert: OnceLock<AlertDescription>,
     answered: AtomicBool,
     client_cert: bool,
-    life: watch::Receiver<()>,
+    alive: watch::Receiver<()>,
 }
 
 impl ConnectionState {
     fn new(client_cert: bool) -> (ConnectionState, AliveGuard) {
-        let (sender, life) = watch::channel(());
-        (
-            ConnectionState(Arc::new(Watched { alert: OnceLock::new(), answered: AtomicBool::new(false), client_cert, life })),
-            sender,
-        )
+        let (guard, alive) = watch::channel(());
+        let state = State { alert: OnceLock::new(), answered: AtomicBool::new(false), client_cert, alive };
+        (ConnectionState(Arc::new(state)), guard)
     }
 
-    /// The connection that was used.
-    pub fn of(connected: &Connected) -> Option<ConnectionState> {
+    /// Returns the state of the connection that a request used.
+    pub(crate) fn from_connected(connected: &Connected) -> Option<ConnectionState> {
         let mut extras = Extensions::new();
         connected.get_extras(&mut extras);
         extras.remove()
     }
 
-    /// Waits until the connection is gone.
-    pub async fn gone(&self) {
-        // Nothing is ever sent.
-        while self.0.life.clone().changed().await.is_ok() {}
+    /// Waits until the connection is closed.
+    pub(crate) async fn closed(&self) {
+        // Nothing is ever sent: the channel only reports that the guard was dropped.
+        while self.0.alive.clone().changed().await.is_ok() {}
     }
 
-    pub fn is_gone(&self) -> bool {
-        self.0.life.has_changed().is_err()
+    /// Returns whether the connection is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.alive.has_changed().is_err()
     }
 
-    pub fn is(&self, other: &ConnectionState) -> bool {
+    /// Returns whether both are the state of the same connection.
+    pub(crate) fn is_same(&self, other: &ConnectionState) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Keeps the alert in an error of the connection.
-    pub fn note(&self, error: &io::Error) {
+    /// Records the alert in an error of the connection, if there is one.
+    pub(crate) fn record_alert(&self, error: &io::Error) {
         if let Some(rustls::Error::AlertReceived(alert)) = rustls_error(error) {
             let _ = self.0.alert.set(*alert);
         }
@@ -303,13 +316,14 @@ impl ConnectionState {
         self.0.alert.get().is_some()
     }
 
-    /// The peer answered a request, so that it has accepted the client.
-    pub fn answered(&self) {
+    /// Records that the peer has answered a request, and so accepted the client.
+    pub(crate) fn mark_answered(&self) {
         self.0.answered.store(true, Ordering::Relaxed);
     }
 
-    /// That the peer refused the client, if it did: nothing that was sent on this connection was read.
-    pub fn refused(&self) -> Option<Failure> {
+    /// Returns the failure if the peer refused the client. Then it read nothing that was sent on
+    /// this connection.
+    pub(crate) fn refusal(&self) -> Option<Failure> {
         let alert = *self.0.alert.get().filter(|alert| is_about_client(**alert))?;
         let answered = self.0.answered.load(Ordering::Relaxed);
         (!answered).then_some(Failure::Refused { alert, client_cert: self.0.client_cert })
@@ -322,15 +336,15 @@ mod tests {
     use wasmtime_wasi_http::Error as Code;
 
     #[tokio::test]
-    async fn the_system_says_why() {
-        // To this address nobody connects.
-        let mut tcp = HttpConnector::new_with_resolver(Known(Vec::new()));
+    async fn connect_error_has_the_system_message() {
+        // Connecting to this address always fails.
+        let mut tcp = HttpConnector::new_with_resolver(StaticResolver(Vec::new()));
         let error = io_error(tcp.call(Uri::from_static("http://255.255.255.255:1/")).await.unwrap_err());
         assert!(error.to_string().contains("os error"), "{error}");
     }
 
     #[test]
-    fn denied_addresses_are_left_out() {
+    fn denied_addresses_are_removed() {
         let mut policy = Policy::default();
         policy.allow("*.example:80".parse().unwrap());
         policy.deny("10.0.0.0/8:*".parse().unwrap());
@@ -344,24 +358,26 @@ mod tests {
         assert_eq!(check(&[]), Some(vec![]));
     }
 
-    /// After the handshake, only what refuses this client says that the request was not carried out.
+    /// After the handshake, only an alert about the client shows that the request was not carried
+    /// out.
     #[test]
-    fn alerts_after_the_handshake() {
-        let noted = |alert, answered| {
-            let (watch, _life) = ConnectionState::new(false);
-            watch.note(&io::Error::new(io::ErrorKind::InvalidData, rustls::Error::AlertReceived(alert)));
+    fn only_alerts_about_the_client_are_refusals() {
+        let refusal = |alert, answered| {
+            let (state, _alive) = ConnectionState::new(false);
+            state.record_alert(&io::Error::new(io::ErrorKind::InvalidData, rustls::Error::AlertReceived(alert)));
             if answered {
-                watch.answered();
+                state.mark_answered();
             }
-            watch.refused().map(|failure| failure.tell(&"a.example:1".parse().unwrap()).0)
+            state.refusal().map(|failure| failure.explain(&"a.example:1".parse().unwrap()).0)
         };
-        let required = noted(AlertDescription::CertificateRequired, false);
+        let required = refusal(AlertDescription::CertificateRequired, false);
         assert!(matches!(required, Some(Code::TlsAlertReceived { alert_id: Some(116), .. })));
         for other in [AlertDescription::InternalError, AlertDescription::UserCanceled, AlertDescription::BadRecordMac] {
-            assert!(noted(other, false).is_none(), "{other:?}");
+            assert!(refusal(other, false).is_none(), "{other:?}");
         }
-        // An answer has come on this connection: the client was accepted, and a later request may have been carried out.
-        assert!(noted(AlertDescription::CertificateRequired, true).is_none());
-        assert!(ConnectionState::new(false).0.refused().is_none());
+        // After a response on this connection, the client is accepted, and a later request may have
+        // been carried out.
+        assert!(refusal(AlertDescription::CertificateRequired, true).is_none());
+        assert!(ConnectionState::new(false).0.refusal().is_none());
     }
 }

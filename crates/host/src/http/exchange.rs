@@ -1,4 +1,4 @@
-//! What is told of each request to whoever runs the host.
+//! The report of each request to the plugin host's observer.
 
 use super::LastFailure;
 use crate::policy::Authority;
@@ -8,27 +8,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime_wasi_http::Error as Code;
 
-/// A request of the component of which nothing more will come. It has no headers in it, and so no token.
+/// A request of the component that has completed, failed or been denied. It contains no headers,
+/// and so no token.
 ///
-/// As text: `GET http://localhost:8500/v1/session/list: 200, 512 B, 1.3 ms`.
+/// `Display` writes one line: `GET http://localhost:8500/v1/session/list: 200, 512 B, 1.3 ms`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Exchange {
-    /// Its method.
+    /// The method.
     pub method: Method,
-    /// Its scheme, as the component wrote it.
+    /// The scheme, as the component wrote it.
     pub scheme: String,
-    /// Whom it was for; none where that could not be understood.
+    /// The authority, or `None` if it is invalid.
     pub authority: Option<Authority>,
-    /// Its path and query, as they were sent.
+    /// The path and query, as they were sent.
     pub path_and_query: String,
-    /// The status of the answer, if there was one.
+    /// The status of the response, if there was one.
     pub status: Option<u16>,
-    /// How much of the answer's body the component read, in bytes.
+    /// How many bytes of the response body the component read.
     pub bytes: u64,
-    /// From the request to the end of the answer.
+    /// The time from the request to the end of the response.
     pub took: Duration,
-    /// Why there is no answer, or no whole one: the host did not allow it, there was no connection, the component gave up.
+    /// Why there is no response, or only a part of it: the host denied the request, there was no
+    /// connection, or the component gave up.
     pub error: Option<String>,
 }
 
@@ -50,20 +52,21 @@ impl fmt::Display for Exchange {
     }
 }
 
-/// Who is told, if anybody.
+/// The function that is called for each request, if any.
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<Tell>>);
+pub(crate) struct Observer(Option<Arc<Callback>>);
 
-type Tell = dyn Fn(&Exchange) + Send + Sync;
+type Callback = dyn Fn(&Exchange) + Send + Sync;
 
 impl Observer {
-    pub fn new(tell: impl Fn(&Exchange) + Send + Sync + 'static) -> Observer {
-        Observer(Some(Arc::new(tell)))
+    pub(crate) fn new(callback: impl Fn(&Exchange) + Send + Sync + 'static) -> Observer {
+        Observer(Some(Arc::new(callback)))
     }
 
-    /// Begins to tell of a request. Why it fails is in `memory`, if the host knows it.
-    pub(super) fn begin<B>(&self, request: &Request<B>, at: Option<&Authority>, memory: &LastFailure) -> Report {
-        Report(self.0.is_some().then(|| {
+    /// Starts the record of a request. If the request fails, `last_failure` has the host's
+    /// explanation.
+    pub(super) fn record<B>(&self, request: &Request<B>, at: Option<&Authority>, last_failure: &LastFailure) -> Recorder {
+        Recorder(self.0.is_some().then(|| {
             let uri: &Uri = request.uri();
             let exchange = Exchange {
                 method: request.method().clone(),
@@ -75,7 +78,7 @@ impl Observer {
                 took: Duration::ZERO,
                 error: None,
             };
-            Box::new(Begun { observer: self.clone(), exchange, start: Instant::now(), memory: memory.clone() })
+            Box::new(Record { observer: self.clone(), exchange, start: Instant::now(), last_failure: last_failure.clone() })
         }))
     }
 }
@@ -86,47 +89,50 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// Tells of a request when it is dropped: then nothing more comes of it. Nothing where nobody wants to know.
-pub struct Report(Option<Box<Begun>>);
+/// The record of a request, which calls the observer when it is dropped. Empty without an observer.
+pub(crate) struct Recorder(Option<Box<Record>>);
 
-struct Begun {
+struct Record {
     observer: Observer,
     exchange: Exchange,
     start: Instant,
-    memory: LastFailure,
+    last_failure: LastFailure,
 }
 
-impl Report {
-    pub fn answered(&mut self, status: u16) {
-        if let Some(begun) = &mut self.0 {
-            begun.exchange.status = Some(status);
+impl Recorder {
+    /// Sets the status of the response.
+    pub(crate) fn set_status(&mut self, status: u16) {
+        if let Some(record) = &mut self.0 {
+            record.exchange.status = Some(status);
         }
     }
 
-    pub fn read(&mut self, bytes: usize) {
-        if let Some(begun) = &mut self.0 {
-            // A length of `usize` always fits.
-            begun.exchange.bytes += bytes as u64;
+    /// Adds to the bytes of the body that the component read.
+    pub(crate) fn add_bytes(&mut self, bytes: usize) {
+        if let Some(record) = &mut self.0 {
+            // A `usize` always fits in a `u64`.
+            record.exchange.bytes += bytes as u64;
         }
     }
 
-    pub fn failed(&mut self, code: &Code) {
-        if let Some(begun) = &mut self.0 {
-            begun.exchange.error = Some(begun.memory.text().unwrap_or_else(|| code.to_string()));
+    /// Sets the error: the host's explanation, or else the code.
+    pub(crate) fn set_error(&mut self, code: &Code) {
+        if let Some(record) = &mut self.0 {
+            record.exchange.error = Some(record.last_failure.message().unwrap_or_else(|| code.to_string()));
         }
     }
 }
 
-impl Drop for Report {
+impl Drop for Recorder {
     fn drop(&mut self) {
-        let Some(begun) = self.0.take() else { return };
-        let Begun { observer, mut exchange, start, .. } = *begun;
+        let Some(record) = self.0.take() else { return };
+        let Record { observer, mut exchange, start, .. } = *record;
         exchange.took = start.elapsed();
         if exchange.status.is_none() && exchange.error.is_none() {
             exchange.error = Some("no answer: the component gave up".into());
         }
-        if let Observer(Some(tell)) = observer {
-            tell(&exchange);
+        if let Observer(Some(callback)) = observer {
+            callback(&exchange);
         }
     }
 }

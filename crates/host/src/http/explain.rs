@@ -1,7 +1,8 @@
-//! Why a request got no answer: the code that the component gets, and the text that its operator gets.
+//! Failures of requests: the error code for the component, and the message for the operator.
 //!
-//! `wasi:http` has a code for each kind of failure and hardly a word beside it. What only the host knows (which rule to add, what is
-//! wrong with a certificate, with which flag to mend it) is remembered here and put into the plugin's error.
+//! `wasi:http` has a code for each kind of failure, and almost no text. The host knows more: which
+//! rule to add, what is wrong with a certificate, which flag corrects it. An [`Explanation`]
+//! carries that into the plugin's error.
 
 use crate::bindings::Error;
 use crate::policy::{Authority, Denied};
@@ -15,85 +16,89 @@ use std::path::PathBuf;
 use std::time::Duration;
 use wasmtime_wasi_http::Error as Code;
 
-/// How the operator gives a client certificate.
+/// The flags for a client certificate.
 const CLIENT_CERT: &str = "`--client-cert FILE --client-key FILE` (CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY)";
-/// How the operator gives a CA.
+/// The flag for a CA.
 const CA_FILE: &str = "`--ca-file FILE` (CONSUL_CACERT)";
-/// How the operator gives the name that a certificate is verified against.
+/// The flag for the name that a certificate is verified against.
 const SERVER_NAME: &str = "`--tls-server-name NAME` (CONSUL_TLS_SERVER_NAME)";
 
-/// Why a request got no answer.
+/// The reason why a request has no response.
 #[derive(Debug)]
-pub enum Failure {
-    /// The policy has no rule for the authority or its socket.
+pub(crate) enum Failure {
+    /// The policy denies the authority or its socket.
     Denied(Denied),
-    /// The certificate was not to be verified, which is not granted here.
-    NotInsecure,
-    /// The policy refuses every address that the name has.
+    /// The component requested no verification of the certificate, which is not granted for this
+    /// authority.
+    InsecureNotGranted,
+    /// The policy denies every address of the name.
     AddressDenied(Denied),
-    /// The request's address cannot be understood.
+    /// The URI of the request is invalid.
     Uri,
-    /// The name could not be looked up.
+    /// The name cannot be resolved.
     Lookup(io::Error),
-    /// No connection to any address.
+    /// No address accepts a connection.
     Connect(io::Error),
-    /// No connection to the Unix socket.
+    /// The Unix socket does not accept a connection.
     Socket(PathBuf, io::Error),
-    /// Not connected in time.
+    /// There was no connection before the deadline.
     ConnectTimeout(Duration),
-    /// Connected, but no TLS handshake in time.
+    /// There was a connection, but no TLS handshake before the deadline.
     HandshakeTimeout(Duration),
-    /// No certificate can be for such a host name.
+    /// No certificate can be valid for this host name.
     ServerName,
     /// The TLS handshake failed.
     Handshake {
-        /// Of rustls, or of the connection under it.
+        /// The error of rustls, or of the underlying connection.
         error: io::Error,
-        /// Whether the host has a client certificate to show.
+        /// Whether the host has a client certificate.
         client_cert: bool,
     },
-    /// The peer ended the connection because of the client's certificate, or because there was none. In TLS 1.3 that comes after the
-    /// handshake, when the request is on its way already, but before it is read.
+    /// The peer ended the connection because of the client's certificate, or because there was
+    /// none. In TLS 1.3 the alert arrives after the handshake, when the request may be sent
+    /// already, but before the peer reads it.
     Refused {
-        /// What the peer said.
+        /// The alert of the peer.
         alert: Alert,
-        /// Whether the host has a client certificate to show.
+        /// Whether the host has a client certificate.
         client_cert: bool,
     },
-    /// The connection, or that of another request which this one was to share, ended before anything of the request was sent.
+    /// The connection ended before any of the request was sent. It may have been opened by another
+    /// request.
     NotSent,
     /// The peer does not answer HTTP/2 pings. The request may have been carried out.
-    Dead,
-    /// The peer closed the connection, or what it sent is no HTTP. The request may have been carried out.
-    Broken,
-    /// The answer is larger than this.
+    PingTimeout,
+    /// The peer closed the connection, or its response is not valid HTTP. The request may have been
+    /// carried out.
+    ConnectionLost,
+    /// The response is larger than this limit.
     TooLarge(u64),
-    /// The component has as many requests as this under way.
-    TooManyAtOnce(usize),
-    /// The component sent more requests than this.
-    TooMany(u64),
+    /// The component has this many requests in flight, and sent another.
+    TooManyInFlight(usize),
+    /// The component sent more requests than this limit in one call.
+    TooManyRequests(u64),
 }
 
-/// What the host knows of a failure, and which error of the plugin it belongs to.
+/// The host's error for a failure, and the case of the plugin's error that it replaces.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Explanation {
-    /// The case that the plugin makes of the failure.
-    of: Discriminant<Error>,
-    /// The error that it is.
+pub(crate) struct Explanation {
+    /// The case that the plugin reports for the failure.
+    case: Discriminant<Error>,
+    /// The error that replaces it.
     error: Error,
 }
 
 impl Explanation {
-    /// What an operator is told.
-    pub fn text(&self) -> &str {
+    /// Returns the message for the operator.
+    pub(crate) fn message(&self) -> &str {
         self.error.message()
     }
 
-    /// The same failure with the host's text in place of the plugin's, if it is this failure.
+    /// Replaces the plugin's error with the host's, if it has the case of this failure.
     ///
-    /// What the plugin says of the consequences (`; session … was created to replace it`) stays.
-    pub fn apply(&self, error: Error) -> Error {
-        if discriminant(&error) != self.of {
+    /// It keeps the consequences that the plugin reports (`; session … was created to replace it`).
+    pub(crate) fn apply(&self, error: Error) -> Error {
+        if discriminant(&error) != self.case {
             return error;
         }
         let mut explained = self.error.clone();
@@ -107,12 +112,13 @@ impl Explanation {
 }
 
 impl Failure {
-    /// The code for the component, and what its operator is told of a request to `at`. Nothing if the code says all.
-    pub fn tell(&self, at: &Authority) -> (Code, Option<Explanation>) {
-        let explained = |code, error: Error| (code, Some(Explanation { of: discriminant(&error), error }));
+    /// Returns the code for the component, and the explanation for a request to `at`. There is no
+    /// explanation if the code says everything.
+    pub(crate) fn explain(&self, at: &Authority) -> (Code, Option<Explanation>) {
+        let explained = |code, error: Error| (code, Some(Explanation { case: discriminant(&error), error }));
         match self {
             Failure::Denied(denied) => explained(Code::HttpRequestDenied, Error::DeniedByHost(denied.to_string())),
-            Failure::NotInsecure => explained(
+            Failure::InsecureNotGranted => explained(
                 Code::HttpRequestDenied,
                 Error::DeniedByHost(format!(
                     "`validate_certs=false` is not granted for {at}: add `--insecure {at}`, or to the configuration file: insecure = [\"{at}\"]"
@@ -127,7 +133,7 @@ impl Failure {
                 )),
             ),
             Failure::Connect(error) => {
-                let (code, error) = not_connected(error, at);
+                let (code, error) = connect_error(error, at);
                 explained(code, error)
             }
             Failure::Socket(path, error) => {
@@ -151,8 +157,8 @@ impl Failure {
                 };
                 explained(code, Error::Unreachable(text))
             }
-            // Not `connection-timeout`, after which the plugin cannot know whether a change was sent: some hosts say that of any
-            // connection.
+            // `connection-timeout` would be ambiguous: some hosts report it for open connections
+            // too, so the plugin cannot know whether a change was sent.
             Failure::ConnectTimeout(limit) => explained(
                 Code::DestinationUnavailable,
                 Error::Unreachable(format!(
@@ -170,11 +176,11 @@ impl Failure {
                 Error::Tls(format!("no certificate can be for the host of {at}: say which name to expect with {SERVER_NAME}")),
             ),
             Failure::Handshake { error, client_cert } => {
-                let (code, error) = no_handshake(error, *client_cert, at);
+                let (code, error) = handshake_error(error, *client_cert, at);
                 explained(code, error)
             }
             Failure::Refused { alert, client_cert } => {
-                explained(alert_code(*alert), Error::Tls(said(*alert, *client_cert, at)))
+                explained(alert_code(*alert), Error::Tls(alert_text(*alert, *client_cert, at)))
             }
             Failure::NotSent => explained(
                 Code::DestinationUnavailable,
@@ -182,25 +188,25 @@ impl Failure {
                     "the connection to {at} ended before the request was sent: check whether the agent is well, and try again"
                 )),
             ),
-            Failure::Dead => (Code::ConnectionReadTimeout, None),
-            Failure::Broken => (Code::HttpProtocolError, None),
+            Failure::PingTimeout => (Code::ConnectionReadTimeout, None),
+            Failure::ConnectionLost => (Code::HttpProtocolError, None),
             Failure::TooLarge(limit) => (
                 Code::HttpResponseBodySize(Some(*limit)),
                 Some(Explanation {
-                    of: discriminant(&Error::InvalidResponse(String::new())),
+                    case: discriminant(&Error::InvalidResponse(String::new())),
                     error: Error::ResponseTooLarge(format!(
                         "the answer from {at} is larger than {}, the host's limit `response`: read the sessions of one node, or raise it with `--limit response=SIZE`",
                         ByteSize(*limit)
                     )),
                 }),
             ),
-            Failure::TooManyAtOnce(limit) => explained(
+            Failure::TooManyInFlight(limit) => explained(
                 Code::ConnectionLimitReached,
                 Error::Unreachable(format!(
                     "the component had {limit} requests under way and wanted another, to {at}: the host's limit `in_flight` ends it; raise it with `--limit in_flight=NUMBER`"
                 )),
             ),
-            Failure::TooMany(limit) => explained(
+            Failure::TooManyRequests(limit) => explained(
                 Code::ConnectionLimitReached,
                 Error::Unreachable(format!(
                     "the component wanted more than {limit} requests in one call, this one to {at}: the host's limit `requests` ends it; raise it with `--limit requests=NUMBER`"
@@ -216,10 +222,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// So that it can come back out of hyper.
+/// Lets a failure pass through hyper's error type.
 impl StdError for Failure {}
 
-fn not_connected(error: &io::Error, at: &Authority) -> (Code, Error) {
+/// Returns code and error for a failure to connect.
+fn connect_error(error: &io::Error, at: &Authority) -> (Code, Error) {
     match error.kind() {
         ErrorKind::ConnectionRefused => (
             Code::ConnectionRefused,
@@ -238,12 +245,13 @@ fn not_connected(error: &io::Error, at: &Authority) -> (Code, Error) {
     }
 }
 
-fn no_handshake(error: &io::Error, client_cert: bool, at: &Authority) -> (Code, Error) {
+/// Returns code and error for a failed TLS handshake.
+fn handshake_error(error: &io::Error, client_cert: bool, at: &Authority) -> (Code, Error) {
     use rustls::Error as Tls;
     let tls = |code, text| (code, Error::Tls(text));
     match rustls_error(error) {
-        Some(Tls::AlertReceived(alert)) => tls(alert_code(*alert), said(*alert, client_cert, at)),
-        Some(Tls::InvalidCertificate(error)) => tls(Code::TlsCertificateError, certificate(error, at)),
+        Some(Tls::AlertReceived(alert)) => tls(alert_code(*alert), alert_text(*alert, client_cert, at)),
+        Some(Tls::InvalidCertificate(error)) => tls(Code::TlsCertificateError, certificate_text(error, at)),
         Some(Tls::NoCertificatesPresented) => {
             tls(Code::TlsCertificateError, format!("{at} has no certificate: give the agent one"))
         }
@@ -260,23 +268,23 @@ fn no_handshake(error: &io::Error, client_cert: bool, at: &Authority) -> (Code, 
                     ),
                 )
             }
-            _ => not_connected(error, at),
+            _ => connect_error(error, at),
         },
     }
 }
 
-/// What is wrong with the peer's certificate.
-fn certificate(error: &CertificateError, at: &Authority) -> String {
-    use CertificateError as Wrong;
+/// Says what is wrong with the peer's certificate.
+fn certificate_text(error: &CertificateError, at: &Authority) -> String {
+    use CertificateError as Cause;
     let renew = "have it renewed, and check this machine's clock";
     match error {
-        // The signature is another's if a CA of the same name was made anew.
-        Wrong::UnknownIssuer | Wrong::BadSignature => {
+        // The signature is wrong if a CA of the same name was created again.
+        Cause::UnknownIssuer | Cause::BadSignature => {
             format!(
                 "the certificate of {at} is signed by no CA that this host trusts: give the CA's certificate with {CA_FILE}"
             )
         }
-        Wrong::NotValidForNameContext { expected, presented } => {
+        Cause::NotValidForNameContext { expected, presented } => {
             let names = match presented.as_slice() {
                 [] => "no name at all".to_owned(),
                 names => names.iter().map(|name| plain_name(name)).collect::<Vec<_>>().join(", "),
@@ -286,36 +294,37 @@ fn certificate(error: &CertificateError, at: &Authority) -> String {
                 "the certificate of {at} is for {names}, not for {expected}: set `host` to a name that it is for, or say which to expect with {SERVER_NAME}"
             )
         }
-        Wrong::NotValidForName => {
+        Cause::NotValidForName => {
             format!("the certificate of {at} is for other names: say which to expect with {SERVER_NAME}")
         }
-        Wrong::ExpiredContext { time, not_after } => {
-            let ago = span(time.as_secs().saturating_sub(not_after.as_secs()));
+        Cause::ExpiredContext { time, not_after } => {
+            let ago = largest_unit(time.as_secs().saturating_sub(not_after.as_secs()));
             format!("the certificate of {at}, or of its CA, expired {ago} ago: {renew}")
         }
-        Wrong::Expired => format!("the certificate of {at}, or of its CA, has expired: {renew}"),
-        Wrong::NotValidYetContext { time, not_before } => {
-            let left = span(not_before.as_secs().saturating_sub(time.as_secs()));
+        Cause::Expired => format!("the certificate of {at}, or of its CA, has expired: {renew}"),
+        Cause::NotValidYetContext { time, not_before } => {
+            let left = largest_unit(not_before.as_secs().saturating_sub(time.as_secs()));
             format!("the certificate of {at}, or of its CA, is not valid yet, but in {left}: check this machine's clock")
         }
-        Wrong::NotValidYet => {
+        Cause::NotValidYet => {
             format!("the certificate of {at}, or of its CA, is not valid yet: check this machine's clock")
         }
-        Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => {
+        Cause::InvalidPurpose | Cause::InvalidPurposeContext { .. } => {
             format!("the certificate of {at} is not for servers: give the agent another ({error})")
         }
         error => format!("the certificate of {at} cannot be verified: give the agent another ({error})"),
     }
 }
 
-/// `DnsName("localhost")`, as rustls writes the names of a certificate, without what is around it.
+/// Returns the name inside `DnsName("localhost")`, which is how rustls shows the names of a
+/// certificate.
 fn plain_name(name: &str) -> &str {
     let inside = name.split_once('(').and_then(|(_kind, rest)| rest.strip_suffix(')'));
     inside.map_or(name, |name| name.trim_matches('"'))
 }
 
-/// A time in its largest unit: `3 days`.
-fn span(seconds: u64) -> String {
+/// Formats a duration in its largest unit: `3 days`.
+fn largest_unit(seconds: u64) -> String {
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
     let (size, unit) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1, "second"));
     let count = seconds / size;
@@ -326,10 +335,11 @@ fn alert_code(alert: Alert) -> Code {
     Code::TlsAlertReceived { alert_id: Some(alert.into()), alert_message: Some(format!("{alert:?}")) }
 }
 
-/// What the peer's alert means.
-fn said(alert: Alert, client_cert: bool, at: &Authority) -> String {
+/// Says what the peer's alert means.
+fn alert_text(alert: Alert, client_cert: bool, at: &Authority) -> String {
     match alert {
-        // Some send `HandshakeFailure` for a missing certificate, and many for other reasons.
+        // Some servers send `HandshakeFailure` for a missing certificate, and many for other
+        // reasons.
         Alert::HandshakeFailure if !client_cert => format!(
             "{at} refused the TLS handshake ({alert:?}): perhaps it wants a client certificate, which is given with {CLIENT_CERT}"
         ),
@@ -347,8 +357,9 @@ fn said(alert: Alert, client_cert: bool, at: &Authority) -> String {
     }
 }
 
-/// Whether the alert can only be about the client and its certificate, so that what was sent after the handshake was not read.
-pub fn is_about_client(alert: Alert) -> bool {
+/// Returns whether the alert can only be about the client and its certificate. Then the peer read
+/// nothing that was sent after the handshake.
+pub(crate) fn is_about_client(alert: Alert) -> bool {
     matches!(
         alert,
         Alert::CertificateRequired
@@ -364,8 +375,8 @@ pub fn is_about_client(alert: Alert) -> bool {
     )
 }
 
-/// The error of rustls in an error of a TLS stream.
-pub fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+/// Returns the rustls error inside an error of a TLS stream.
+pub(crate) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
@@ -374,11 +385,11 @@ mod tests {
     use super::*;
     use rustls::pki_types::UnixTime;
 
-    /// What a test cannot provoke on every machine.
+    /// Covers errors that a test cannot cause on every machine.
     #[test]
-    fn errors_of_the_network() {
+    fn network_errors_have_codes() {
         let at: Authority = "consul.example:8501".parse().unwrap();
-        let code = |failure: Failure| failure.tell(&at).0;
+        let code = |failure: Failure| failure.explain(&at).0;
         let connect = |kind: ErrorKind| code(Failure::Connect(kind.into()));
         assert!(matches!(connect(ErrorKind::NetworkUnreachable), Code::DestinationUnavailable));
         assert!(matches!(connect(ErrorKind::HostUnreachable), Code::DestinationUnavailable));
@@ -386,7 +397,7 @@ mod tests {
         let handshake = |kind: ErrorKind| code(Failure::Handshake { error: kind.into(), client_cert: false });
         assert!(matches!(handshake(ErrorKind::ConnectionReset), Code::TlsProtocolError));
         assert!(matches!(handshake(ErrorKind::TimedOut), Code::DestinationUnavailable));
-        let socket = |kind: ErrorKind| Failure::Socket("/run/consul.sock".into(), kind.into()).tell(&at).1.unwrap();
+        let socket = |kind: ErrorKind| Failure::Socket("/run/consul.sock".into(), kind.into()).explain(&at).1.unwrap();
         let error = || Error::Unreachable("no answer from consul.example:8501: no route".into());
         assert_eq!(
             socket(ErrorKind::PermissionDenied).apply(error()).message(),
@@ -395,14 +406,14 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_time() {
+    fn expiry_is_shown_in_its_largest_unit() {
         let at: Authority = "consul.example:8501".parse().unwrap();
         let expired = |seconds: u64| {
             let [time, not_after] =
                 [1_000_000 + seconds, 1_000_000].map(|seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds)));
             let error = rustls::CertificateError::ExpiredContext { time, not_after };
             let error = io::Error::new(ErrorKind::InvalidData, rustls::Error::InvalidCertificate(error));
-            let explanation = Failure::Handshake { error, client_cert: false }.tell(&at).1.unwrap();
+            let explanation = Failure::Handshake { error, client_cert: false }.explain(&at).1.unwrap();
             let message = explanation.apply(Error::Tls(String::new())).message().to_owned();
             let ago = message.strip_prefix("the certificate of consul.example:8501, or of its CA, expired ").unwrap();
             ago.strip_suffix(" ago: have it renewed, and check this machine's clock").unwrap().to_owned()

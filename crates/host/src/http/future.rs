@@ -1,9 +1,10 @@
-//! `outgoing-handler.handle`, and the response that it promises: the host's own, in place of wasmtime's.
+//! `outgoing-handler.handle` and `future-incoming-response`, in place of wasmtime's implementation.
 //!
-//! Wasmtime's makes two tasks of each request. When both can go on, tokio wakes another thread for one of them, which was the greater
-//! part of what a small request cost. Here a request is carried on by the task of the call that has sent it.
+//! Wasmtime spawns two tasks for each request. When both are ready, tokio wakes another thread for
+//! one of them, which is most of the cost of a small request. Here the task of the call drives its
+//! requests.
 
-use super::{Answer, Outgoing};
+use super::{Outgoing, ResponseResult};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
@@ -23,57 +24,66 @@ use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostIncomingResp
 use wasmtime_wasi_http::p2::{HttpResult, http_request_error};
 use wasmtime_wasi_http::{FieldMap, WasiBody, WasiHttp, WasiHttpCtxView, WasiHttpHooks as _, WasiHttpView};
 
-/// What a store has for `wasi:http`.
-pub trait View: WasiHttpView {
-    /// The requests of its component.
+/// The part of a store's data that `wasi:http` needs.
+pub(crate) trait View: WasiHttpView {
+    /// Returns the component's requests and its resource table.
     fn outgoing(&mut self) -> (&mut Outgoing, &mut ResourceTable);
 }
 
-/// Links `wasi:http`: wasmtime's, but for `handle` and what it answers.
-pub fn add_to_linker<T: View + 'static>(linker: &mut Linker<T>) -> Result<()> {
+/// Links `wasi:http`: wasmtime's, except for `handle` and the future that it returns.
+pub(crate) fn add_to_linker<T: View + 'static>(linker: &mut Linker<T>) -> Result<()> {
     let options = types::LinkOptions::default();
     types::add_to_linker::<T, WasiHttp>(linker, &options, T::http)?;
     linker.allow_shadowing(true);
-    // By the version that wasmtime's have. With another, nothing would be replaced, and `handle` answer with what no function takes,
-    // which is refused when a component is loaded.
+    // The version must be that of wasmtime's interfaces. With another, this would replace nothing,
+    // and `handle` would return a resource that no function takes. Then components fail to load.
     let mut types = linker.instance("wasi:http/types@0.2.12")?;
     types.resource("future-incoming-response", ResourceType::host::<FutureResponse>(), |mut store, handle| {
         store.data_mut().http().table.delete(Resource::<FutureResponse>::new_own(handle))?;
         Ok(())
     })?;
-    types.func_wrap("[method]future-incoming-response.subscribe", |mut store, (promised,): (Resource<FutureResponse>,)| {
-        Ok((subscribe(store.data_mut().http().table, promised)?,))
+    types.func_wrap("[method]future-incoming-response.subscribe", |mut store, (future,): (Resource<FutureResponse>,)| {
+        Ok((subscribe(store.data_mut().http().table, future)?,))
     })?;
-    types.func_wrap("[method]future-incoming-response.get", |mut store, (promised,): (Resource<FutureResponse>,)| {
-        Ok((get(store.data_mut().http(), &promised)?,))
+    types.func_wrap("[method]future-incoming-response.get", |mut store, (future,): (Resource<FutureResponse>,)| {
+        Ok((get(store.data_mut().http(), &future)?,))
     })?;
     linker.allow_shadowing(false);
-    type Sent = (Resource<HostOutgoingRequest>, Option<Resource<types::RequestOptions>>);
-    // Timeouts among the options are not kept: the plugin sets none, since its own deadline is for the whole call.
-    linker.instance("wasi:http/outgoing-handler@0.2.12")?.func_wrap("handle", |mut store, (request, _): Sent| {
+    type HandleParams = (Resource<HostOutgoingRequest>, Option<Resource<types::RequestOptions>>);
+    // Timeouts in the request options are ignored: the plugin sets none, and has its own deadline
+    // for the whole call.
+    linker.instance("wasi:http/outgoing-handler@0.2.12")?.func_wrap("handle", |mut store, (request, _): HandleParams| {
         let (outgoing, table) = store.data_mut().outgoing();
         Ok((match handle(outgoing, table, request) {
-            Ok(promised) => Ok(promised),
+            Ok(future) => Ok(future),
             Err(error) => Err(error.downcast()?),
         },))
     })
 }
 
-/// Sends a request.
+/// Sends a request, and returns the future of its response.
+///
+/// # Errors
+///
+/// Fails if the request is invalid, or the resource table is full.
 pub(super) fn handle(
     outgoing: &mut Outgoing,
     table: &mut ResourceTable,
     request: Resource<HostOutgoingRequest>,
 ) -> HttpResult<Resource<FutureResponse>> {
-    let request = requested(outgoing, table.delete(request)?)?;
-    let promised = FutureResponse(Arc::new(Mutex::new(Progress::Sent(outgoing.send(request)))));
-    lock(&outgoing.requests.0).push(Arc::downgrade(&promised.0));
-    Ok(table.push(promised)?)
+    let request = into_hyper(outgoing, table.delete(request)?)?;
+    let future = FutureResponse(Arc::new(Mutex::new(Progress::Pending(outgoing.send(request)))));
+    lock(&outgoing.requests.0).push(Arc::downgrade(&future.0));
+    Ok(table.push(future)?)
 }
 
-/// What hyper is to send for what the component has put together.
-fn requested(outgoing: &mut Outgoing, asked: HostOutgoingRequest) -> HttpResult<Request<WasiBody>> {
-    let HostOutgoingRequest { method, scheme, authority, path_with_query, headers, body } = asked;
+/// Converts the component's request into one for hyper.
+///
+/// # Errors
+///
+/// Fails if the method, scheme, authority, path or body is invalid.
+fn into_hyper(outgoing: &mut Outgoing, request: HostOutgoingRequest) -> HttpResult<Request<WasiBody>> {
+    let HostOutgoingRequest { method, scheme, authority, path_with_query, headers, body } = request;
     let method = match method {
         types::Method::Get => Method::GET,
         types::Method::Head => Method::HEAD,
@@ -100,9 +110,9 @@ fn requested(outgoing: &mut Outgoing, asked: HostOutgoingRequest) -> HttpResult<
         uri = uri.path_and_query(path_with_query);
     }
     let uri = uri.build().map_err(http_request_error)?;
-    // As the component wrote it.
+    // `Host` is the authority as the component wrote it.
     let host = HeaderValue::try_from(authority).map_err(|error| http_request_error(error.into()))?;
-    // Of a body it was checked by whoever made it.
+    // The length of an existing body was checked when the body was written.
     if body.is_none() && headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
         return Err(ErrorCode::HttpRequestBodySize(Some(0)).into());
     }
@@ -110,26 +120,31 @@ fn requested(outgoing: &mut Outgoing, asked: HostOutgoingRequest) -> HttpResult<
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri;
-    // The first of them, as RFC 9110 asks for. Among the component's own it is forbidden.
+    // RFC 9110 asks for `Host` first. Among the component's own headers it is forbidden.
     request.headers_mut().insert(HOST, host);
     request.headers_mut().extend(HeaderMap::from(headers));
     Ok(request)
 }
 
-type Got = Option<Result<Result<Resource<HostIncomingResponse>, ErrorCode>, ()>>;
+type GetResult = Option<Result<Result<Resource<HostIncomingResponse>, ErrorCode>, ()>>;
 
-/// The response, if it is there and was not got before.
-pub(super) fn get(mut view: WasiHttpCtxView<'_>, promised: &Resource<FutureResponse>) -> Result<Got> {
-    let response = match view.table.get_mut(promised)?.take() {
+/// Implements `future-incoming-response.get`: the response, if it has arrived and was not taken
+/// before.
+///
+/// # Errors
+///
+/// Fails if the resource table is full.
+pub(super) fn get(mut view: WasiHttpCtxView<'_>, future: &Resource<FutureResponse>) -> Result<GetResult> {
+    let response = match view.table.get_mut(future)?.take() {
         None => return Ok(None),
         Some(None) => return Ok(Some(Err(()))),
         Some(Some(Ok(response))) => response,
         Some(Some(Err(code))) => {
-            // Wasmtime's knows which error that is for a component.
-            let theirs = view.table.push(HostFutureIncomingResponse::Ready(Err(code)))?;
-            let got = types::HostFutureIncomingResponse::get(&mut view, Resource::new_borrow(theirs.rep()))?;
-            view.table.delete(theirs)?;
-            return Ok(got);
+            // Wasmtime's future converts the error into the WIT type.
+            let failed = view.table.push(HostFutureIncomingResponse::Ready(Err(code)))?;
+            let result = types::HostFutureIncomingResponse::get(&mut view, Resource::new_borrow(failed.rep()))?;
+            view.table.delete(failed)?;
+            return Ok(result);
         }
     };
     let (head, body) = response.into_parts();
@@ -138,24 +153,25 @@ pub(super) fn get(mut view: WasiHttpCtxView<'_>, promised: &Resource<FutureRespo
     Ok(Some(Ok(Ok(view.table.push(response)?))))
 }
 
-/// The requests of an instance that have no answer yet. Clones are the same requests.
+/// The requests of an instance that have no response yet. Clones share them.
 #[derive(Clone, Default)]
-pub struct Requests(Arc<Mutex<Vec<Weak<Mutex<Progress>>>>>);
+pub(crate) struct Requests(Arc<Mutex<Vec<Weak<Mutex<Progress>>>>>);
 
 impl Requests {
-    /// Lets the component run, and carries on what it has sent, both in the task of whoever polls this: so a request goes on whenever
-    /// the component waits, and while it computes at the end of each of its turns.
+    /// Runs a call, and drives the requests that it sends, both in the current task. So requests
+    /// make progress whenever the component waits, and while it computes, at the end of each epoch.
     ///
-    /// `run` is polled again whenever a request was answered, whatever it waits for.
-    pub async fn drive<F: Future>(self, run: F) -> F::Output {
-        let mut run = std::pin::pin!(run);
+    /// When a response arrives, `call` is polled again, whatever it waits for.
+    pub(crate) async fn drive<F: Future>(self, call: F) -> F::Output {
+        let mut call = std::pin::pin!(call);
         poll_fn(|context| {
             self.poll(context);
             loop {
-                if let Poll::Ready(output) = run.as_mut().poll(context) {
+                if let Poll::Ready(output) = call.as_mut().poll(context) {
                     return Poll::Ready(output);
                 }
-                // Those that it has just sent, too. What was answered at once it has not seen yet.
+                // This also starts the requests that the component has just sent. It has not seen a
+                // response that arrives here, so poll it again.
                 if !self.poll(context) {
                     return Poll::Pending;
                 }
@@ -164,42 +180,43 @@ impl Requests {
         .await
     }
 
-    /// Whether one of them was answered.
+    /// Polls all requests, and returns whether a response arrived.
     fn poll(&self, context: &mut Context<'_>) -> bool {
-        let mut answered = false;
+        let mut arrived = false;
         lock(&self.0).retain(|request| {
-            // Those that the component has dropped are gone.
+            // The component has dropped the future, and with it the request.
             let Some(request) = request.upgrade() else { return false };
             let mut progress = lock(&request);
-            let Progress::Sent(future) = &mut *progress else { return false };
-            let Poll::Ready(answer) = future.as_mut().poll(context) else { return true };
-            *progress = Progress::Answered(answer);
-            answered = true;
+            let Progress::Pending(response) = &mut *progress else { return false };
+            let Poll::Ready(response) = response.as_mut().poll(context) else { return true };
+            *progress = Progress::Ready(response);
+            arrived = true;
             false
         });
-        answered
+        arrived
     }
 }
 
-/// A response that is to come: `future-incoming-response`.
-pub struct FutureResponse(Arc<Mutex<Progress>>);
+/// The resource `future-incoming-response`.
+pub(crate) struct FutureResponse(Arc<Mutex<Progress>>);
 
 enum Progress {
-    Sent(Pin<Box<dyn Future<Output = Answer> + Send>>),
-    Answered(Answer),
+    Pending(Pin<Box<dyn Future<Output = ResponseResult> + Send>>),
+    Ready(ResponseResult),
     Taken,
 }
 
 impl FutureResponse {
-    /// `None` as long as there is no answer, and within it `None` if it was taken before.
-    fn take(&mut self) -> Option<Option<Answer>> {
+    /// Takes the response. Returns `None` while it is pending, and `Some(None)` if it was taken
+    /// before.
+    fn take(&mut self) -> Option<Option<ResponseResult>> {
         let mut progress = lock(&self.0);
         match mem::replace(&mut *progress, Progress::Taken) {
-            sent @ Progress::Sent(_) => {
-                *progress = sent;
+            pending @ Progress::Pending(_) => {
+                *progress = pending;
                 None
             }
-            Progress::Answered(answer) => Some(Some(answer)),
+            Progress::Ready(response) => Some(Some(response)),
             Progress::Taken => Some(None),
         }
     }
@@ -208,10 +225,10 @@ impl FutureResponse {
 #[wasmtime_wasi::async_trait]
 impl Pollable for FutureResponse {
     async fn ready(&mut self) {
-        // Nobody is told to wake this task: it is the one that carries the request on, see `Requests::drive`.
+        // No waker is registered: this task also drives the request, see `Requests::drive`.
         poll_fn(|_| match *lock(&self.0) {
-            Progress::Sent(_) => Poll::Pending,
-            Progress::Answered(_) | Progress::Taken => Poll::Ready(()),
+            Progress::Pending(_) => Poll::Pending,
+            Progress::Ready(_) | Progress::Taken => Poll::Ready(()),
         })
         .await;
     }

@@ -1,5 +1,6 @@
-//! What a TLS connection to the agent trusts, and the certificate that it shows.
+//! TLS to the agent: the certificates to trust, and the client certificate.
 
+use crate::config_error::ConfigError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, WantsClientCert};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
@@ -8,69 +9,85 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, InconsistentKeys, RootCertStore, SignatureScheme};
 use std::collections::BTreeMap;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// TLS towards the agent. Default: the platform's roots, no client certificate.
+/// The settings of TLS connections to the agent. Default: the platform's roots, and no client
+/// certificate.
 ///
-/// The files hold PEM, with any text around the blocks, and are read once, when the client is made. As with Consul's own
-/// tools, `ca_file` wins over `ca_path`, which is not read then. Unlike there, a folder may hold other files too, and its
-/// subfolders are left out.
+/// The files contain PEM, with any text around the blocks. They are read once, when the [`Host`] is
+/// built. As in Consul's own tools, `ca_file` wins over `ca_path`, which is then not read. Unlike
+/// there, a folder may contain other files too, and its subfolders are ignored.
 ///
-/// An `https+insecure` connection, where the host grants one, trusts any certificate, whatever is set here. The client
-/// certificate is still shown to an agent that asks for it: that gives away who the client is, and nothing of the key.
+/// An `https+insecure` connection, where the host grants one, accepts any certificate, regardless
+/// of these settings. The client certificate is still presented to an agent that asks for it. That
+/// shows the client's identity, but nothing of the key.
+///
+/// [`Host`]: crate::Host
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// File of CA certificates, one at least. A self-signed certificate of the agent is accepted too, if it is not marked as
-    /// a CA's: such a one may sign others, but not serve.
+    /// File of CA certificates, at least one. A self-signed certificate of the agent is accepted
+    /// too, unless it is marked as a CA's: a CA's certificate may sign others, but not serve.
     pub ca_file: Option<PathBuf>,
-    /// Folder of such files, with one certificate at least in all of them. Links to files are followed. Files without a
-    /// certificate are skipped, but those that cannot be read are errors.
+    /// Folder of such files, with at least one certificate in all of them together. Links to files
+    /// are followed. Files without a certificate are skipped, but unreadable files are errors.
     pub ca_path: Option<PathBuf>,
-    /// Whether to trust the platform's roots, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, too. Default: only if neither
-    /// `ca_file` nor `ca_path` is given. To have none is no error: plain HTTP works, and for https every CA is unknown.
+    /// Whether to trust the platform's roots too, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// Default: only if neither `ca_file` nor `ca_path` is set. Having no roots is not an error:
+    /// plain HTTP works, and for HTTPS every CA is unknown.
     pub platform_roots: Option<bool>,
-    /// File of the client certificate, followed by those that link it to its CA, if any. Needs `client_key`.
+    /// File of the client certificate, followed by any intermediate certificates. Requires
+    /// `client_key`.
     pub client_cert: Option<PathBuf>,
-    /// File of its key, which may be the same. Not encrypted; PKCS#8, PKCS#1 or SEC1; RSA of 2048 to 4096 bits, ECDSA P-256
-    /// or P-384, or Ed25519. Needs `client_cert`.
+    /// File of its key, which may be the same file. The key is not encrypted; PKCS#8, PKCS#1 or
+    /// SEC1; RSA of 2048 to 4096 bits, ECDSA P-256 or P-384, or Ed25519. Requires `client_cert`.
     pub client_key: Option<PathBuf>,
-    /// DNS name or IP address to ask for and to verify in place of the authority's, such as `server.dc1.consul`.
+    /// DNS name or IP address to request and verify in place of the authority's, such as
+    /// `server.dc1.consul`.
     pub server_name: Option<String>,
 }
 
 impl Tls {
-    /// Reads the files. Answers with (verified, insecure): the second takes any certificate. Both show the client
-    /// certificate, and neither has ALPN set.
-    pub(crate) fn client_configs(&self) -> Result<(ClientConfig, ClientConfig), TlsSetupError> {
+    /// Reads the files, and returns the configurations (verified, insecure). The second accepts any
+    /// certificate. Both present the client certificate, and neither has ALPN set.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be read, or does not contain what its setting needs.
+    pub(crate) fn client_configs(&self) -> Result<(ClientConfig, ClientConfig), ConfigError> {
         let provider = Arc::new(ring::default_provider());
         let identity = self.identity(&provider)?;
         let with_identity = |builder: ConfigBuilder<ClientConfig, WantsClientCert>| match &identity {
             Some(identity) => builder.with_client_cert_resolver(identity.clone()),
             None => builder.with_no_client_auth(),
         };
-        let any = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
+        let accept_any = Arc::new(AcceptAnyCertificate(provider.signature_verification_algorithms));
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| TlsSetupError(format!("TLS cannot be set up: {error}")))?;
+            .map_err(|error| ConfigError::new(format!("TLS cannot be set up: {error}")))?;
         let verified = with_identity(builder.clone().with_root_certificates(self.roots()?));
-        let insecure = with_identity(builder.dangerous().with_custom_certificate_verifier(any));
+        let insecure = with_identity(builder.dangerous().with_custom_certificate_verifier(accept_any));
         Ok((verified, insecure))
     }
 
-    /// The name that replaces the authority's.
-    pub(crate) fn server_name(&self) -> Result<Option<ServerName<'static>>, TlsSetupError> {
+    /// Returns the name that replaces the authority's.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not a DNS name or an IP address.
+    pub(crate) fn server_name(&self) -> Result<Option<ServerName<'static>>, ConfigError> {
         let Some(name) = &self.server_name else { return Ok(None) };
         ServerName::try_from(name.clone()).map(Some).map_err(|_invalid| {
-            TlsSetupError(format!(
-                "tls-server-name {name:?}: no DNS name and no IP address; it stands without scheme, port and brackets"
+            ConfigError::new(format!(
+                "tls-server-name {name:?}: not a DNS name or an IP address (write it without scheme, port and brackets)"
             ))
         })
     }
 
-    fn roots(&self) -> Result<RootCertStore, TlsSetupError> {
+    /// Reads the certificates to trust.
+    fn roots(&self) -> Result<RootCertStore, ConfigError> {
         let mut roots = RootCertStore::empty();
         if self.platform_roots.unwrap_or(self.ca_file.is_none() && self.ca_path.is_none()) {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -83,7 +100,8 @@ impl Tls {
         Ok(roots)
     }
 
-    fn identity(&self, provider: &CryptoProvider) -> Result<Option<Arc<dyn ResolvesClientCert>>, TlsSetupError> {
+    /// Reads the client certificate and its key, if they are set.
+    fn identity(&self, provider: &CryptoProvider) -> Result<Option<Arc<dyn ResolvesClientCert>>, ConfigError> {
         let (cert, key) = match (&self.client_cert, &self.client_key) {
             (Some(cert), Some(key)) => (cert, key),
             (None, None) => return Ok(None),
@@ -98,8 +116,8 @@ impl Tls {
             key.problem("the key is damaged, or not RSA of 2048 to 4096 bits, ECDSA P-256, ECDSA P-384 or Ed25519")
         })?;
         let identity = CertifiedKey::new(chain, signer);
-        // Other errors say that the two cannot be compared, as with X.509 version 1, which is what `openssl x509 -req` makes
-        // by default. Whether that will do is for the agent to say.
+        // Other errors mean that the two cannot be compared, as with X.509 version 1, the default
+        // of `openssl x509 -req`. The agent decides whether to accept such a certificate.
         if let Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) = identity.keys_match() {
             return Err(key.problem(format!(
                 "the key does not belong to the first certificate in {}, which must be the client's own",
@@ -110,15 +128,19 @@ impl Tls {
     }
 }
 
-/// All certificates in the files of `ca_path`, one at least.
-fn certificates_in(folder: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
+/// Returns the certificates of all files in `ca_path`.
+///
+/// # Errors
+///
+/// Fails if the folder or a file cannot be read, a certificate is damaged, or there is none.
+fn certificates_in(folder: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let list = || std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
-    let mut entries = list().map_err(|error| problem("ca-path", folder, format!("no folder that can be read: {error}")))?;
-    // So that of several errors it is always the same that is told.
+    let mut entries = list().map_err(|error| problem("ca-path", folder, format!("cannot be read: {error}")))?;
+    // Sorted, so that the same one of several errors is always reported.
     entries.sort();
     let mut certificates = Vec::new();
     for path in &entries {
-        // Through links, which may lead to folders too, as in mounted Kubernetes secrets.
+        // `is_dir` follows links, which may lead to folders too, as in mounted Kubernetes secrets.
         if !path.is_dir() {
             certificates.extend(PemFile::read("ca-path", path)?.certificates()?);
         }
@@ -129,7 +151,7 @@ fn certificates_in(folder: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSet
     Ok(certificates)
 }
 
-/// The text of a file that an option names, after a line break.
+/// The content of a file that an option names, with a line break in front.
 struct PemFile<'a> {
     option: &'static str,
     path: &'a Path,
@@ -137,32 +159,35 @@ struct PemFile<'a> {
 }
 
 impl<'a> PemFile<'a> {
-    fn read(option: &'static str, path: &'a Path) -> Result<Self, TlsSetupError> {
+    fn read(option: &'static str, path: &'a Path) -> Result<Self, ConfigError> {
         let bytes = std::fs::read(path).map_err(|error| problem(option, path, format!("cannot be read: {error}")))?;
-        // Comments may be in any encoding. Some editors put a byte order mark first.
+        // Comments may be in any encoding. Some editors write a byte order mark.
         let text = format!("\n{}", String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}'));
         Ok(PemFile { option, path, text })
     }
 
-    /// The blocks in order: label, and text from there on. Taken apart here, since pki-types passes over those it does not
-    /// know, such as encrypted keys, does not say of which block an error is, and quotes what it could not read.
+    /// Returns the blocks in order: the label, and the text that begins with it.
+    ///
+    /// The parser of pki-types would not do. It skips unknown blocks, such as encrypted keys, does
+    /// not report which block has an error, and quotes the text that it cannot parse.
     fn blocks(&self) -> impl Iterator<Item = (&str, &str)> {
         self.text.split(BEGIN).skip(1).filter_map(|block| {
             let label = block.split_once("-----")?.0;
-            // What is no label may be anything, also a key whose line breaks were lost.
+            // Text that is not a label may be anything, even a key whose line breaks were lost.
             let is_label = label.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ');
             is_label.then_some((label, block))
         })
     }
 
-    /// The certificates in it, if any.
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
+    /// Returns all certificates in the file.
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
         let blocks = self.blocks().filter(|(label, _)| *label == "CERTIFICATE");
         let certificates = blocks.enumerate().map(|(index, (_, block))| {
             let number = index + 1;
             let der = CertificateDer::from_pem_slice(format!("{BEGIN}{block}").as_bytes())
-                .map_err(|_malformed| self.problem(format!("certificate {number} {NO_PEM}")))?;
-            // Reads just what a trust anchor needs, so that it is right for client certificates of any version too.
+                .map_err(|_malformed| self.problem(format!("certificate {number} {MALFORMED}")))?;
+            // This parses only what a trust anchor needs, so it accepts client certificates of any
+            // version too.
             RootCertStore::empty().add(der.clone()).map_err(|error| {
                 self.problem(format!("certificate {number} is damaged or of a kind that is not supported: {error:?}"))
             })?;
@@ -171,34 +196,34 @@ impl<'a> PemFile<'a> {
         certificates.collect()
     }
 
-    /// The certificates in it, one at least.
-    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
+    /// Returns all certificates in the file, at least one.
+    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
         let certificates = self.certificates()?;
         if certificates.is_empty() {
-            return Err(self.problem(format!("no certificate (PEM, -----BEGIN CERTIFICATE-----); {}", self.found())));
+            return Err(self.problem(format!("no certificate (PEM, -----BEGIN CERTIFICATE-----); {}", self.block_counts())));
         }
         Ok(certificates)
     }
 
-    /// The first private key in it.
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsSetupError> {
+    /// Returns the first private key in the file.
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, ConfigError> {
         let labels = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", ENCRYPTED];
         let Some((label, block)) = self.blocks().find(|(label, _)| labels.contains(label)) else {
             return Err(self.problem(format!(
                 "no private key (PEM, -----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY); {}",
-                self.found()
+                self.block_counts()
             )));
         };
-        // PKCS#8 has a label for it, the older formats a header.
+        // PKCS#8 has a label for encrypted keys, the older formats have a header.
         if label == ENCRYPTED || block.contains("Proc-Type: 4,ENCRYPTED") {
             return Err(self.problem("the key is encrypted; decrypt it first, as with `openssl pkey -in FILE -out DECRYPTED`"));
         }
         PrivateKeyDer::from_pem_slice(format!("{BEGIN}{block}").as_bytes())
-            .map_err(|_malformed| self.problem(format!("the key {NO_PEM}")))
+            .map_err(|_malformed| self.problem(format!("the key {MALFORMED}")))
     }
 
-    /// How many blocks of which kind there are.
-    fn found(&self) -> String {
+    /// Lists the blocks in the file: how many of each label.
+    fn block_counts(&self) -> String {
         let mut counts = BTreeMap::new();
         for (label, _) in self.blocks() {
             *counts.entry(label).or_insert(0) += 1;
@@ -207,25 +232,26 @@ impl<'a> PemFile<'a> {
         if kinds.is_empty() { "found no PEM block".into() } else { format!("found {}", kinds.join(", ")) }
     }
 
-    fn problem(&self, what: impl Display) -> TlsSetupError {
+    fn problem(&self, what: impl Display) -> ConfigError {
         problem(self.option, self.path, what)
     }
 }
 
 const BEGIN: &str = "\n-----BEGIN ";
 const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
-const NO_PEM: &str = "is malformed: PEM has lines of base64 between a BEGIN and an END line";
+const MALFORMED: &str = "is malformed: PEM has lines of base64 between a BEGIN and an END line";
 
-/// Takes any certificate, expired, unknown or for another name, for `https+insecure`: that is how the plugin asks for what
-/// `validate_certs: false` means, and the host offers it only for authorities that its operator named.
+/// A verifier for `https+insecure` that accepts any certificate: expired, unknown, or for another
+/// name. The plugin requests it for `validate_certs: false`, and the host grants it only for
+/// authorities that its operator named.
 ///
-/// The signatures of the handshake are verified nevertheless: the peer has the key to what it shows.
+/// It still verifies the signatures of the handshake: the peer has the key of its certificate.
 #[derive(Debug)]
-struct AnyCertificate(WebPkiSupportedAlgorithms);
+struct AcceptAnyCertificate(WebPkiSupportedAlgorithms);
 
-type Signed = Result<HandshakeSignatureValid, rustls::Error>;
+type SignatureResult = Result<HandshakeSignatureValid, rustls::Error>;
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -237,11 +263,21 @@ impl ServerCertVerifier for AnyCertificate {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Signed {
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> SignatureResult {
         rustls::crypto::verify_tls12_signature(message, cert, signature, &self.0)
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Signed {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> SignatureResult {
         rustls::crypto::verify_tls13_signature(message, cert, signature, &self.0)
     }
 
@@ -250,20 +286,9 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// What is wrong with the options in [`Tls`]: the option, its file, and what it should hold. Shows nothing of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsSetupError(String);
-
-impl Display for TlsSetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for TlsSetupError {}
-
-fn problem(option: &str, path: &Path, what: impl Display) -> TlsSetupError {
-    TlsSetupError(format!("{option} {}: {what}", path.display()))
+/// Returns an error that names the option, its file, and the problem. It never shows any of a key.
+fn problem(option: &str, path: &Path, what: impl Display) -> ConfigError {
+    ConfigError::new(format!("{option} {}: {what}", path.display()))
 }
 
 #[cfg(test)]
@@ -295,18 +320,19 @@ mod tests {
         Ca::self_signed(ca_params(common_name, &[]), KeyPair::generate().unwrap()).unwrap()
     }
 
-    /// A certificate by `ca`, and its key: both PEM.
+    /// Returns a certificate that `ca` signs, and its key, both as PEM.
     fn issue(ca: &Ca, params: CertificateParams) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
     }
 
-    /// Keys are put together here, so that no scanner for leaked ones finds them in the source.
+    /// Assembles a PEM block, so that no scanner for leaked keys finds one in the source.
     fn pem(label: &str, base64: &str) -> String {
         format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", base64.trim())
     }
 
-    /// A server for both versions of TLS, one after the other. Asks for a certificate of `client_ca`.
+    /// Returns a server for each version of TLS. With `client_ca`, they require a client
+    /// certificate of it.
     fn servers((cert, key): &(String, String), client_ca: Option<&Ca>) -> [Arc<ServerConfig>; 2] {
         [&TLS12, &TLS13].map(|version| {
             let provider = Arc::new(ring::default_provider());
@@ -323,12 +349,12 @@ mod tests {
             let chain = CertificateDer::pem_slice_iter(cert.as_bytes()).map(Result::unwrap).collect();
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
             let key = provider.key_provider.load_private_key(key).unwrap();
-            // Does not ask whether the two belong together.
+            // Unlike `with_single_cert`, this does not check that certificate and key match.
             Arc::new(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)))))
         })
     }
 
-    /// A handshake in memory. The error is that of the side that gives up first.
+    /// Does a handshake in memory. The error is that of the side that fails first.
     fn handshake(client: &ClientConfig, name: &str, server: &Arc<ServerConfig>) -> Result<ServerConnection, Error> {
         let name = ServerName::try_from(name.to_string()).unwrap();
         let mut client = ClientConnection::new(Arc::new(client.clone()), name).unwrap();
@@ -367,7 +393,7 @@ mod tests {
         Tls { ca_file: Some(ca_file), ..Tls::default() }
     }
 
-    /// The text of the error, with the folder's path as `DIR`.
+    /// Returns the message of the error, with `DIR` for the folder's path.
     fn error(tls: &Tls, folder: &TempDir) -> String {
         let error: Box<dyn std::error::Error> = tls.client_configs().unwrap_err().into();
         error.to_string().replace(folder.path().to_str().unwrap(), "DIR").replace('\\', "/")
@@ -393,7 +419,7 @@ mod tests {
         refused(|why| matches!(why, CertificateError::NotValidForNameContext { .. }), &known, agent(), "server.dc1.consul");
         refused(|why| matches!(why, CertificateError::NotValidForNameContext { .. }), &known, agent(), "127.0.0.2");
         refused(|why| matches!(why, CertificateError::ExpiredContext { .. }), &known, expired, "localhost");
-        // What the documentation of `ca_file` says of self-signed certificates.
+        // Self-signed certificates, as documented for `ca_file`.
         for (params, accepted) in [(agent(), true), (ca_params("agent", &["127.0.0.1"]), false)] {
             let key = KeyPair::generate().unwrap();
             let cert = params.self_signed(&key).unwrap().pem();
@@ -412,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn insecure_still_verifies_signatures() {
+    fn insecure_connection_verifies_signatures() {
         let ca = ca("ca");
         let (cert, _key) = issue(&ca, params("agent", &["localhost"]));
         let other_key = KeyPair::generate().unwrap().serialize_pem();
@@ -424,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn client_certificate_is_shown() {
+    fn client_certificate_is_presented() {
         let (folder, root) = (TempDir::new().unwrap(), ca("root"));
         let between = Ca::signed_by(ca_params("between", &[]), KeyPair::generate().unwrap(), &root).unwrap();
         let (cert, key) = issue(&between, params("client", &["client.dc1.consul"]));
@@ -434,9 +460,9 @@ mod tests {
         for server in servers(&issue(&root, params("agent", &["localhost"])), Some(&root)) {
             let (verified, insecure) = tls.client_configs().unwrap();
             for client in [verified, insecure] {
-                let shown = handshake(&client, "localhost", &server).unwrap();
+                let server = handshake(&client, "localhost", &server).unwrap();
                 let chain: Vec<_> = CertificateDer::pem_slice_iter(cert.as_bytes()).map(Result::unwrap).collect();
-                assert_eq!(shown.peer_certificates(), Some([chain, vec![between.der().clone()]].concat().as_slice()));
+                assert_eq!(server.peer_certificates(), Some([chain, vec![between.der().clone()]].concat().as_slice()));
             }
             let (verified, insecure) = anonymous.client_configs().unwrap();
             for client in [verified, insecure] {
@@ -444,7 +470,7 @@ mod tests {
                 assert_eq!(error, Error::NoCertificatesPresented);
             }
         }
-        // Another CA's, which the agent refuses.
+        // A certificate of another CA, which the agent refuses.
         for server in servers(&issue(&root, params("agent", &["localhost"])), Some(&ca("other"))) {
             let error = handshake(&tls.client_configs().unwrap().0, "localhost", &server).unwrap_err();
             assert!(
@@ -455,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_all_kinds() {
+    fn keys_of_every_kind_are_accepted() {
         let (folder, ca) = (TempDir::new().unwrap(), ca("ca"));
         let servers = servers(&issue(&ca, params("agent", &["localhost"])), Some(&ca));
         let check = |key: &KeyPair, pem: &str| {
@@ -475,7 +501,7 @@ mod tests {
         }
         let rsa = pem("RSA PRIVATE KEY", RSA_KEY);
         let pkcs1 = PrivatePkcs1KeyDer::from_pem_slice(rsa.as_bytes()).unwrap();
-        // PKCS#8: version, `rsaEncryption`, and the key of PKCS#1 as octets.
+        // PKCS#8: the version, `rsaEncryption`, and the PKCS#1 key as an octet string.
         let mut pkcs8 =
             b"\x30\x82\0\0\x02\x01\0\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\0\x04\x82\0\0".to_vec();
         pkcs8.extend(pkcs1.secret_pkcs1_der());
@@ -485,7 +511,8 @@ mod tests {
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), &rcgen::PKCS_RSA_SHA256).unwrap();
         check(&key, &key.serialize_pem());
         check(&key, &rsa);
-        // As `openssl ecparam -genkey` and `openssl x509 -req` write them: SEC1 after its parameters, and X.509 version 1.
+        // The output of `openssl ecparam -genkey` and `openssl x509 -req`: parameters before SEC1,
+        // and X.509 version 1.
         let tls = Tls {
             client_cert: Some(write(&folder, "cert.pem", pem("CERTIFICATE", VERSION_1))),
             client_key: Some(write(
@@ -499,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn server_names() {
+    fn server_name_replaces_that_of_the_authority() {
         let (folder, ca) = (TempDir::new().unwrap(), ca("ca"));
         let named = |name: &str| Tls {
             server_name: Some(name.into()),
@@ -520,20 +547,20 @@ mod tests {
             assert_eq!(
                 named(wrong).server_name().unwrap_err().to_string(),
                 format!(
-                    "tls-server-name \"{wrong}\": no DNS name and no IP address; it stands without scheme, port and brackets"
+                    "tls-server-name \"{wrong}\": not a DNS name or an IP address (write it without scheme, port and brackets)"
                 )
             );
         }
     }
 
     #[test]
-    fn whose_roots_are_trusted() {
+    fn roots_come_from_platform_or_files() {
         let folder = TempDir::new().unwrap();
         let (one, other) = (ca("one").pem(), ca("other").pem());
         let file = write(&folder, "bundle.pem", [b"# caf\xe9\n", one.as_bytes(), b"text\n", other.as_bytes()].concat());
         let platform = rustls_native_certs::load_native_certs().certs.len();
         let count = |tls: &Tls| tls.roots().unwrap().len();
-        // Not all that the platform has need be usable.
+        // Some of the platform's certificates may be unusable.
         let default = count(&Tls::default());
         assert!(default <= platform);
         assert_eq!(count(&Tls { platform_roots: Some(true), ..Tls::default() }), default);
@@ -541,24 +568,24 @@ mod tests {
         assert_eq!(count(&trusting(file.clone())), 2);
         assert_eq!(count(&Tls { platform_roots: Some(true), ..trusting(file.clone()) }), default + 2);
         assert_eq!(count(&trusting(write(&folder, "notepad.pem", format!("\u{feff}{one}")))), 1);
-        // `ca_file` wins: the folder is not even looked at.
+        // `ca_file` wins: the folder is not read.
         let both = Tls { ca_path: Some(folder.path().join("missing")), ..trusting(file) };
         assert_eq!(count(&both), 2);
-        // With no root at all, all is refused.
-        let nobody = Tls { platform_roots: Some(false), ..Tls::default() };
+        // Without roots, every certificate is rejected.
+        let no_roots = Tls { platform_roots: Some(false), ..Tls::default() };
         for server in servers(&issue(&ca("ca"), params("agent", &["localhost"])), None) {
-            let error = handshake(&nobody.client_configs().unwrap().0, "localhost", &server).unwrap_err();
+            let error = handshake(&no_roots.client_configs().unwrap().0, "localhost", &server).unwrap_err();
             assert_eq!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer));
         }
     }
 
     #[test]
-    fn folders() {
+    fn folder_of_certificates_is_read() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("certs");
         let tls = Tls { ca_path: Some(path.clone()), ..Tls::default() };
         let missing = std::fs::read_dir(&path).unwrap_err();
-        assert_eq!(error(&tls, &folder), format!("ca-path DIR/certs: no folder that can be read: {missing}"));
+        assert_eq!(error(&tls, &folder), format!("ca-path DIR/certs: cannot be read: {missing}"));
 
         std::fs::create_dir(&path).unwrap();
         let none = "ca-path DIR/certs: no file in this folder has a certificate (PEM, -----BEGIN CERTIFICATE-----)";
@@ -567,7 +594,7 @@ mod tests {
         std::fs::create_dir(path.join("deeper")).unwrap();
         std::fs::write(path.join("deeper/ca.pem"), ca.pem()).unwrap();
         std::fs::write(path.join("README"), b"not in UTF-8: \xff").unwrap();
-        // Damaged, and of no interest here.
+        // A damaged key, which is ignored here.
         std::fs::write(path.join("key.pem"), pem("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\n\nMII")).unwrap();
         assert_eq!(error(&tls, &folder), none);
 
@@ -599,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn files_without_usable_certificates() {
+    fn files_without_usable_certificates_are_rejected() {
         let folder = TempDir::new().unwrap();
         let (cert, key) = issue(&ca("ca"), params("agent", &["localhost"]));
         let missing = folder.path().join("missing.pem");
@@ -627,7 +654,8 @@ mod tests {
             (key + &cert + &pem("CERTIFICATE", "MIIB"), format!("certificate 2 {damaged} InvalidCertificate(BadEncoding)")),
             (cert.replace("-----BEGIN", "# -----BEGIN"), format!("{no_certificate} no PEM block")),
             (pem("CERTIFICATE", ""), format!("certificate 1 {damaged} InvalidCertificate(BadEncoding)")),
-            // A request under the label of a certificate: well-formed, but no trust anchor.
+            // A certificate request with the label of a certificate: well-formed, but not a trust
+            // anchor.
             (
                 request.replace("CERTIFICATE REQUEST", "CERTIFICATE"),
                 format!("certificate 1 {damaged} InvalidCertificate(BadEncoding)"),
@@ -639,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn client_certificates_that_cannot_be_used() {
+    fn unusable_client_certificates_are_rejected() {
         let (folder, ca) = (TempDir::new().unwrap(), ca("ca"));
         let (cert, key) = issue(&ca, params("client", &["client.dc1.consul"]));
         let path = |name: &str, content: &str| Some(write(&folder, name, content));
@@ -662,7 +690,7 @@ mod tests {
 
         let with_key = |content: &str| {
             let text = tls(path("cert.pem", &cert), path("key.pem", content));
-            // No part of a key is shown, here of those that are put into `content` below.
+            // The message shows no part of the keys that `content` has below.
             for secret in key.lines().chain(SEC1_KEY.lines()).filter(|line| !line.is_empty() && !line.starts_with("-----")) {
                 assert!(!text.contains(secret.get(..8).unwrap_or(secret)), "{text}");
             }
@@ -673,7 +701,7 @@ mod tests {
         assert_eq!(with_key(""), format!("{no_key} no PEM block"));
         assert_eq!(with_key(&cert), format!("{no_key} 1 CERTIFICATE"));
         assert_eq!(with_key(&pem("OPENSSH PRIVATE KEY", "MIIB")), format!("{no_key} 1 OPENSSH PRIVATE KEY"));
-        // The line breaks are lost, or the dashes.
+        // Without the line breaks, or without the dashes.
         assert_eq!(with_key(&key.replacen("-----", "", 2)), format!("{no_key} no PEM block"));
         assert_eq!(with_key(&key.replacen("KEY-----", "KEY", 1)), format!("{no_key} no PEM block"));
         let malformed = "the key is malformed: PEM has lines of base64 between a BEGIN and an END line";
@@ -697,7 +725,7 @@ mod tests {
         assert_eq!(tls(backwards, path("key.pem", &key)), format!("client-key DIR/key.pem: {mismatch}"));
     }
 
-    /// PKCS#1, of 2048 bits; rcgen makes no RSA keys.
+    /// PKCS#1, 2048 bits. rcgen does not make RSA keys.
     const RSA_KEY: &str = "
 MIIEowIBAAKCAQEAwrGOj0Vbf3aF6posLq1lGnU75WDoHPhKO0LsyvW5C1+udfYEy3Zdv12vmQtVvz2G0r+tFX6FoPQL5jXkSbOyeTdQoITSSfHbhWSe7DNJ
 WL09XY4wL68XgbA3m9A2SdKARmloMQ87u/IyABl38inu280arCCwOQcteYLwxm8pxjxqc1Rdc8T3NPtc3qt4bZtEFYoXd0wjuJyFYbSYaPIJC4H6yXOoBfbc
@@ -719,7 +747,7 @@ GkHYeBhlTc5R/VMyzY7VwKin8HSJFwPulracmPiCaIsuBuD/7uggP4CmSBt8y+C3LwGAp5C7/9RmI8u5
 MHcCAQEEIEhHZqhX+pU8pNIBZaPT5dJ2Cxeq38xJ+F7L1yia6bWRoAoGCCqGSM49AwEHoUQDQgAEhKhGzM0tpwMOzmpLAH96HjxazQhD6iK2TedeB0A5BPFD
 2R8UGbQPrdTREKckDEKpzFM7oDq98oy9d3Us4VM2Vw==";
 
-    /// A certificate of X.509 version 1 for it.
+    /// A certificate of X.509 version 1 for [`SEC1_KEY`].
     const VERSION_1: &str = "
 MIIBHzCBxQIUaWisD3lW+hkpy9J8vT/fQdgOEGUwCgYIKoZIzj0EAwIwETEPMA0GA1UEAwwGY2xpZW50MCAXDTI2MTEyMzIxMzIyM1oYDzIxMjYxMDMwMjEz
 MjIzWjARMQ8wDQYDVQQDDAZjbGllbnQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASEqEbMzS2nAw7OaksAf3oePFrNCEPqIrZN514HQDkE8UPZHxQZtA+t

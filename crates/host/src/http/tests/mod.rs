@@ -1,4 +1,4 @@
-//! With real sockets, through the functions of `wasi:http` that a guest calls.
+//! Tests with real sockets, through the functions of `wasi:http` that a guest calls.
 
 mod plain;
 mod tls;
@@ -14,34 +14,34 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::p2::{Pollable as _, StreamError};
 use wasmtime_wasi_http::p2::bindings::http::types::{
     ErrorCode, HostFields as _, HostIncomingBody as _, HostIncomingResponse as _, HostOutgoingBody, HostOutgoingRequest,
-    Method as WasiMethod, OutgoingBody as Written, OutgoingRequest as Requested, Scheme as WasiScheme,
+    Method as WasiMethod, OutgoingBody, OutgoingRequest, Scheme as WasiScheme,
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue";
 const LIMITS: RequestLimits = RequestLimits { response_bytes: 1 << 20, in_flight: 8, per_call: 1_000 };
 
-/// What a guest sees of a response.
+/// A response as the guest sees it.
 #[derive(Debug, PartialEq)]
-struct Answer {
+struct GuestResponse {
     status: u16,
     body: Vec<u8>,
-    /// The body ended with an error.
+    /// Whether the body ended with an error.
     broken: bool,
 }
 
-fn good() -> Answer {
-    Answer { status: 200, body: b"true".to_vec(), broken: false }
+fn good() -> GuestResponse {
+    GuestResponse { status: 200, body: b"true".to_vec(), broken: false }
 }
 
-/// Sends a request in the order in which the plugin calls the functions.
-async fn ask(
+/// Sends a request, calling the functions in the plugin's order.
+async fn request_as_guest(
     outgoing: &mut Outgoing,
     method: WasiMethod,
     url: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> Result<Answer, ErrorCode> {
+) -> Result<GuestResponse, ErrorCode> {
     let (mut table, mut ctx) = (ResourceTable::new(), WasiHttpCtx::new());
     let mut wasi = WasiHttpCtxView { hooks: outgoing, table: &mut table, ctx: &mut ctx };
     let (scheme, rest) = url.split_once("://").unwrap();
@@ -50,35 +50,36 @@ async fn ask(
     fields.extend(headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())));
     let fields = wasi.from_list(fields).unwrap();
     let request = HostOutgoingRequest::new(&mut wasi, fields).unwrap();
-    let same = || Resource::new_borrow(request.rep());
+    let borrow = || Resource::new_borrow(request.rep());
     let scheme = match scheme {
         "http" => WasiScheme::Http,
         "https" => WasiScheme::Https,
         other => WasiScheme::Other(other.into()),
     };
-    wasi.set_method(same(), method).unwrap().unwrap();
-    wasi.set_scheme(same(), Some(scheme)).unwrap().unwrap();
-    wasi.set_authority(same(), Some(authority.into())).unwrap().unwrap();
-    wasi.set_path_with_query(same(), Some(path.into())).unwrap().unwrap();
-    let outgoing_body = wasi.body(same()).unwrap().unwrap();
+    wasi.set_method(borrow(), method).unwrap().unwrap();
+    wasi.set_scheme(borrow(), Some(scheme)).unwrap().unwrap();
+    wasi.set_authority(borrow(), Some(authority.into())).unwrap().unwrap();
+    wasi.set_path_with_query(borrow(), Some(path.into())).unwrap().unwrap();
+    let outgoing_body = wasi.body(borrow()).unwrap().unwrap();
     let requests = outgoing.requests();
     requests.drive(exchange(outgoing, &mut table, &mut ctx, request, outgoing_body, body)).await
 }
 
+/// Writes the body, waits for the response and reads it.
 async fn exchange(
     outgoing: &mut Outgoing,
     table: &mut ResourceTable,
     ctx: &mut WasiHttpCtx,
-    request: Resource<Requested>,
-    outgoing_body: Resource<Written>,
+    request: Resource<OutgoingRequest>,
+    outgoing_body: Resource<OutgoingBody>,
     body: &[u8],
-) -> Result<Answer, ErrorCode> {
-    let promised = future::handle(outgoing, table, request).map_err(|error| error.downcast().unwrap())?;
+) -> Result<GuestResponse, ErrorCode> {
+    let future = future::handle(outgoing, table, request).map_err(|error| error.downcast().unwrap())?;
     let mut wasi = WasiHttpCtxView { hooks: outgoing, table, ctx };
     let stream = wasi.write(Resource::new_borrow(outgoing_body.rep())).unwrap().unwrap();
     if !body.is_empty() {
         let stream = wasi.table.get_mut(&stream).unwrap();
-        // A host that denies the request does not take its body.
+        // A host that denies the request does not read its body.
         if stream.write_ready().await.is_ok() {
             let _ = stream.write(Bytes::copy_from_slice(body));
         }
@@ -86,9 +87,9 @@ async fn exchange(
     wasi.table.delete(stream).unwrap();
     let _ = HostOutgoingBody::finish(&mut wasi, outgoing_body, None);
 
-    wasi.table.get_mut(&promised).unwrap().ready().await;
+    wasi.table.get_mut(&future).unwrap().ready().await;
     let view = WasiHttpCtxView { hooks: wasi.hooks, table: wasi.table, ctx: wasi.ctx };
-    let response = future::get(view, &promised).unwrap().unwrap().unwrap()?;
+    let response = future::get(view, &future).unwrap().unwrap().unwrap()?;
     let status = wasi.status(Resource::new_borrow(response.rep())).unwrap();
     let incoming = wasi.consume(response).unwrap().unwrap();
     let stream = wasi.stream(incoming).unwrap().unwrap();
@@ -99,28 +100,28 @@ async fn exchange(
         match stream.read(4096) {
             Ok(bytes) => content.extend_from_slice(&bytes),
             Err(end) => {
-                return Ok(Answer { status, body: content, broken: !matches!(end, StreamError::Closed) });
+                return Ok(GuestResponse { status, body: content, broken: !matches!(end, StreamError::Closed) });
             }
         }
     }
 }
 
-/// A request without wasmtime around it.
+/// Returns a request for [`Outgoing::send_request`], which needs no resource table.
 fn request(url: &str) -> Request<WasiBody> {
     let body = http_body_util::Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync();
     Request::builder().uri(url).body(body).unwrap()
 }
 
-async fn get(outgoing: &mut Outgoing, url: &str) -> Result<Answer, ErrorCode> {
-    ask(outgoing, WasiMethod::Get, url, &[], b"").await
+async fn get(outgoing: &mut Outgoing, url: &str) -> Result<GuestResponse, ErrorCode> {
+    request_as_guest(outgoing, WasiMethod::Get, url, &[], b"").await
 }
 
-async fn put(outgoing: &mut Outgoing, url: &str) -> Result<Answer, ErrorCode> {
-    ask(outgoing, WasiMethod::Put, url, &[], b"body").await
+async fn put(outgoing: &mut Outgoing, url: &str) -> Result<GuestResponse, ErrorCode> {
+    request_as_guest(outgoing, WasiMethod::Put, url, &[], b"body").await
 }
 
-/// Returns the name and text of the plugin's error for a code, after the host has explained it.
-fn told(outgoing: &Outgoing, code: &ErrorCode, at: &str) -> (&'static str, String) {
+/// Returns the name and message of the plugin's error for a code, after the host has explained it.
+fn explained(outgoing: &Outgoing, code: &ErrorCode, at: &str) -> (&'static str, String) {
     let plugin: fn(String) -> Error = match code {
         ErrorCode::DnsError(_)
         | ErrorCode::DestinationUnavailable
@@ -136,13 +137,13 @@ fn told(outgoing: &Outgoing, code: &ErrorCode, at: &str) -> (&'static str, Strin
     (error.name(), error.message().to_owned())
 }
 
-/// A network in which these may be connected to.
+/// Returns a network with these rules in `allow`.
 fn allowing(rules: &[&str]) -> Network {
     let mut policy = Policy::default();
     for rule in rules {
         policy.allow(rule.parse().unwrap());
     }
-    // The platform's roots take a moment to load, and know none of the certificates here.
+    // Loading the platform's roots takes a moment, and no certificate here needs them.
     let tls = Tls { platform_roots: Some(false), ..Tls::default() };
     Network { policy, tls, ..Network::default() }
 }
@@ -151,12 +152,13 @@ fn outgoing(network: Network) -> Outgoing {
     Http::new(network).unwrap().outgoing(LIMITS)
 }
 
-/// One that may connect everywhere.
+/// Returns the `wasi:http` of an instance that may connect anywhere.
 fn anywhere() -> Outgoing {
     outgoing(allowing(&["*:*"]))
 }
 
-/// Reads a request up to the end of its body; empty if the peer closed.
+/// Reads a request up to the end of its body. Returns an empty string if the peer closed the
+/// connection.
 async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = String::new();
     loop {
@@ -174,7 +176,7 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> String {
     }
 }
 
-/// A listener, and its authority by address and by name.
+/// Returns a listener, and its authority with the address and with the name.
 async fn listen() -> (TcpListener, String, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -185,7 +187,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     listener.accept().await.unwrap().0
 }
 
-/// Answers every request with `answer`, and hands out what was sent.
+/// Starts a server that answers every request with `answer`. Returns its authority and the requests.
 async fn record(answer: &'static [u8]) -> (String, mpsc::UnboundedReceiver<String>) {
     let (listener, _, at) = listen().await;
     let (sender, receiver) = mpsc::unbounded_channel();

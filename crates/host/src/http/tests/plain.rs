@@ -1,4 +1,4 @@
-//! HTTP, policy, tokens, limits and explanations.
+//! Tests of HTTP, the policy, tokens, limits and explanations.
 
 use super::*;
 use crate::bindings::Refusal;
@@ -6,25 +6,25 @@ use crate::bindings::Refusal;
 // HTTP
 
 #[tokio::test]
-async fn request_is_sent_as_written() {
+async fn requests_are_sent_as_written() {
     let (listener, _, authority) = listen().await;
-    // `Host` is spelt as the guest spelt it.
+    // `Host` keeps the guest's spelling.
     let authority = authority.replace("localhost", "LocalHost");
     let http = Http::new(allowing(&[&authority])).unwrap();
     let server = tokio::spawn(async move {
         let mut stream = accept(&listener).await;
         let first = read_request(&mut stream).await;
         stream.write_all(OK).await.unwrap();
-        // The same connection: there is no second `accept`.
+        // On the same connection: there is no second `accept`.
         let second = read_request(&mut stream).await;
         stream.write_all(OK).await.unwrap();
         (first, second)
     });
     let create = format!("http://{authority}/v1/session/create?dc=dc1&x=%2F");
-    let answer = ask(&mut http.outgoing(LIMITS), WasiMethod::Put, &create, &[], b"{\"Name\":\"a\"}").await;
+    let answer = request_as_guest(&mut http.outgoing(LIMITS), WasiMethod::Put, &create, &[], b"{\"Name\":\"a\"}").await;
     assert_eq!(answer.unwrap(), good());
     let renew = format!("http://{authority}/v1/session/renew/x");
-    let answer = ask(&mut http.clone().outgoing(LIMITS), WasiMethod::Put, &renew, &[], b"").await;
+    let answer = request_as_guest(&mut http.clone().outgoing(LIMITS), WasiMethod::Put, &renew, &[], b"").await;
     assert_eq!(answer.unwrap(), good());
     let (first, second) = server.await.unwrap();
     assert_eq!(
@@ -37,7 +37,7 @@ async fn request_is_sent_as_written() {
 }
 
 #[tokio::test]
-async fn ipv6_addresses() {
+async fn ipv6_addresses_are_reached() {
     // Not every machine has IPv6.
     let Ok(listener) = TcpListener::bind("[::1]:0").await else { return };
     let at = listener.local_addr().unwrap().to_string();
@@ -52,7 +52,7 @@ async fn ipv6_addresses() {
 }
 
 #[tokio::test]
-async fn redirect_is_not_followed() {
+async fn redirects_are_not_followed() {
     let (listener, authority, _) = listen().await;
     let (elsewhere, other, _) = listen().await;
     let server = tokio::spawn(async move {
@@ -62,7 +62,7 @@ async fn redirect_is_not_followed() {
         stream.write_all(answer.as_bytes()).await.unwrap();
         read_request(&mut stream).await
     });
-    // That the other place is allowed changes nothing.
+    // The policy allows the target of the redirect.
     let mut outgoing = anywhere();
     assert_eq!(get(&mut outgoing, &format!("http://{authority}/")).await.unwrap().status, 302);
     drop(outgoing);
@@ -71,7 +71,7 @@ async fn redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn errors_are_told_apart() {
+async fn failures_have_distinct_codes() {
     let mut outgoing = anywhere();
     let free = listen().await.1;
     for scheme in ["http", "https", "https+insecure"] {
@@ -79,11 +79,11 @@ async fn errors_are_told_apart() {
         let code = get(&mut outgoing, &format!("{scheme}://{free}/")).await.unwrap_err();
         assert!(matches!(code, ErrorCode::ConnectionRefused), "{scheme} {code:?}");
         let text = format!("nothing listens at {free}: check `host` and `port`, and whether the agent runs");
-        assert_eq!(told(&outgoing, &code, &free), ("unreachable", text));
+        assert_eq!(explained(&outgoing, &code, &free), ("unreachable", text));
     }
     let code = get(&mut outgoing, "http://name.invalid:1/").await.unwrap_err();
     assert!(matches!(code, ErrorCode::DnsError(_)));
-    let (case, text) = told(&outgoing, &code, "name.invalid:1");
+    let (case, text) = explained(&outgoing, &code, "name.invalid:1");
     assert_eq!(case, "unreachable");
     assert!(text.starts_with("the name in name.invalid:1 cannot be resolved: check `host`"), "{text}");
     for scheme in ["unix", "ftp", "HTTPS+insecurely"] {
@@ -103,14 +103,14 @@ async fn errors_are_told_apart() {
         });
         let code = get(&mut outgoing, &format!("http://{authority}/")).await.unwrap_err();
         assert!(matches!(code, ErrorCode::HttpProtocolError), "{answer:?}");
-        // No explanation of an earlier failure.
-        assert_eq!(told(&outgoing, &code, &authority).0, "invalid-response");
+        // The explanation of an earlier failure is gone.
+        assert_eq!(explained(&outgoing, &code, &authority).0, "invalid-response");
         server.await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn answer_that_breaks_off() {
+async fn truncated_body_is_broken() {
     let (listener, _, cut) = listen().await;
     tokio::spawn(async move {
         let mut stream = accept(&listener).await;
@@ -118,11 +118,11 @@ async fn answer_that_breaks_off() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\ntrue").await.unwrap();
     });
     let answer = get(&mut anywhere(), &format!("http://{cut}/")).await.unwrap();
-    assert_eq!(answer, Answer { broken: true, ..good() });
+    assert_eq!(answer, GuestResponse { broken: true, ..good() });
 }
 
 #[tokio::test]
-async fn abandoned_request_closes_its_connection() {
+async fn dropped_request_closes_its_connection() {
     let (listener, authority, _) = listen().await;
     let mut outgoing = anywhere();
     let call = tokio::spawn(async move { get(&mut outgoing, &format!("http://{authority}/")).await });
@@ -133,7 +133,7 @@ async fn abandoned_request_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn a_request_is_written_once() {
+async fn request_is_written_once() {
     let (listener, authority, _) = listen().await;
     let mut outgoing = anywhere();
     let server = tokio::spawn(async move {
@@ -144,7 +144,8 @@ async fn a_request_is_written_once() {
                 received.push(read_request(&mut stream).await);
                 stream.write_all(OK).await.unwrap();
             }
-            // Two of three are read and not answered: whether they happened is for the plugin to find out.
+            // The second connection reads a request and does not answer it: the plugin must find
+            // out whether it was carried out.
             if answers == 0 {
                 received.push(read_request(&mut stream).await);
             }
@@ -153,7 +154,8 @@ async fn a_request_is_written_once() {
     });
     let url = format!("http://{authority}/");
     assert!(put(&mut outgoing, &url).await.is_ok());
-    // The server has closed the pooled connection; this one goes out on another, is read, and gets no answer.
+    // The server has closed the pooled connection. This request uses another, is read, and gets no
+    // response.
     assert!(matches!(put(&mut outgoing, &url).await, Err(ErrorCode::HttpProtocolError)));
     assert!(put(&mut outgoing, &url).await.is_ok());
     assert_eq!(server.await.unwrap(), 3);
@@ -175,7 +177,7 @@ async fn nothing_is_allowed_by_default() {
                 let text = format!(
                     "the host's policy does not allow {authority}: add `--allow {authority}`, or to the configuration file: allow = [\"{authority}\"]"
                 );
-                assert_eq!(told(&outgoing, &code, authority), ("denied-by-host", text));
+                assert_eq!(explained(&outgoing, &code, authority), ("denied-by-host", text));
             }
         }
     }
@@ -183,7 +185,7 @@ async fn nothing_is_allowed_by_default() {
 }
 
 #[tokio::test]
-async fn addresses_of_a_name_are_checked() {
+async fn resolved_addresses_are_checked() {
     let (at, _requests) = record(OK).await;
     let (_, port) = at.split_once(':').unwrap();
     let url = format!("http://{at}/");
@@ -194,12 +196,12 @@ async fn addresses_of_a_name_are_checked() {
     let mut denied = outgoing(network);
     let code = get(&mut denied, &url).await.unwrap_err();
     assert!(matches!(code, ErrorCode::DestinationIpProhibited), "{code:?}");
-    let (case, text) = told(&denied, &code, &at);
+    let (case, text) = explained(&denied, &code, &at);
     assert_eq!(case, "denied-by-host");
     assert!(text.starts_with(&format!("the host's policy does not allow {at}, which resolves to ")), "{text}");
     assert!(text.ends_with("of `deny` forbids: take that rule out of `deny`"), "{text}");
 
-    // By the network alone, and only with that port.
+    // Allowed by the network alone, and only with its port.
     let mut by_network = outgoing(allowing(&[&format!("127.0.0.0/8:{port}")]));
     assert_eq!(get(&mut by_network, &url).await.unwrap(), good());
     let code = get(&mut by_network, "http://localhost:1/").await.unwrap_err();
@@ -212,7 +214,7 @@ async fn addresses_of_a_name_are_checked() {
 // Tokens
 
 #[tokio::test]
-async fn token_is_added_where_it_belongs() {
+async fn token_is_added_to_plugin_paths_only() {
     let (at, mut requests) = record(OK).await;
     let (elsewhere, mut others) = record(OK).await;
     let mut outgoing = outgoing(Network {
@@ -277,7 +279,7 @@ async fn token_is_added_where_it_belongs() {
     }
     let list = format!("http://{at}/v1/session/list");
     for (method, expected) in [("TRACE", (None, None)), ("OPTIONS", (None, None)), ("DELETE", sent)] {
-        ask(&mut outgoing, WasiMethod::Other(method.into()), &list, &[], b"").await.unwrap();
+        request_as_guest(&mut outgoing, WasiMethod::Other(method.into()), &list, &[], b"").await.unwrap();
         assert_eq!(header(requests.recv().await.unwrap()), expected, "{method}");
     }
     for (own, expected) in [
@@ -285,13 +287,13 @@ async fn token_is_added_where_it_belongs() {
         (("X-Consul-Token", ""), (Some(String::new()), None)),
         (("Authorization", "Bearer own"), (None, None)),
     ] {
-        ask(&mut outgoing, WasiMethod::Get, &list, &[own], b"").await.unwrap();
+        request_as_guest(&mut outgoing, WasiMethod::Get, &list, &[own], b"").await.unwrap();
         assert_eq!(header(requests.recv().await.unwrap()), expected, "{own:?}");
     }
 }
 
 #[tokio::test]
-async fn token_is_for_keys_only_where_locks_are_granted() {
+async fn token_is_added_to_key_paths_only_if_locks_are_granted() {
     let (at, mut requests) = record(OK).await;
     let granted = Network { tokens: vec![(at.parse().unwrap(), "secret".parse().unwrap())], locks: true, ..allowing(&["*:*"]) };
     let mut sent = async |network: &Network, path: &str| {
@@ -327,7 +329,7 @@ async fn token_is_for_keys_only_where_locks_are_granted() {
 }
 
 #[test]
-fn tokens() {
+fn invalid_tokens_are_rejected_and_valid_ones_never_shown() {
     for wrong in ["", "a\nb", "a\r", "a\0b", "a\u{7f}"] {
         assert!(wrong.parse::<Token>().is_err(), "{wrong:?}");
     }
@@ -341,7 +343,7 @@ fn tokens() {
 // Limits
 
 #[tokio::test]
-async fn answers_are_bounded() {
+async fn response_size_is_limited() {
     for (answer, at_once) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntrue\n"[..], true),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ntr\r\n3\r\nue\n\r\n0\r\n\r\n", false),
@@ -354,26 +356,26 @@ async fn answers_are_bounded() {
         let mut outgoing = http.outgoing(RequestLimits { response_bytes: 4, ..LIMITS });
         match get(&mut outgoing, &url).await {
             Err(ErrorCode::HttpResponseBodySize(Some(4))) if at_once => {}
-            Ok(Answer { broken: true, body, .. }) if !at_once => assert_eq!(body, b"tr"),
+            Ok(GuestResponse { broken: true, body, .. }) if !at_once => assert_eq!(body, b"tr"),
             other => panic!("{other:?}"),
         }
         let text = format!(
             "the answer from {at} is larger than 4 B, the host's limit `response`: read the sessions of one node, or raise it with `--limit response=SIZE`"
         );
         let code = ErrorCode::HttpResponseBodySize(None);
-        assert_eq!(told(&outgoing, &code, &at), ("response-too-large", text));
+        assert_eq!(explained(&outgoing, &code, &at), ("response-too-large", text));
     }
 }
 
 #[tokio::test]
-async fn requests_at_once_are_bounded() {
+async fn requests_in_flight_are_limited() {
     let (listener, at, _) = listen().await;
     let (head, mut heads) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
             let mut stream = accept(&listener).await;
             read_request(&mut stream).await;
-            // The first half of a body, and the rest when it is asked for.
+            // The first half of a body. The test writes the rest.
             stream.write_all(OK.strip_suffix(b"ue").unwrap()).await.unwrap();
             head.send(stream).unwrap();
         }
@@ -384,7 +386,7 @@ async fn requests_at_once_are_bounded() {
         Request::builder().uri(format!("http://{at}/")).body(body).unwrap()
     };
     let send = |outgoing: &mut Outgoing| Box::into_pin(outgoing.send_request(request(), None, Box::new(async { Ok(()) })));
-    // One whose response is not there yet, and one whose body is not read to its end.
+    // One request without a response yet, and one whose body is not read to the end.
     let waiting = send(&mut outgoing);
     let (response, _) = send(&mut outgoing).await.map_err(|_| ()).unwrap();
     let refused = send(&mut outgoing).await.err();
@@ -392,12 +394,12 @@ async fn requests_at_once_are_bounded() {
     let text = format!(
         "the component had 2 requests under way and wanted another, to {at}: the host's limit `in_flight` ends it; raise it with `--limit in_flight=NUMBER`"
     );
-    assert_eq!(told(&outgoing, &ErrorCode::ConnectionLimitReached, &at), ("unreachable", text));
-    // Another instance has a count of its own.
+    assert_eq!(explained(&outgoing, &ErrorCode::ConnectionLimitReached, &at), ("unreachable", text));
+    // Another instance has its own count.
     let mut other = outgoing.http.outgoing(outgoing.limits);
     assert!(send(&mut other).await.is_ok());
 
-    // To the end of the body, which is not dropped.
+    // Read the body to its end, without dropping it.
     let mut body = response.into_body();
     heads.recv().await.unwrap().write_all(b"ue").await.unwrap();
     while body.frame().await.is_some() {}
@@ -412,45 +414,45 @@ async fn requests_at_once_are_bounded() {
 }
 
 #[tokio::test]
-async fn requests_of_a_call_are_bounded() {
+async fn requests_per_call_are_limited() {
     let (at, _requests) = record(OK).await;
     let url = format!("http://{at}/");
     let mut outgoing = Http::new(allowing(&["*:*"])).unwrap().outgoing(RequestLimits { per_call: 2, ..LIMITS });
     for _call in 0..2 {
-        outgoing.begin();
+        outgoing.begin_call();
         assert!(get(&mut outgoing, &url).await.is_ok());
-        // Those that are denied count too.
+        // Denied requests count too.
         assert!(get(&mut outgoing, &format!("https+insecure://{at}/")).await.is_err());
-        assert!(!outgoing.flooded());
+        assert!(!outgoing.exceeded_requests());
         let code = get(&mut outgoing, &url).await.unwrap_err();
         assert!(matches!(code, ErrorCode::ConnectionLimitReached));
-        assert!(outgoing.flooded());
+        assert!(outgoing.exceeded_requests());
         let text = format!(
             "the component wanted more than 2 requests in one call, this one to {at}: the host's limit `requests` ends it; raise it with `--limit requests=NUMBER`"
         );
-        assert_eq!(told(&outgoing, &code, &at), ("unreachable", text));
+        assert_eq!(explained(&outgoing, &code, &at), ("unreachable", text));
     }
 }
 
 // Explanations
 
 #[tokio::test]
-async fn what_an_explanation_is_put_into() {
+async fn explanation_replaces_only_the_error_of_its_failure() {
     let mut outgoing = outgoing(allowing(&[]));
     let denied = || Error::DeniedByHost("no answer from a.example:1: the host's policy does not allow it".into());
     assert_eq!(outgoing.explain(denied()), denied());
     get(&mut outgoing, "http://a.example:1/").await.unwrap_err();
     let text = "the host's policy does not allow a.example:1: add `--allow a.example:1`, or to the configuration file: allow = [\"a.example:1\"]";
     assert_eq!(outgoing.explain(denied()), Error::DeniedByHost(text.into()));
-    // What the plugin says of the consequences stays.
+    // The consequences that the plugin reports are kept.
     let consequences = "destroyed: x; not destroyed: y";
     let with_consequences = Error::DeniedByHost(format!("{}; {consequences}", denied().message()));
     assert_eq!(outgoing.explain(with_consequences), Error::DeniedByHost(format!("{text}; {consequences}")));
     let other = || Error::AccessDenied(Refusal { status: 403, message: "consul answered 403".into() });
     assert_eq!(outgoing.explain(other()), other());
-    outgoing.begin();
+    outgoing.begin_call();
     assert_eq!(outgoing.explain(denied()), denied());
-    // The next request has its own reasons.
+    // The next request replaces the explanation.
     let _first = outgoing.send_request(request("http://a.example:1/"), None, Box::new(async { Ok(()) }));
     assert_ne!(outgoing.explain(denied()), denied());
     let _second = outgoing.send_request(request("http://user@a.example:1/"), None, Box::new(async { Ok(()) }));
@@ -458,10 +460,10 @@ async fn what_an_explanation_is_put_into() {
 }
 
 #[tokio::test]
-async fn each_request_is_told_of_once() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let observed = told.clone();
-    let observer = Observer::new(move |exchange| observed.lock().unwrap().push(exchange.to_string()));
+async fn observer_is_called_once_per_request() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let log = lines.clone();
+    let observer = Observer::new(move |exchange| log.lock().unwrap().push(exchange.to_string()));
     let (at, _requests) = record(OK).await;
     let (broken, _requests) = record(b"HTTP/1.1 500 No\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntrue").await;
     let (large, _requests) = record(b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n").await;
@@ -475,23 +477,27 @@ async fn each_request_is_told_of_once() {
         format!("https+insecure://{at}/"),
     ] {
         let headers = [("x-consul-token", "5ecret")];
-        let _ = ask(&mut outgoing, WasiMethod::Put, &url, &headers, b"").await;
+        let _ = request_as_guest(&mut outgoing, WasiMethod::Put, &url, &headers, b"").await;
     }
-    // Dropped before its answer has come.
+    // Dropped before its response arrives.
     let (listener, silent, _) = listen().await;
     let mut elsewhere = super::outgoing(Network { observer: outgoing.http.network.observer.clone(), ..allowing(&["*:*"]) });
-    let asked = async { drop(timeout(Duration::from_millis(50), get(&mut elsewhere, &format!("http://{silent}/"))).await) };
-    tokio::join!(asked, async { drop(accept(&listener).await) });
-    let told: Vec<String> = told.lock().unwrap().iter().map(|line| line.rsplit_once(", ").unwrap().0.to_owned()).collect();
-    assert_eq!(told[0], format!("PUT http://{at}/v1/x?a=%20&b: 200, 4 B"));
-    assert!(told[1].starts_with(&format!("PUT http://{free}/: the host's policy does not allow {free}: add")), "{}", told[1]);
+    let dropped = async { drop(timeout(Duration::from_millis(50), get(&mut elsewhere, &format!("http://{silent}/"))).await) };
+    tokio::join!(dropped, async { drop(accept(&listener).await) });
+    let lines: Vec<String> = lines.lock().unwrap().iter().map(|line| line.rsplit_once(", ").unwrap().0.to_owned()).collect();
+    assert_eq!(lines[0], format!("PUT http://{at}/v1/x?a=%20&b: 200, 4 B"));
+    assert!(lines[1].starts_with(&format!("PUT http://{free}/: the host's policy does not allow {free}: add")), "{}", lines[1]);
     assert!(
-        told[2].starts_with(&format!("PUT http://{large}/: 200, 0 B, the answer from {large} is larger than")),
+        lines[2].starts_with(&format!("PUT http://{large}/: 200, 0 B, the answer from {large} is larger than")),
         "{}",
-        told[2]
+        lines[2]
     );
-    assert!(told[3].starts_with(&format!("PUT https+insecure://{at}/: `validate_certs=false` is not granted")), "{}", told[3]);
-    assert_eq!(told.len(), 5, "{told:?}");
-    assert!(told[4].starts_with(&format!("GET http://{silent}/: ")), "{}", told[4]);
-    assert!(!told.concat().contains("5ecret"));
+    assert!(
+        lines[3].starts_with(&format!("PUT https+insecure://{at}/: `validate_certs=false` is not granted")),
+        "{}",
+        lines[3]
+    );
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(lines[4].starts_with(&format!("GET http://{silent}/: ")), "{}", lines[4]);
+    assert!(!lines.concat().contains("5ecret"));
 }

@@ -1,4 +1,4 @@
-//! TLS, HTTP/2 and Unix sockets.
+//! Tests of TLS, HTTP/2 and Unix sockets.
 
 use super::*;
 use http_body_util::Full;
@@ -19,16 +19,16 @@ use tokio_rustls::TlsAcceptor;
 const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
 const HTTP_2: &str = "h2";
 const HTTP_1: &str = "http/1.1";
-/// More than an HTTP/2 window.
+/// The size of a body that exceeds an HTTP/2 window.
 const BIG: usize = 6 << 20;
 
-/// A CA, and a folder for files.
+/// A CA, and a folder for its files.
 struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
 }
 
-/// PEM: a certificate and its key.
+/// A certificate and its key, both as PEM.
 type Identity = (String, String);
 
 impl Ca {
@@ -61,18 +61,18 @@ impl Ca {
         Some(path)
     }
 
-    /// What trusts this CA.
+    /// Returns settings that trust this CA.
     fn trusted(&self) -> Tls {
         Tls { ca_file: self.write("ca.pem", &self.issuer.pem()), ..Tls::default() }
     }
 
-    /// The same with a client certificate.
+    /// Returns settings that trust this CA and have a client certificate.
     fn trusted_with(&self, (cert, key): &Identity) -> Tls {
         Tls { client_cert: self.write("client.pem", cert), client_key: self.write("key.pem", key), ..self.trusted() }
     }
 }
 
-/// What a server is. Speaks HTTP/1.1 alone, or HTTP/2 alone.
+/// Returns the configuration of a server that speaks either HTTP/1.1 or HTTP/2.
 fn config(
     (cert, key): &Identity,
     client_ca: Option<&Ca>,
@@ -101,7 +101,7 @@ struct Server {
     at: String,
     address: String,
     connections: Arc<AtomicUsize>,
-    /// What was asked for, and `abandoned` for each request to `/wait` that was given up.
+    /// The requests, and `dropped` for each request to `/wait` that the client dropped.
     seen: mpsc::UnboundedReceiver<String>,
 }
 
@@ -137,10 +137,10 @@ impl Server {
 }
 
 async fn answer(request: Request<Incoming>, seen: mpsc::UnboundedSender<String>) -> Result<Response<Full<Bytes>>, Infallible> {
-    struct Abandoned(mpsc::UnboundedSender<String>);
-    impl Drop for Abandoned {
+    struct ReportDrop(mpsc::UnboundedSender<String>);
+    impl Drop for ReportDrop {
         fn drop(&mut self) {
-            let _ = self.0.send("abandoned".into());
+            let _ = self.0.send("dropped".into());
         }
     }
     let (parts, body) = request.into_parts();
@@ -151,7 +151,7 @@ async fn answer(request: Request<Incoming>, seen: mpsc::UnboundedSender<String>)
     seen.send(text).unwrap();
     match parts.uri.path() {
         "/wait" => {
-            let _abandoned = Abandoned(seen);
+            let _report = ReportDrop(seen);
             std::future::pending().await
         }
         "/big" => Ok(Response::new(vec![b'x'; BIG].into())),
@@ -159,17 +159,17 @@ async fn answer(request: Request<Incoming>, seen: mpsc::UnboundedSender<String>)
     }
 }
 
-/// PUTs of as many instances.
-async fn at_once(http: &Http, count: usize, url: &str) -> Vec<Result<Answer, ErrorCode>> {
-    let all: Vec<_> = (0..count)
+/// Sends `count` PUT requests at once, each from an instance of its own.
+async fn put_concurrently(http: &Http, count: usize, url: &str) -> Vec<Result<GuestResponse, ErrorCode>> {
+    let tasks: Vec<_> = (0..count)
         .map(|_| {
             let (mut outgoing, url) = (http.outgoing(LIMITS), url.to_owned());
             tokio::spawn(async move { put(&mut outgoing, &url).await })
         })
         .collect();
     let mut answers = Vec::new();
-    for one in all {
-        answers.push(one.await.unwrap());
+    for task in tasks {
+        answers.push(task.await.unwrap());
     }
     answers
 }
@@ -182,7 +182,7 @@ fn trusting(tls: Tls) -> Network {
 
 #[tokio::test]
 async fn certificates_are_verified() {
-    let (ca, made_anew, other) = (Ca::new(), Ca::new(), Ca::named("other"));
+    let (ca, recreated, other) = (Ca::new(), Ca::new(), Ca::named("other"));
     for versions in [&[&TLS12][..], &[&TLS13]] {
         for protocol in [HTTP_1, HTTP_2] {
             let server = async |identity: Identity| Server::start(config(&identity, None, versions, protocol)).await;
@@ -193,7 +193,7 @@ async fn certificates_are_verified() {
                     Ok(answer) => Ok(answer),
                     Err(code) => {
                         assert!(matches!(code, ErrorCode::TlsCertificateError), "{code:?}");
-                        let (case, text) = told(&outgoing, &code, at);
+                        let (case, text) = explained(&outgoing, &code, at);
                         assert_eq!(case, "tls");
                         Err(text)
                     }
@@ -208,7 +208,7 @@ async fn certificates_are_verified() {
                 "the certificate of {at} is signed by no CA that this host trusts: give the CA's certificate with `--ca-file FILE` (CONSUL_CACERT)"
             );
             assert_eq!(check(other.trusted(), at).await, Err(unknown.clone()));
-            assert_eq!(check(made_anew.trusted(), at).await, Err(unknown.clone()));
+            assert_eq!(check(recreated.trusted(), at).await, Err(unknown.clone()));
             assert_eq!(check(Tls { platform_roots: Some(false), ..Tls::default() }, at).await, Err(unknown));
             let wrong = |at: &str, names: &str, expected: &str| {
                 Err(format!(
@@ -244,9 +244,10 @@ async fn certificates_are_verified() {
     }
 }
 
-/// In TLS 1.3 the server refuses after the handshake, while the request is on its way: in several orders, so several times.
+/// In TLS 1.3 the server refuses the client after the handshake, while the request is sent. The
+/// order varies, so the test repeats.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn client_certificates() {
+async fn refused_client_certificates_are_explained() {
     let (ca, other) = (Ca::new(), Ca::named("other"));
     let right = ca.trusted_with(&ca.issue(&[]));
     let flags = "`--client-cert FILE --client-key FILE` (CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY)";
@@ -269,11 +270,12 @@ async fn client_certificates() {
                     let mut outgoing = http.outgoing(LIMITS);
                     let code = put(&mut outgoing, &url).await.unwrap_err();
                     assert!(matches!(code, ErrorCode::TlsAlertReceived(_)), "{protocol} {code:?}");
-                    assert_eq!(told(&outgoing, &code, at), ("tls", expected.clone()));
+                    assert_eq!(explained(&outgoing, &code, at), ("tls", expected.clone()));
                 }
-                // All at once: on HTTP/2 they may wait for one connection.
-                // Those that waited for the connection of another do not hear why there was none, but nothing was sent.
-                for answer in at_once(&http, 4, &url).await {
+                // Concurrent requests may wait for one connection on HTTP/2. Those that waited for
+                // the connection of another request do not get the alert, but a code that says that
+                // nothing was sent.
+                for answer in put_concurrently(&http, 4, &url).await {
                     let code = answer.unwrap_err();
                     let known = matches!(code, ErrorCode::TlsAlertReceived(_) | ErrorCode::DestinationUnavailable);
                     assert!(known, "{protocol} {code:?}");
@@ -283,22 +285,22 @@ async fn client_certificates() {
     }
 }
 
-/// An alert that comes after an answer is no proof that a later request was not carried out.
+/// An alert after a response does not prove that a later request was not carried out.
 #[tokio::test]
-async fn an_answer_accepts_the_client() {
+async fn alert_after_a_response_is_not_a_refusal() {
     let ca = Ca::new();
     let server = Server::start(config(&ca.issue(&["localhost"]), None, BOTH, HTTP_2)).await;
     let mut outgoing = outgoing(trusting(ca.trusted()));
     let sent = outgoing.send_request(request(&format!("https://{}/", server.at)), None, Box::new(async { Ok(()) }));
     let (response, _) = Box::into_pin(sent).await.map_err(|_| ()).unwrap();
-    let connection = response.extensions().get::<ConnectionState>().unwrap();
+    let state = response.extensions().get::<ConnectionState>().unwrap();
     let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
-    connection.note(&std::io::Error::other(alert));
-    assert!(connection.refused().is_none());
+    state.record_alert(&std::io::Error::other(alert));
+    assert!(state.refusal().is_none());
 }
 
 #[tokio::test]
-async fn what_is_no_tls() {
+async fn peers_without_tls_are_explained() {
     let mut outgoing = anywhere();
     let silent = "what listens at AT does not speak TLS: check `port`, or give `scheme=http`";
     let cut =
@@ -312,14 +314,14 @@ async fn what_is_no_tls() {
         });
         let code = get(&mut outgoing, &format!("https://{at}/")).await.unwrap_err();
         assert!(matches!(code, ErrorCode::TlsProtocolError), "{answer:?} {code:?}");
-        assert_eq!(told(&outgoing, &code, &at), ("tls", expected.replace("AT", &at)));
+        assert_eq!(explained(&outgoing, &code, &at), ("tls", expected.replace("AT", &at)));
         server.await.unwrap();
     }
 }
 
-/// The clock is paused, and runs on when nothing else happens.
+/// The clock is paused, and advances when every task is idle.
 #[tokio::test(start_paused = true)]
-async fn handshake_is_bounded() {
+async fn handshake_has_a_deadline() {
     let (_listener, at, _) = listen().await;
     let mut outgoing = anywhere();
     let begin = tokio::time::Instant::now();
@@ -329,13 +331,13 @@ async fn handshake_is_bounded() {
     let text = format!(
         "{at} accepted the connection, but no TLS handshake within 10s, so that nothing was sent: check whether it speaks TLS (else `scheme=http`), and whether the agent is well"
     );
-    assert_eq!(told(&outgoing, &code, &at), ("unreachable", text));
+    assert_eq!(explained(&outgoing, &code, &at), ("unreachable", text));
 }
 
 // HTTP/2
 
 #[tokio::test]
-async fn requests_share_an_http2_connection() {
+async fn http2_requests_share_a_connection() {
     let ca = Ca::new();
     let mut server = Server::start(config(&ca.issue(&["localhost"]), None, BOTH, HTTP_2)).await;
     let at = server.at.clone();
@@ -344,7 +346,7 @@ async fn requests_share_an_http2_connection() {
     let expected = format!("PUT {url} HTTP/2.0 host={at} length=4 4");
     assert_eq!(put(&mut http.outgoing(LIMITS), &url).await.unwrap(), good());
     assert_eq!(server.seen.recv().await.unwrap(), expected);
-    for answer in at_once(&http, 20, &url).await {
+    for answer in put_concurrently(&http, 20, &url).await {
         assert_eq!(answer.unwrap(), good());
         assert_eq!(server.seen.recv().await.unwrap(), expected);
     }
@@ -356,15 +358,15 @@ async fn requests_share_an_http2_connection() {
     assert_eq!(server.connections(), 1);
 }
 
-/// Those that begin together each begin a connection, of which one is kept.
+/// Concurrent first requests each open a connection, of which one is kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_begin_together() {
+async fn concurrent_first_requests_succeed() {
     let ca = Ca::new();
     for protocol in [HTTP_1, HTTP_2] {
         for _ in 0..10 {
             let server = Server::start(config(&ca.issue(&["localhost"]), None, BOTH, protocol)).await;
             let http = Http::new(trusting(ca.trusted())).unwrap();
-            for answer in at_once(&http, 20, &format!("https://{}/", server.at)).await {
+            for answer in put_concurrently(&http, 20, &format!("https://{}/", server.at)).await {
                 assert_eq!(answer.unwrap(), good());
             }
         }
@@ -372,7 +374,7 @@ async fn requests_begin_together() {
 }
 
 #[tokio::test]
-async fn abandoned_request_resets_its_stream() {
+async fn dropped_request_resets_its_stream() {
     let ca = Ca::new();
     let mut server = Server::start(config(&ca.issue(&["localhost"]), None, BOTH, HTTP_2)).await;
     let http = Http::new(trusting(ca.trusted())).unwrap();
@@ -380,26 +382,26 @@ async fn abandoned_request_resets_its_stream() {
     let call = tokio::spawn(async move { get(&mut outgoing, &url).await });
     assert!(server.seen.recv().await.unwrap().contains("/wait"));
     call.abort();
-    assert_eq!(server.seen.recv().await.unwrap(), "abandoned");
-    // Others on the connection are not touched.
+    assert_eq!(server.seen.recv().await.unwrap(), "dropped");
+    // Other requests on the connection are not affected.
     assert_eq!(get(&mut http.outgoing(LIMITS), &format!("https://{}/", server.at)).await.unwrap(), good());
     assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
-async fn dead_http2_connection_is_noticed() {
+async fn silent_http2_connection_times_out() {
     let ca = Ca::new();
     let (listener, _, at) = listen().await;
     let acceptor = TlsAcceptor::from(Arc::new(config(&ca.issue(&["localhost"]), None, BOTH, HTTP_2)));
     let server = tokio::spawn(async move {
         let mut stream = acceptor.accept(accept(&listener).await).await.unwrap();
-        // Empty settings, and then not a word more.
+        // Empty settings, and nothing after that.
         stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
         let mut buffer = [0; 4096];
         while !String::from_utf8_lossy(&buffer).contains("body") {
             assert_ne!(stream.read(&mut buffer).await.unwrap(), 0);
         }
-        // The clock runs on when nothing else happens.
+        // The paused clock advances when every task is idle.
         tokio::time::pause();
         std::future::pending::<()>().await;
     });
@@ -412,7 +414,7 @@ async fn dead_http2_connection_is_noticed() {
 // Without verification
 
 #[tokio::test]
-async fn insecure_is_granted_by_name() {
+async fn insecure_is_granted_per_authority() {
     let (ca, other) = (Ca::new(), Ca::new());
     for protocol in [HTTP_1, HTTP_2] {
         let expired = ca.issue_with(&["other.example"], |params| params.not_after = date_time_ymd(2000, 1, 1));
@@ -427,26 +429,26 @@ async fn insecure_is_granted_by_name() {
             let text = format!(
                 "`validate_certs=false` is not granted for {at}: add `--insecure {at}`, or to the configuration file: insecure = [\"{at}\"]"
             );
-            assert_eq!(told(&outgoing, &code, &at), ("denied-by-host", text));
+            assert_eq!(explained(&outgoing, &code, &at), ("denied-by-host", text));
         }
         assert_eq!(server.connections(), 0);
         let insecure_rules = vec![at.parse().unwrap()];
         let mut outgoing = outgoing(Network { insecure: insecure_rules, ..trusting(other.trusted()) });
         assert_eq!(get(&mut outgoing, &insecure).await.unwrap(), good());
-        // The server hears of HTTPS.
+        // The server sees `https`.
         let seen = server.seen.recv().await.unwrap();
         let uri = if protocol == HTTP_2 { format!("https://{at}/ HTTP/2.0") } else { "/ HTTP/1.1".to_owned() };
         assert_eq!(seen, format!("GET {uri} host={at} length=0 0"));
-        // Nothing else becomes insecure by it.
+        // A verified request still fails.
         assert!(matches!(get(&mut outgoing, &verified).await, Err(ErrorCode::TlsCertificateError)));
-        // It does not make what is not allowed allowed.
+        // It does not allow a connection.
         let mut nowhere = super::outgoing(Network { insecure: vec!["*:*".parse().unwrap()], ..allowing(&[]) });
         assert!(matches!(get(&mut nowhere, &insecure).await, Err(ErrorCode::HttpRequestDenied)));
     }
 }
 
 #[tokio::test]
-async fn verified_and_insecure_share_no_connection() {
+async fn verified_and_insecure_requests_share_no_connection() {
     let ca = Ca::new();
     for protocol in [HTTP_1, HTTP_2] {
         for first in ["https", "https+insecure"] {
@@ -465,7 +467,7 @@ async fn verified_and_insecure_share_no_connection() {
 // Unix sockets
 
 #[tokio::test]
-async fn unix_sockets() {
+async fn unix_socket_replaces_the_authority() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("consul.sock");
     let allowed = format!("unix://{}", path.display());
@@ -479,7 +481,7 @@ async fn unix_sockets() {
     let failed = async |outgoing: &mut Outgoing, expected: &str| {
         let code = get(outgoing, url).await.unwrap_err();
         let name = format!("{code:?}");
-        let (case, text) = told(outgoing, &code, "localhost:8500");
+        let (case, text) = explained(outgoing, &code, "localhost:8500");
         let expected = expected.replace("PATH", &path.display().to_string());
         assert_eq!((case, text), (if name.contains("Denied") { "denied-by-host" } else { "unreachable" }, expected));
         name
@@ -503,17 +505,17 @@ async fn unix_sockets() {
         "GET /v1/agent/self HTTP/1.1\r\nhost: localhost:8500\r\ncontent-length: 0\r\nx-consul-token: secret\r\n\r\n"
     );
     assert_eq!(second, "GET /v1/acl/token/self HTTP/1.1\r\nhost: LOCALHOST:8500\r\ncontent-length: 0\r\n\r\n");
-    // The file is still there, and its listener is gone.
+    // The file still exists, but nothing listens on it.
     let dead = "nothing listens on the Unix socket PATH (for localhost:8500): check whether the agent runs";
     assert!(failed(&mut outgoing, dead).await.contains("ConnectionRefused"));
-    // The socket has to be allowed; that the authority is does not count.
+    // A rule must allow the socket. A rule for the authority does not count.
     let mut outgoing = super::outgoing(network(&["*:*"]));
     let denied = "the host's policy does not allow unix://PATH: add `--allow unix://PATH`, or to the configuration file: allow = [\"unix://PATH\"]";
     assert!(failed(&mut outgoing, denied).await.contains("HttpRequestDenied"));
 }
 
 #[tokio::test]
-async fn tls_over_a_unix_socket() {
+async fn tls_works_over_a_unix_socket() {
     let ca = Ca::new();
     let path = ca.folder.path().join("consul.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -531,13 +533,13 @@ async fn tls_over_a_unix_socket() {
     let sockets = vec![("localhost:8501".parse().unwrap(), path.clone()), (long.parse().unwrap(), path)];
     let mut outgoing = outgoing(Network { sockets, tls: ca.trusted(), ..allowing(&[&rule]) });
     assert_eq!(get(&mut outgoing, "https://localhost:8501/").await.unwrap(), good());
-    // No certificate can be for such a host.
+    // No certificate can be valid for this host.
     let code = get(&mut outgoing, &format!("https://{long}/")).await.unwrap_err();
     assert!(matches!(code, ErrorCode::TlsCertificateError));
     let text = format!(
         "no certificate can be for the host of {long}: say which name to expect with `--tls-server-name NAME` (CONSUL_TLS_SERVER_NAME)"
     );
-    assert_eq!(told(&outgoing, &code, &long), ("tls", text));
+    assert_eq!(explained(&outgoing, &code, &long), ("tls", text));
     // Another port of the same name is not mapped.
     let code = get(&mut outgoing, "https://localhost:8502/").await.unwrap_err();
     assert!(matches!(code, ErrorCode::HttpRequestDenied));

@@ -1,4 +1,4 @@
-;; Sends a request to the authority that it is told, waits for the answer, and succeeds if that is the error code
+;; Sends a request to the authority in its argument, and succeeds if the result is the error code
 ;; HTTP-request-denied.
 (module
   (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))

@@ -1,64 +1,55 @@
-//! `Limits::instances`: how many calls are made at once, and that each gets its turn.
+//! `Limits::instances`: how many calls run at once, and that each waiting call gets a permit.
 
+use crate::exclusive;
 use crate::plugin::connection;
 use anyhow::{Context as _, Result, bail, ensure};
 use consul_session_host::{Connection, Host};
-use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use test_support::block_on;
 use test_support::plugin;
 use test_support::scripted::{Reply, Scripted};
-use test_support::trial::trial;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
-
-type Test = fn() -> Result<()>;
-
-pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 3] = [
-        ("no more calls at once than instances, and each has its turn", each_in_turn),
-        ("a dropped call gives its turn back", dropped_call),
-        ("an instance keeps its turn until it is dropped", kept_instance),
-    ];
-    tests.map(|(name, test)| trial(format!("turns: {name}"), test)).into()
-}
 
 fn host(instances: &str) -> Result<Host> {
     let builder = Host::builder().allow("*:*".parse()?).limit("instances", instances)?;
     builder.build(plugin()?).map_err(|error| anyhow::anyhow!("{error:?}"))
 }
 
-/// A server whose every answer waits until it is let go.
-struct Held {
+/// A server that holds back each response until the test releases it.
+struct HoldingServer {
     to: Connection,
-    /// One for each request that has come in.
+    /// A message for each request that has arrived.
     arrived: UnboundedReceiver<()>,
     release: mpsc::Sender<()>,
-    most: Arc<AtomicUsize>,
+    /// The highest number of requests that waited at once.
+    max_waiting: Arc<AtomicUsize>,
 }
 
-impl Held {
-    fn start() -> Result<Held> {
-        let (told, arrived) = unbounded_channel();
+impl HoldingServer {
+    fn start() -> Result<HoldingServer> {
+        let (arrival, arrived) = unbounded_channel();
         let (release, released) = mpsc::channel();
-        let (waiting, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
-        let (released, seen) = (Mutex::new(released), Arc::clone(&most));
+        let (waiting, max_waiting) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+        let (released, max) = (Mutex::new(released), Arc::clone(&max_waiting));
         let server = Scripted::start(move |_| {
-            seen.fetch_max(waiting.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            // Nobody listens any more when the test has failed.
-            let _ = told.send(());
+            max.fetch_max(waiting.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            // The receiver is gone if the test has failed.
+            let _ = arrival.send(());
             let _ = released.lock().unwrap_or_else(PoisonError::into_inner).recv();
             waiting.fetch_sub(1, Ordering::SeqCst);
-            // So that each call has a connection of its own.
+            // Closing the connection gives each call its own.
             Reply::http(200, "Connection: close\r\n", "[]").then_close()
         })?;
-        Ok(Held { to: connection(server.address()), arrived, release, most })
+        Ok(HoldingServer { to: connection(server.address()), arrived, release, max_waiting })
     }
 }
 
-fn each_in_turn() -> Result<()> {
-    let (host, mut server) = (host("3")?, Held::start()?);
+#[test]
+fn concurrent_calls_are_limited_and_each_gets_a_permit() -> Result<()> {
+    let _exclusive = exclusive();
+    let (host, mut server) = (host("3")?, HoldingServer::start()?);
     block_on(async {
         let mut calls = JoinSet::new();
         for _ in 0..20 {
@@ -67,30 +58,32 @@ fn each_in_turn() -> Result<()> {
         }
         for number in 0..20 {
             server.arrived.recv().await.context("the server is gone")?;
-            // From the third on there are three at the server, and one of them is let go.
+            // From the third request on, three wait at the server, and one of them is released.
             if number >= 2 {
                 server.release.send(())?;
             }
         }
         server.release.send(())?;
         server.release.send(())?;
-        for answered in calls.join_all().await {
-            answered?;
+        for result in calls.join_all().await {
+            result?;
         }
-        let most = server.most.load(Ordering::SeqCst);
+        let most = server.max_waiting.load(Ordering::SeqCst);
         ensure!(most == 3, "{most} at once");
         Ok(())
     })
 }
 
-fn dropped_call() -> Result<()> {
-    let (host, mut server) = (host("1")?, Held::start()?);
+#[test]
+fn dropped_call_returns_its_permit() -> Result<()> {
+    let _exclusive = exclusive();
+    let (host, mut server) = (host("1")?, HoldingServer::start()?);
     block_on(async {
         tokio::select! {
-            answered = host.list_sessions(None, Some(&server.to)) => bail!("it was not to be answered: {answered:?}"),
+            result = host.list_sessions(None, Some(&server.to)) => bail!("the call ended too early: {result:?}"),
             _ = server.arrived.recv() => {}
         }
-        // For the dropped one, whose answer nobody reads, and for the next.
+        // Releases the response of the dropped call, which is not read, and that of the next call.
         server.release.send(())?;
         server.release.send(())?;
         host.list_sessions(None, Some(&server.to)).await?;
@@ -98,8 +91,10 @@ fn dropped_call() -> Result<()> {
     })
 }
 
-fn kept_instance() -> Result<()> {
-    let (host, server) = (host("1")?, Held::start()?);
+#[test]
+fn instance_keeps_its_permit_until_it_is_dropped() -> Result<()> {
+    let _exclusive = exclusive();
+    let (host, server) = (host("1")?, HoldingServer::start()?);
     block_on(async {
         for _ in 0..3 {
             server.release.send(())?;
@@ -109,8 +104,8 @@ fn kept_instance() -> Result<()> {
         let mut other = std::pin::pin!(host.list_sessions(None, Some(&server.to)));
         tokio::select! {
             biased;
-            answered = &mut other => bail!("it had no turn: {answered:?}"),
-            answered = instance.list_sessions(None, Some(&server.to)) => drop(answered?),
+            result = &mut other => bail!("the call ran without a permit: {result:?}"),
+            result = instance.list_sessions(None, Some(&server.to)) => drop(result?),
         }
         drop(instance);
         other.await?;

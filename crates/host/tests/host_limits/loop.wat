@@ -1,4 +1,4 @@
-;; Computes for ever if it is told anything, and answers with the empty text if not.
+;; Computes forever if it has an argument, and returns the empty string otherwise.
 (module
   (func (export "consul-session:plugin/desired-state@0.1.0#apply-json") (param $text i32) (param $length i32) (result i32)
     (if (local.get $length)

@@ -1,4 +1,4 @@
-;; Computes for ever before it can be called.
+;; Computes forever when it is instantiated.
 (module
   (func $start (loop $again (br $again)))
   (start $start))

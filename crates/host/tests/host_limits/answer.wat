@@ -1,4 +1,4 @@
-;; Answers with as many MiB of text as it is told bytes: with an error if the first is an `e`.
+;; Returns a string of 1 MiB for each byte of its argument, as an error if the first byte is an `e`.
 (module
   (memory (export "memory") 2)
   (func (export "consul-session:plugin/desired-state@0.1.0#apply-json") (param $text i32) (param $length i32) (result i32)

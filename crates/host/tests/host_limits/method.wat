@@ -1,4 +1,5 @@
-;; Makes requests whose method is a word of 16 MiB and keeps them: memory of the host that is none of its own.
+;; Creates requests with a method of 16 MiB and keeps them: they take the host's memory, not
+;; its own.
 (module
   (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
   (import "wasi:http/types@0.2.0" "[constructor]outgoing-request" (func $request (param i32) (result i32)))

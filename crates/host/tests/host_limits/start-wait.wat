@@ -1,4 +1,4 @@
-;; Waits for a year before it can be called.
+;; Waits for a year when it is instantiated.
 (module
   (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $timer (param i64) (result i32)))
   (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $wait (param i32)))

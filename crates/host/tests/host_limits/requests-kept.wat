@@ -1,4 +1,4 @@
-;; Sends requests to the authority that it is told, and keeps what stands for them.
+;; Sends requests to the authority in its argument, and keeps their futures.
 (module
   (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
   (import "wasi:http/types@0.2.0" "[constructor]outgoing-request" (func $request (param i32) (result i32)))

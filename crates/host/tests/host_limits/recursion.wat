@@ -1,4 +1,4 @@
-;; Calls itself for ever.
+;; Calls itself forever.
 (module
   (func $deeper (param i32) (result i32)
     (i32.add (i32.const 1) (call $deeper (local.get 0))))

@@ -1,4 +1,4 @@
-;; Takes one entry after the other.
+;; Grows its table entry by entry.
 (module
   (table $table 0 funcref)
   (func (export "consul-session:plugin/desired-state@0.1.0#apply-json") (param i32 i32) (result i32)

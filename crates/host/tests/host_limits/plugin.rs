@@ -1,4 +1,4 @@
-//! The plugin on a host of the test's own.
+//! The plugin on the host of this test program.
 
 use anyhow::{Result, anyhow};
 use consul_session_host::{Connection, Host, Options};
@@ -6,24 +6,25 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 use test_support::started;
 
-/// The host of this program, which lets the plugin connect to wherever a test says, and read more than the plugin will.
+/// Returns the shared host, which allows every authority, and responses larger than the plugin
+/// reads.
 pub fn host() -> Result<&'static Host> {
     static HOST: LazyLock<Result<Host>> = LazyLock::new(load);
     started(&HOST)
 }
 
-/// Such a host.
+/// Loads a new host with the same settings.
 pub fn load() -> Result<Host> {
     let host = Host::builder().allow("*:*".parse()?).limit("response", "1GiB")?.build(test_support::plugin()?);
     host.map_err(|error| anyhow!("{error:?}"))
 }
 
-/// A connection to this address.
+/// Returns the connection options for this address.
 pub fn connection(address: SocketAddr) -> Connection {
     Connection { host: Some(address.ip().to_string()), port: Some(address.port()), ..Connection::default() }
 }
 
-/// Options for this address.
+/// Returns the options for this address.
 pub fn options(address: SocketAddr) -> Options {
     Options { host: Some(address.ip().to_string()), port: Some(address.port()), ..Options::default() }
 }
