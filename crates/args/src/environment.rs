@@ -1,19 +1,20 @@
-//! `CONSUL_HTTP_ADDR`, `CONSUL_HTTP_TOKEN`, `CONSUL_HTTP_SSL` and `CONSUL_HTTP_SSL_VERIFY`, as Consul's own tools read them. An
-//! option that was typed counts for more, each by itself.
+//! `CONSUL_HTTP_ADDR`, `CONSUL_HTTP_TOKEN`, `CONSUL_HTTP_SSL` and `CONSUL_HTTP_SSL_VERIFY`, read
+//! as Consul's own tools read them. An option that is given elsewhere takes precedence, each by
+//! itself.
 
 use crate::invocation::{Invocation, Source};
 use consul_session::error::Error;
 use serde_json::Value;
 
-/// Gives what the environment says, where it was not given already.
+/// Sets the options that the environment holds and that are not given yet.
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), of the variable.
+/// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), with the variable's name.
 pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
-    // Consul's tools take an empty variable for none.
+    // Consul's tools treat an empty variable as unset.
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
-    // What was typed counts, whatever the environment holds instead.
+    // A given option takes precedence, so the variable's value is not even checked.
     let mut give = |name, value: &str| match invocation.is_given(name) {
         true => Ok(()),
         false => invocation.give(name, &Value::from(value), Source::Environment),
@@ -22,12 +23,12 @@ pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<St
     if let Some(address) = variable("CONSUL_HTTP_ADDR") {
         let (given, host, port) = split(&address)?;
         scheme = given;
-        // Go's default ports: Consul's tools do not put 8500 behind a bare host.
+        // Go's default ports: Consul's tools do not add 8500 to a bare host.
         let default_port = if scheme == Some("https") { "443" } else { "80" };
         give("host", host)?;
         give("port", port.unwrap_or(default_port))?;
     }
-    // As Go reads booleans.
+    // The booleans that Go accepts.
     let boolean = |name: &str| match variable(name).as_deref() {
         None => Ok(None),
         Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(Some(true)),
@@ -51,9 +52,10 @@ pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<St
     Ok(())
 }
 
-/// Scheme, host and port of an address such as `127.0.0.1:8500`, `https://consul.example:8501` or `[::1]:8500`.
+/// Splits an address into scheme, host and port, such as `127.0.0.1:8500`,
+/// `https://consul.example:8501` or `[::1]:8500`.
 fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Error> {
-    let refused = |reason: &str| {
+    let invalid = |reason: &str| {
         Error::invalid(
             "CONSUL_HTTP_ADDR",
             format!(
@@ -64,13 +66,13 @@ fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Er
     let (scheme, rest) = match address.split_once("://") {
         Some(("http", rest)) => (Some("http"), rest),
         Some(("https", rest)) => (Some("https"), rest),
-        Some(("unix", _)) => return Err(refused("Unix sockets are not supported here")),
-        Some((scheme, _)) => return Err(refused(&format!("unknown scheme {scheme}"))),
+        Some(("unix", _)) => return Err(invalid("Unix sockets are not supported here")),
+        Some((scheme, _)) => return Err(invalid(&format!("unknown scheme {scheme}"))),
         None => (None, address),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains('/') {
-        return Err(refused("a path is not supported"));
+        return Err(invalid("a path is not supported"));
     }
     if rest.contains('@') {
         return Err(Error::invalid(
@@ -79,44 +81,45 @@ fn split(address: &str) -> Result<(Option<&'static str>, &str, Option<&str>), Er
         ));
     }
     let (host, port) = match rest.rfind(':') {
-        // The colons of an IPv6 address stand inside its brackets.
+        // The colons of an IPv6 address are inside its brackets.
         Some(colon) if !rest.ends_with(']') => match rest.split_at_checked(colon) {
             Some((host, port)) => (host, Some(port.trim_start_matches(':'))),
             None => (rest, None),
         },
         _ => (rest, None),
     };
-    if host.is_empty() { Err(refused("it has no host")) } else { Ok((scheme, host, port)) }
+    if host.is_empty() { Err(invalid("it has no host")) } else { Ok((scheme, host, port)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What is known of the agent: `host port scheme token validate_certs`, with `-` for what is not given.
+    /// The resulting options: `host port scheme token validate_certs`, with `-` for an option
+    /// that is not given.
     #[track_caller]
-    fn with(typed: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<String, Error> {
+    fn with(arguments: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<String, Error> {
         let mut invocation = Invocation::default();
-        for (name, value) in typed {
+        for (name, value) in arguments {
             invocation.give(name, &Value::from(*value), Source::Arguments)?;
         }
         let variable =
             |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned());
         read(&mut invocation, &variable)?;
         let options = invocation.options;
-        let shown = [
+        let values = [
             options.host.map(|host| host.as_str().to_owned()),
             options.port.map(|port| port.to_string()),
             options.scheme.map(|scheme| scheme.name().to_owned()),
             options.token.map(|token| token.secret().to_owned()),
             options.validate_certs.map(|value| value.to_string()),
         ];
-        Ok(shown.map(|value| value.unwrap_or_else(|| "-".into())).join(" "))
+        Ok(values.map(|value| value.unwrap_or_else(|| "-".into())).join(" "))
     }
 
     #[test]
-    fn addresses() {
-        for (address, shown) in [
+    fn addresses_are_split() {
+        for (address, expected) in [
             ("127.0.0.1:8500", "127.0.0.1 8500 - - -"),
             ("http://consul.example:8080/", "consul.example 8080 http - -"),
             ("https://consul.example:8501", "consul.example 8501 https - -"),
@@ -125,12 +128,12 @@ mod tests {
             ("[::1]:8500", "[::1] 8500 - - -"),
             ("[::1]", "[::1] 80 - - -"),
         ] {
-            assert_eq!(with(&[], &[("CONSUL_HTTP_ADDR", address)]).unwrap(), shown, "{address}");
+            assert_eq!(with(&[], &[("CONSUL_HTTP_ADDR", address)]).unwrap(), expected, "{address}");
         }
     }
 
     #[test]
-    fn what_cannot_be_done_is_said() {
+    fn unsupported_values_are_rejected() {
         for (name, value, part) in [
             ("CONSUL_HTTP_ADDR", "unix:///run/consul.sock", "Unix sockets"),
             ("CONSUL_HTTP_ADDR", "ftp://x", "ftp"),
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_counts_for_more() {
+    fn arguments_take_precedence_over_the_environment() {
         let variables = [("CONSUL_HTTP_ADDR", "http://a:1"), ("CONSUL_HTTP_TOKEN", "t"), ("CONSUL_HTTP_SSL", "true")];
         assert_eq!(with(&[], &variables).unwrap(), "a 1 https t -");
         assert_eq!(with(&[("host", "b"), ("scheme", "http"), ("token", "u")], &variables).unwrap(), "b 1 http u -");

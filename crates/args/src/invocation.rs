@@ -1,53 +1,55 @@
-//! What was typed, as data.
+//! The parsed command line.
 
 use consul_session::error::Error;
 use consul_session::options::{self, Info, Options};
 use serde_json::Value;
 
-/// What a program has beside the options: its name, and flags and commands of its own.
+/// A program's part of the command line, in addition to the options: its name, flags and commands.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// As it is typed.
+    /// The name, as it is typed.
     pub name: &'static str,
     /// Flags without a value, each with its help.
     pub flags: &'static [(&'static str, &'static str)],
-    /// Flags with a value: name, what the value is, and help. Each may be repeated.
+    /// Flags with a value: name, placeholder of the value, and help. Each may be repeated.
     pub settings: &'static [(&'static str, &'static str, &'static str)],
     /// Environment variables that the program reads itself, each with its help.
     pub environment: &'static [(&'static str, &'static str)],
-    /// What it can do beside applying options.
+    /// Its commands.
     pub commands: &'static [Command],
 }
 
 /// A command of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Command {
-    /// As it is typed.
+    /// The name, as it is typed.
     pub name: &'static str,
-    /// What is typed behind the name, beside options: `KEY`, say. One word each.
+    /// Placeholders of the arguments after the name, in addition to options, such as `KEY`.
     pub args: &'static [&'static str],
-    /// What is typed behind `--`, for a command that takes that: `COMMAND...`.
+    /// Placeholder of the arguments after `--`, such as `COMMAND...`; none if the command takes
+    /// none.
     pub rest: Option<&'static str>,
-    /// Flags of its own without a value, each with its help.
+    /// The command's flags without a value, each with its help.
     pub flags: &'static [(&'static str, &'static str)],
-    /// Flags of its own with a value: name, what the value is, and help. Each may be repeated.
+    /// The command's flags with a value: name, placeholder of the value, and help. Each may be
+    /// repeated.
     pub settings: &'static [(&'static str, &'static str, &'static str)],
-    /// What it is for.
+    /// Its help.
     pub help: &'static str,
 }
 
 impl Program {
-    /// The flag that says that the program has an agent of its own.
+    /// The flag with which the program starts its own agent.
     pub const OWN_AGENT: &str = "dev";
-    /// How the address of a Unix socket begins: as `host`, and in `CONSUL_HTTP_ADDR`. For programs that know such ones; to the
-    /// component it is no host.
+    /// Prefix of a Unix socket's address, in `host` and in `CONSUL_HTTP_ADDR`. Only some programs
+    /// support it; to the component such an address is not a valid host.
     pub const UNIX: &str = "unix://";
 }
 
-/// How answers are printed.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// A table for people.
     #[default]
     Table,
     /// One JSON object.
@@ -57,17 +59,17 @@ pub enum Format {
 }
 
 impl Format {
-    /// Each as it is typed.
+    /// The formats, each with its name as it is typed.
     pub const ALL: [(&str, Format); 3] = [("table", Format::Table), ("json", Format::Json), ("ids", Format::Ids)];
 }
 
-/// What is to be done.
+/// The action to perform.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Action {
     /// Apply the options.
     #[default]
     Apply,
-    /// One of the program's own commands.
+    /// Run this command of the program.
     Command(&'static str),
     /// Print the help, or that of one option.
     Help(Option<&'static Info>),
@@ -77,60 +79,61 @@ pub enum Action {
     Version,
 }
 
-/// Where an option was given.
+/// The source of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// It was typed.
+    /// The command line.
     Arguments,
-    /// In JSON on standard input.
+    /// JSON on standard input.
     Input,
-    /// In an environment variable.
+    /// An environment variable.
     Environment,
 }
 
-/// What was typed, with what was read and what the environment says.
+/// The parsed command line, merged with standard input and the environment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Invocation {
-    /// What is to be done.
+    /// The action to perform.
     pub action: Action,
-    /// How the answer is printed.
+    /// The output format.
     pub format: Format,
-    /// Which of the program's own flags were given.
+    /// The program's and the command's flags that are given.
     pub flags: Vec<&'static str>,
-    /// The program's own flags with a value, as they were given, in order.
+    /// The program's and the command's flags with a value, in the order given.
     pub settings: Vec<(&'static str, String)>,
-    /// The command's own words, as many as it has.
+    /// The command's arguments.
     pub args: Vec<String>,
-    /// What stands behind `--`.
+    /// The arguments after `--`.
     pub rest: Vec<String>,
-    /// The options that were given, each checked.
+    /// The given options, each checked.
     pub options: Options,
-    /// The address of a Unix socket that was given as `host`, which is then not among the options.
+    /// The address of a Unix socket that is given as `host`, which is then not among the options.
     pub socket: Option<String>,
-    /// The names of the options that were given, and where.
+    /// The names of the given options, each with its source.
     pub given: Vec<(&'static str, Source)>,
 }
 
-/// The options that say where the agent is, and how it is reached.
+/// The options about the connection: where the agent is, and how to reach it.
 const CONNECTION: [&str; 9] =
     ["datacenter", "token", "host", "port", "scheme", "validate_certs", "timeout", "namespace", "partition"];
 
 impl Invocation {
-    /// Where an option was given, if it was.
+    /// Returns the source of an option, if it is given.
     pub fn source(&self, name: &str) -> Option<Source> {
         self.given.iter().find(|(option, _)| *option == name).map(|(_, source)| *source)
     }
 
-    /// Whether an option was given.
+    /// Returns whether an option is given.
     pub fn is_given(&self, name: &str) -> bool {
         self.source(name).is_some()
     }
 
-    /// Takes the value of an option, unless it was given already. `null` is an option that is not given.
+    /// Sets an option, unless it is given already. `null` means that the option is not given.
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), also for a value that is not taken.
+    /// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), even if the value is
+    /// not used because the option is given already.
     pub fn give(&mut self, name: &str, value: &Value, source: Source) -> Result<(), Error> {
         let info = options::info(name).ok_or_else(|| options::unknown(name))?;
         let socket = value.as_str().filter(|host| name == "host" && host.starts_with(Program::UNIX));
@@ -147,18 +150,22 @@ impl Invocation {
         Ok(())
     }
 
-    /// Forgets an option.
+    /// Removes an option.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), for an unknown name.
     pub fn forget(&mut self, name: &str) -> Result<(), Error> {
         self.given.retain(|(option, _)| *option != name);
         self.options.set(name, &Value::Null)
     }
 
-    /// The values of one of the program's own flags, in order.
+    /// Returns the values of a flag, in the order given.
     pub fn setting<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
         self.settings.iter().filter(move |(setting, _)| *setting == name).map(|(_, value)| value.as_str())
     }
 
-    /// Fails if it is to be printed otherwise than so.
+    /// Checks that the output format is one of those that a command can print.
     ///
     /// # Errors
     ///
@@ -167,29 +174,30 @@ impl Invocation {
         if formats.contains(&self.format) {
             return Ok(());
         }
-        let named = |wanted: &dyn Fn(Format) -> bool| {
-            Format::ALL.iter().filter(|(_, format)| wanted(*format)).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+        let names = |filter: &dyn Fn(Format) -> bool| {
+            Format::ALL.iter().filter(|(_, format)| filter(*format)).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
         };
-        let (given, accepted) = (named(&|format| format == self.format), named(&|format| formats.contains(&format)));
+        let (given, accepted) = (names(&|format| format == self.format), names(&|format| formats.contains(&format)));
         Err(Error::invalid(
             "format",
             format!("invalid value `{given}` for `format`: `{command}` cannot print it (expected {accepted})"),
         ))
     }
 
-    /// Fails if there is an option that a command has no use for: neither of these, nor of the connection. `why` is told its name.
+    /// Checks that each given option is one of `used` or one of the connection. `message` makes the
+    /// error's message from the name of an option that is neither.
     ///
     /// # Errors
     ///
     /// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption).
-    pub fn only(&self, used: &[&str], why: impl FnOnce(&str) -> String) -> Result<(), Error> {
+    pub fn only(&self, used: &[&str], message: impl FnOnce(&str) -> String) -> Result<(), Error> {
         match self.given.iter().find(|(option, _)| !used.contains(option) && !CONNECTION.contains(option)) {
-            Some((option, _)) => Err(Error::invalid(option, why(option))),
+            Some((option, _)) => Err(Error::invalid(option, message(option))),
             None => Ok(()),
         }
     }
 
-    /// Whether nothing is to be changed.
+    /// Returns whether this is a dry run, which changes nothing.
     pub fn is_dry_run(&self) -> bool {
         self.options.dry_run == Some(true)
     }

@@ -1,6 +1,9 @@
-//! The command line: arguments and environment to options, outcomes to text. Pure: the program that uses it gives the arguments,
-//! the environment and the calls, and prints what it gets back, so that every program has the same grammar, the same texts and
-//! the same exit status.
+//! The command line of `consul-session` as pure functions: arguments and environment to options,
+//! outcomes to text.
+//!
+//! The calling program supplies the arguments, the environment and the calls to Consul, and
+//! prints the returned text. So every program has the same grammar, the same texts and the same
+//! exit status.
 
 mod environment;
 pub mod help;

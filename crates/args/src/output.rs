@@ -1,4 +1,4 @@
-//! Answers and errors to text.
+//! Outcomes and errors to text.
 
 use crate::invocation::{Format, Invocation};
 use crate::style::{DIM, GREEN, RED, TerminalStyle, TerminalStyles, YELLOW};
@@ -9,76 +9,77 @@ use consul_session::outcome::Outcome;
 use consul_session::session::Session;
 use serde::Serialize;
 
-/// What a program prints, and how it ends.
+/// The text that a program prints, and its exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// For standard output.
+    /// Text for standard output.
     pub stdout: String,
-    /// For standard error.
+    /// Text for standard error.
     pub stderr: String,
-    /// Exit status 0 or 1.
+    /// Whether the exit status is 0; otherwise it is 1.
     pub success: bool,
 }
 
-/// Prints what came of what was typed.
-pub fn success(outcome: &Outcome, invocation: &Invocation, style: &TerminalStyles) -> Output {
-    print(outcome, invocation.format, invocation.is_dry_run(), style)
+/// Formats the outcome of an invocation.
+pub fn success(outcome: &Outcome, invocation: &Invocation, styles: &TerminalStyles) -> Output {
+    print(outcome, invocation.format, invocation.is_dry_run(), styles)
 }
 
-fn print(outcome: &Outcome, format: Format, dry_run: bool, style: &TerminalStyles) -> Output {
+fn print(outcome: &Outcome, format: Format, dry_run: bool, styles: &TerminalStyles) -> Output {
     let (stdout, stderr) = match format {
         Format::Json => (json_text(outcome), String::new()),
-        Format::Table => (table(outcome, dry_run, style.stdout) + &notes(outcome, style.stdout), String::new()),
-        Format::Ids => (ids(outcome), notes(outcome, style.stderr)),
+        Format::Table => (table(outcome, dry_run, styles.stdout) + &notes(outcome, styles.stdout), String::new()),
+        Format::Ids => (ids(outcome), notes(outcome, styles.stderr)),
     };
     Output { stdout, stderr, success: true }
 }
 
-/// Prints an error: for people on standard error, as JSON on standard output.
-pub fn failure(error: &Error, format: Format, style: &TerminalStyles) -> Output {
+/// Formats an error: as a line on standard error, or as JSON on standard output.
+pub fn failure(error: &Error, format: Format, styles: &TerminalStyles) -> Output {
     let (stdout, stderr) = match format {
         Format::Json => (json_text(error), String::new()),
-        Format::Table | Format::Ids => (String::new(), error_line(error, "", style.stderr)),
+        Format::Table | Format::Ids => (String::new(), error_line(error, "", styles.stderr)),
     };
     Output { stdout, stderr, success: false }
 }
 
-/// One JSON value, indented by two spaces.
+/// Returns a value as JSON, indented by two spaces.
 pub fn json_text(value: &impl Serialize) -> String {
-    #[expect(clippy::expect_used, reason = "strings and numbers are always written")]
-    let text = serde_json::to_string_pretty(value).expect("it is JSON");
+    #[expect(clippy::expect_used, reason = "strings and numbers can always be serialized")]
+    let text = serde_json::to_string_pretty(value).expect("serializing strings and numbers does not fail");
     text + "\n"
 }
 
-/// The line of an error, with what it is about: `error (timeout): sessions.yaml:3: …`.
-pub fn error_line(error: &Error, about: &str, terminal: TerminalStyle) -> String {
-    terminal.titled(RED, &format!("error ({}):", error.kind.name()), &format!("{about}{}", printable(&error.message)))
+/// Returns the line of an error, with a prefix for its message:
+/// `error (timeout): sessions.yaml:3: …`.
+pub fn error_line(error: &Error, prefix: &str, terminal: TerminalStyle) -> String {
+    terminal.titled(RED, &format!("error ({}):", error.kind.name()), &format!("{prefix}{}", printable(&error.message)))
 }
 
 fn notes(outcome: &Outcome, terminal: TerminalStyle) -> String {
     outcome.notes.iter().map(|note| terminal.titled(DIM, "note:", &printable(note))).collect()
 }
 
-/// The ids of what the answer is about, one a line: the one session that is now present, those that were destroyed, or those that
-/// were read.
+/// Returns the ids of the outcome, one a line: of the session that is now present, of the destroyed
+/// sessions, or of the sessions that were read.
 fn ids(outcome: &Outcome) -> String {
     let ids: Vec<&str> = match &outcome.diff {
         None => outcome.sessions.iter().map(|session| session.id.as_str()).collect(),
         Some(diff) if diff.after.is_empty() => outcome.destroyed.iter().map(String::as_str).collect(),
-        // What would be created has none yet.
+        // A session that a dry run would create has no id yet.
         Some(_) => outcome.session_id().into_iter().collect(),
     };
     ids.iter().map(|id| format!("{}\n", printable(id))).collect()
 }
 
 fn table(outcome: &Outcome, dry_run: bool, terminal: TerminalStyle) -> String {
-    let Outcome { changed, sessions: shown, diff, .. } = outcome;
+    let Outcome { changed, sessions, diff, .. } = outcome;
     let (before, after) = diff.as_ref().map_or((&[][..], &[][..]), |diff| (&diff.before, &diff.after));
     let (changed, is_read) = (*changed, diff.is_none());
 
     let (create, destroy) = if dry_run { ("would create", "would destroy") } else { ("created", "destroyed") };
     let (title, what) = match (changed, before.len(), after.len()) {
-        _ if is_read => ("", if shown.is_empty() { "no session".into() } else { counted(shown.len()) }),
+        _ if is_read => ("", if sessions.is_empty() { "no session".into() } else { counted(sessions.len()) }),
         (true, 0, _) => ("changed:", format!("{create} a session")),
         (true, count, 0) => ("changed:", format!("{destroy} {}", counted(count))),
         (true, count, _) => ("changed:", format!("{create} a session and {destroy} {}", counted(count))),
@@ -93,18 +94,18 @@ fn table(outcome: &Outcome, dry_run: bool, terminal: TerminalStyle) -> String {
         (true, true) => text += &difference(before, after, terminal),
         (true, false) => {
             let is_new = |session: &Session| after.iter().any(|one| one.id == session.id);
-            text += &rows(shown, |session| is_new(session).then_some(GREEN), terminal);
+            text += &rows(sessions, |session| is_new(session).then_some(GREEN), terminal);
             if !before.is_empty() {
                 text += "destroyed:\n";
                 text += &rows(before, |_| Some(RED), terminal);
             }
         }
-        (false, _) => text += &rows(shown, |_| None, terminal),
+        (false, _) => text += &rows(sessions, |_| None, terminal),
     }
     text
 }
 
-/// A number of sessions in words.
+/// Returns a number of sessions as text: `1 session`, `2 sessions`.
 pub fn counted(count: usize) -> String {
     if count == 1 { "1 session".into() } else { format!("{count} sessions") }
 }
@@ -131,27 +132,27 @@ fn rows(sessions: &[Session], style: impl Fn(&Session) -> Option<Style>, termina
     terminal.table(HEADER, &rows)
 }
 
-/// What would become of each session, field by field: `-` for what is, `+` for what would be, nothing for what stays. A field that is
-/// not set is not shown.
+/// Returns the planned change of each session, field by field: `-` marks the old value, `+` the new
+/// one, and an unchanged field has no mark. Unset fields are left out.
 pub fn difference(before: &[Session], after: &[Session], terminal: TerminalStyle) -> String {
     let mut text = String::new();
     for at in 0..before.len().max(after.len()) {
         if at > 0 {
             text.push('\n');
         }
-        let (was, will_be) = (before.get(at).map(cells), after.get(at).map(cells));
+        let (old, new) = (before.get(at).map(cells), after.get(at).map(cells));
         for (field, name) in HEADER.iter().enumerate() {
             let value = |cells: &Option<[String; 7]>| {
                 cells.as_ref().and_then(|cells| cells.get(field)).filter(|value| *value != UNSET).cloned()
             };
-            let mut add = |sign, value: Option<String>, style| {
-                text += &value.map(|value| terminal.field(sign, &HEADER, name, &value, style)).unwrap_or_default();
+            let mut add = |mark, value: Option<String>, style| {
+                text += &value.map(|value| terminal.field(mark, &HEADER, name, &value, style)).unwrap_or_default();
             };
-            match (value(&was), value(&will_be)) {
-                (was, will_be) if was == will_be => add("  ", was, None),
-                (was, will_be) => {
-                    add("- ", was, Some(RED));
-                    add("+ ", will_be, Some(GREEN));
+            match (value(&old), value(&new)) {
+                (old, new) if old == new => add("  ", old, None),
+                (old, new) => {
+                    add("- ", old, Some(RED));
+                    add("+ ", new, Some(GREEN));
                 }
             }
         }
@@ -159,15 +160,15 @@ pub fn difference(before: &[Session], after: &[Session], terminal: TerminalStyle
     text
 }
 
-/// What stands for a text that is not there.
+/// Placeholder for an empty value.
 const UNSET: &str = "-";
 
-/// A text that somebody else chose, or a dash where there is none.
+/// Returns untrusted text in printable form, or a dash if it is empty.
 pub fn or_dash(text: &str) -> String {
     if text.is_empty() { UNSET.to_owned() } else { printable(text) }
 }
 
-/// A TTL as Consul stored it, for people.
+/// Returns a TTL as Consul stores it in readable form: `600s` as `10m`.
 pub fn ttl(stored: &str) -> String {
     match duration::parse_go(stored) {
         Some(0) => UNSET.to_owned(),
@@ -176,7 +177,8 @@ pub fn ttl(stored: &str) -> String {
     }
 }
 
-/// A text that somebody else chose, without what would move the cursor or recolour the terminal.
+/// Returns untrusted text without control characters, which could move the cursor or recolour the
+/// terminal.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -206,14 +208,14 @@ mod tests {
     }
 
     /// The session `a`, field by field.
-    fn block(sign: char) -> String {
+    fn block(mark: char) -> String {
         let fields =
             ["id        a", "name      web", "node      n1", "behavior  release", "delay     15s", "checks    serfHealth"];
-        fields.map(|field| format!("{sign} {field}\n")).concat()
+        fields.map(|field| format!("{mark} {field}\n")).concat()
     }
 
     #[test]
-    fn a_replacement_is_shown_field_by_field() {
+    fn dry_run_of_a_replacement_prints_each_field() {
         let mut old = session("a");
         old.ttl = "600s".into();
         let new = Session { id: String::new(), lock_delay: 90 * duration::SECOND, ..session("") };
@@ -243,12 +245,12 @@ changed: would create a session and would destroy 2 sessions
 - checks    serfHealth
 ";
         shows(&outcome, true, expected);
-        // What would be there has no id, and what would be destroyed is not what is asked for.
+        // The planned session has no id, and the sessions to destroy are not the requested one.
         assert_eq!(print(&outcome, Format::Ids, true, &TerminalStyles::default()).stdout, "");
     }
 
     #[test]
-    fn ids_are_all_there_is_on_standard_output() {
+    fn format_ids_prints_only_ids_to_standard_output() {
         let (one, two) = (vec![session("a")], vec![session("a"), session("b")]);
         let diff = |before: &[Session], after: &[Session]| Some(Diff { before: before.to_vec(), after: after.to_vec() });
         let present = Outcome { session: Some(session("a")), sessions: two.clone(), ..Outcome::default() };
@@ -270,14 +272,15 @@ changed: would create a session and would destroy 2 sessions
     }
 
     #[test]
-    fn times_are_for_people() {
-        for (stored, shown) in [("", "-"), ("0s", "-"), ("90s", "1m30s"), ("600000ms", "10m"), ("odd\u{1b}", "odd\u{fffd}")] {
-            assert_eq!(ttl(stored), shown);
+    fn ttls_are_readable() {
+        for (stored, expected) in [("", "-"), ("0s", "-"), ("90s", "1m30s"), ("600000ms", "10m"), ("odd\u{1b}", "odd\u{fffd}")]
+        {
+            assert_eq!(ttl(stored), expected);
         }
     }
 
     #[test]
-    fn each_kind_of_answer() {
+    fn outcomes_print_as_tables() {
         const HEADER: &str = "ID  NAME  NODE  BEHAVIOR  DELAY  TTL  CHECKS\n";
         const ROW: &str = "a   web   n1    release   15s    -    serfHealth\n";
         let (one, none) = (vec![session("a")], Vec::new());
@@ -303,7 +306,7 @@ changed: would create a session and would destroy 2 sessions
     }
 
     #[test]
-    fn what_others_named_cannot_steer_the_terminal() {
+    fn control_characters_in_names_are_replaced() {
         let mut odd = session("a");
         odd.name = "x\u{1b}[2Jy\n".into();
         let outcome = Outcome { sessions: vec![odd], ..Outcome::default() };
@@ -312,16 +315,17 @@ changed: would create a session and would destroy 2 sessions
     }
 
     #[test]
-    fn errors_in_both_formats() {
-        let error = Error::new(ErrorKind::InvalidOption { option: "delay".into() }, "option `delay`: `x` is no duration");
-        let people = failure(&error, Format::Table, &TerminalStyles::default());
+    fn errors_print_as_lines_and_as_json() {
+        let error =
+            Error::new(ErrorKind::InvalidOption { option: "delay".into() }, "invalid value `x` for `delay`: not a duration");
+        let line = failure(&error, Format::Table, &TerminalStyles::default());
         assert_eq!(
-            (people.stdout.as_str(), people.stderr.as_str(), people.success),
-            ("", "error (invalid-option): option `delay`: `x` is no duration\n", false)
+            (line.stdout.as_str(), line.stderr.as_str(), line.success),
+            ("", "error (invalid-option): invalid value `x` for `delay`: not a duration\n", false)
         );
-        let programs = failure(&error, Format::Json, &TerminalStyles::default());
-        assert_eq!(programs.stderr, "");
-        let json: serde_json::Value = serde_json::from_str(&programs.stdout).unwrap();
+        let json = failure(&error, Format::Json, &TerminalStyles::default());
+        assert_eq!(json.stderr, "");
+        let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
         assert_eq!((&json["failed"], &json["error"]), (&true.into(), &"invalid-option".into()));
     }
 }

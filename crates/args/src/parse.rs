@@ -1,4 +1,4 @@
-//! Words to an [`Invocation`].
+//! Arguments to an [`Invocation`].
 
 use crate::environment;
 use crate::invocation::{Action, Command, Format, Invocation, Program, Source};
@@ -7,21 +7,25 @@ use consul_session::options::{self, Info, Kind, Options, nearest};
 use lexopt::{Arg, Parser, ValueExt};
 use serde_json::Value;
 
-/// Reads the words behind the program's name: `OPTION=VALUE`, `--OPTION VALUE` and `--OPTION=VALUE` in any order, names with `_`
-/// or `-`; an option that is a list may be repeated; a boolean one may stand alone for `true`. The word `-` stands for a JSON object
-/// of options on standard input, which `input` reads. What is typed counts for more than what is read, and that for more than the
-/// environment, which is not looked at when the program has an agent of its own ([`Program::OWN_AGENT`]).
+/// Parses the arguments after the program's name.
+///
+/// - `OPTION=VALUE`, `--OPTION VALUE` and `--OPTION=VALUE` come in any order; names have `_` or `-`.
+/// - An option that is a list may be repeated; a boolean option may stand alone for `true`.
+/// - The argument `-` means a JSON object of options on standard input, which `input` reads.
+/// - Arguments take precedence over standard input, and standard input over the environment.
+/// - The environment is ignored when the program starts its own agent ([`Program::OWN_AGENT`]).
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), with the format in which to print it.
+/// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), with the format to print
+/// it in.
 pub fn parse(
     program: &Program,
     args: Vec<String>,
     environment: &dyn Fn(&str) -> Option<String>,
     input: &mut dyn FnMut() -> Result<String, Error>,
 ) -> Result<Invocation, (Format, Error)> {
-    // Known first: an error before `--format json` is printed as JSON too.
+    // Found before parsing: an error ahead of `--format json` is printed as JSON too.
     let asks_json = |pair: &[String]| matches!(pair, [flag, value] if flag == "--format" && value == "json");
     let json = args.windows(2).any(asks_json) || args.iter().any(|arg| arg == "--format=json");
     let format = if json { Format::Json } else { Format::Table };
@@ -36,7 +40,7 @@ fn read(
 ) -> Result<Invocation, Error> {
     let mut invocation = Invocation::default();
     let mut command: Option<&'static Command> = None;
-    let mut typed: Vec<(&'static Info, String)> = Vec::new();
+    let mut given: Vec<(&'static Info, String)> = Vec::new();
     let mut from_input = false;
     let mut help = false;
     let (args, rest) = match args.iter().position(|arg| arg == "--") {
@@ -44,29 +48,29 @@ fn read(
         None => (args, None),
     };
     let mut parser = Parser::from_args(args);
-    while let Some(arg) = parser.next().map_err(refused)? {
+    while let Some(arg) = parser.next().map_err(invalid)? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => help = true,
             Arg::Short('V') | Arg::Long("version") => invocation.action = Action::Version,
-            Arg::Long("format") => invocation.format = format(&text(parser.value().map_err(refused)?)?)?,
+            Arg::Long("format") => invocation.format = format(&text(parser.value().map_err(invalid)?)?)?,
             Arg::Long(name) => {
-                let own = |command: &Command| (command.flags, command.settings);
-                let (flags, settings) = command.map(own).unwrap_or_default();
+                let of_command = |command: &Command| (command.flags, command.settings);
+                let (flags, settings) = command.map(of_command).unwrap_or_default();
                 if let Some((flag, _)) = program.flags.iter().chain(flags).find(|(flag, _)| *flag == name) {
                     invocation.flags.push(flag);
                     continue;
                 }
                 if let Some((setting, ..)) = program.settings.iter().chain(settings).find(|(setting, ..)| *setting == name) {
-                    invocation.settings.push((setting, text(parser.value().map_err(refused)?)?));
+                    invocation.settings.push((setting, text(parser.value().map_err(invalid)?)?));
                     continue;
                 }
                 let info = known(program, command, name)?;
                 let value = match (info.kind, parser.optional_value()) {
                     (_, Some(value)) => text(value)?,
                     (Kind::Boolean, None) => boolean(&mut parser)?,
-                    (_, None) => text(parser.value().map_err(refused)?)?,
+                    (_, None) => text(parser.value().map_err(invalid)?)?,
                 };
-                add(&mut typed, info, value)?;
+                add(&mut given, info, value)?;
             }
             Arg::Value(arg) => {
                 let arg = text(arg)?;
@@ -77,11 +81,11 @@ fn read(
                 match arg.split_once('=') {
                     None if arg == "-" => from_input = true,
                     None if arg == "help" => help = true,
-                    Some((name, value)) => add(&mut typed, known(program, command, name)?, value.to_owned())?,
+                    Some((name, value)) => add(&mut given, known(program, command, name)?, value.to_owned())?,
                     None => match program.commands.iter().find(|command| command.name == arg) {
                         Some(named) if command.is_none() => command = Some(named),
                         _ if help => invocation.action = Action::Help(Some(known(program, command, &arg)?)),
-                        _ => return Err(stray(program, &arg)),
+                        _ => return Err(unexpected(program, &arg)),
                     },
                 }
             }
@@ -98,7 +102,7 @@ fn read(
         }
         (Some(command), _) => {
             invocation.action = Action::Command(command.name);
-            complete(command, &invocation.args, rest.as_deref())?;
+            check_arguments(command, &invocation.args, rest.as_deref())?;
         }
         (None, _) if rest.is_some() => {
             return Err(Error::invalid("arguments", "unexpected argument after `--`: options are written name=value"));
@@ -106,7 +110,7 @@ fn read(
         (None, _) => {}
     }
     invocation.rest = rest.unwrap_or_default();
-    for (info, value) in typed {
+    for (info, value) in given {
         invocation.give(info.name, &Value::String(value), Source::Arguments)?;
     }
     if from_input {
@@ -120,8 +124,8 @@ fn read(
     Ok(invocation)
 }
 
-/// Whether a command has the words that it needs.
-fn complete(command: &Command, args: &[String], rest: Option<&[String]>) -> Result<(), Error> {
+/// Checks that a command has the arguments that it needs.
+fn check_arguments(command: &Command, args: &[String], rest: Option<&[String]>) -> Result<(), Error> {
     let name = command.name;
     if let Some(missing) = command.args.get(args.len()) {
         return Err(Error::invalid("arguments", format!("missing argument <{missing}> of `{name}`; see `help {name}`")));
@@ -135,7 +139,8 @@ fn complete(command: &Command, args: &[String], rest: Option<&[String]>) -> Resu
     }
 }
 
-/// What stands behind a boolean option without `=`: the next word if it is a boolean, else nothing, which means yes.
+/// Returns the value of a boolean option without `=`: the next argument if that is a boolean, else
+/// `true`.
 fn boolean(parser: &mut Parser) -> Result<String, Error> {
     let mut rest = parser.try_raw_args();
     let next = rest.as_mut().and_then(|rest| rest.peek()).and_then(|arg| arg.to_str()).map(str::to_owned);
@@ -148,10 +153,10 @@ fn boolean(parser: &mut Parser) -> Result<String, Error> {
     }
 }
 
-/// Adds what was typed for an option. A list may be typed in several pieces.
-fn add(typed: &mut Vec<(&'static Info, String)>, info: &'static Info, value: String) -> Result<(), Error> {
-    match typed.iter_mut().find(|(known, _)| *known == info) {
-        None => typed.push((info, value)),
+/// Adds the value of an option. A list may be given in several arguments.
+fn add(given: &mut Vec<(&'static Info, String)>, info: &'static Info, value: String) -> Result<(), Error> {
+    match given.iter_mut().find(|(known, _)| *known == info) {
+        None => given.push((info, value)),
         Some((_, list)) if info.kind == Kind::List => {
             list.push(',');
             list.push_str(&value);
@@ -161,7 +166,7 @@ fn add(typed: &mut Vec<(&'static Info, String)>, info: &'static Info, value: Str
     Ok(())
 }
 
-/// The option of this name. A flag of the program counts as near too.
+/// Returns the option with this name. The suggestion of the error may be a flag of the program.
 fn known(program: &Program, command: Option<&Command>, name: &str) -> Result<&'static Info, Error> {
     let option = name.replace('-', "_");
     if let Some(info) = options::info(&option) {
@@ -181,9 +186,9 @@ fn known(program: &Program, command: Option<&Command>, name: &str) -> Result<&'s
     }
 }
 
-/// A word that is neither. It may be the value of an option that was written with a space, so that it is not shown where it could
-/// be a token.
-fn stray(program: &Program, arg: &str) -> Error {
+/// Returns the error for an argument that is neither an option nor a command. It is not quoted
+/// unless it is an option's name: it may be a value after a space, such as a token.
+fn unexpected(program: &Program, arg: &str) -> Error {
     let commands = program.commands.iter().map(|command| command.name);
     let option = arg.replace('-', "_");
     let hint = if options::info(&option).is_some() {
@@ -191,7 +196,7 @@ fn stray(program: &Program, arg: &str) -> Error {
     } else if let Some(command) = nearest(arg, commands) {
         format!("did you mean `{command}`?")
     } else {
-        "a word is neither OPTION=VALUE nor --OPTION VALUE; `--help` lists the options".into()
+        "an argument is neither OPTION=VALUE nor --OPTION VALUE; `--help` lists the options".into()
     };
     Error::invalid("arguments", hint)
 }
@@ -208,8 +213,8 @@ fn text(arg: std::ffi::OsString) -> Result<String, Error> {
     arg.string().map_err(|_| Error::invalid("arguments", "an argument is not UTF-8"))
 }
 
-fn refused(error: lexopt::Error) -> Error {
-    // `lexopt` quotes the value of an option that takes none, which is none of ours that could be a token.
+fn invalid(error: lexopt::Error) -> Error {
+    // `lexopt` quotes the value of a flag that takes none. No such flag's value could be a token.
     Error::invalid("arguments", error.to_string())
 }
 
@@ -220,7 +225,7 @@ mod tests {
 
     const PROGRAM: Program = Program {
         name: "program",
-        flags: &[("dev", "own agent")],
+        flags: &[("dev", "starts an agent")],
         settings: &[("allow", "RULE", "where it may connect")],
         environment: &[],
         commands: &[
@@ -237,72 +242,72 @@ mod tests {
     };
 
     #[track_caller]
-    fn typed(args: &[&str]) -> Result<Invocation, (Format, Error)> {
+    fn parsed(args: &[&str]) -> Result<Invocation, (Format, Error)> {
         let mut input = || Ok(r#"{"name":"from input","delay":20,"checks":["a"]}"#.to_owned());
         parse(&PROGRAM, args.iter().map(|arg| (*arg).to_owned()).collect(), &|_| None, &mut input)
     }
 
-    /// The options of a JSON object.
+    /// Parses options from a JSON object.
     #[track_caller]
     fn options(json: Value) -> Options {
         Options::from_json(&json.to_string()).unwrap()
     }
 
     #[test]
-    fn both_spellings() {
+    fn spellings_are_equivalent() {
         let expected = options(json!({"name": "s1", "delay": 20, "validate_certs": false}));
         for args in [
             &["name=s1", "delay=20s", "validate_certs=no"][..],
             &["--name", "s1", "--delay", "20s", "--validate-certs", "no"],
             &["--name=s1", "delay=20s", "--validate_certs=no"],
         ] {
-            let invocation = typed(args).unwrap();
+            let invocation = parsed(args).unwrap();
             assert_eq!(invocation.options, expected, "{args:?}");
             let given = ["name", "delay", "validate_certs"].map(|name| (name, Source::Arguments));
             assert_eq!(invocation.given, given, "{args:?}");
         }
-        assert_eq!(typed(&["name=a=b"]).unwrap().options, options(json!({"name": "a=b"})));
-        let (_, error) = typed(&["--delay", "-5"]).unwrap_err();
+        assert_eq!(parsed(&["name=a=b"]).unwrap().options, options(json!({"name": "a=b"})));
+        let (_, error) = parsed(&["--delay", "-5"]).unwrap_err();
         assert!(error.message.starts_with("invalid value `-5` for `delay`: out of range"), "{error}");
     }
 
     #[test]
-    fn booleans_may_stand_alone() {
-        let dry_run = |args: &[&str]| typed(args).unwrap().options.dry_run;
+    fn booleans_without_a_value_are_true() {
+        let dry_run = |args: &[&str]| parsed(args).unwrap().options.dry_run;
         assert_eq!(dry_run(&["--dry-run"]), Some(true));
-        assert_eq!(typed(&["--dry-run", "name=x"]).unwrap().options, options(json!({"dry_run": true, "name": "x"})));
+        assert_eq!(parsed(&["--dry-run", "name=x"]).unwrap().options, options(json!({"dry_run": true, "name": "x"})));
         assert_eq!(dry_run(&["--dry-run", "off"]), Some(false));
     }
 
     #[test]
-    fn lists_add_up() {
-        assert_eq!(typed(&["checks=a", "--checks", "b,c"]).unwrap().options, options(json!({"checks": ["a", "b", "c"]})));
-        assert_eq!(typed(&["checks="]).unwrap().options, options(json!({"checks": []})));
+    fn repeated_lists_are_joined() {
+        assert_eq!(parsed(&["checks=a", "--checks", "b,c"]).unwrap().options, options(json!({"checks": ["a", "b", "c"]})));
+        assert_eq!(parsed(&["checks="]).unwrap().options, options(json!({"checks": []})));
     }
 
     #[test]
-    fn values_are_checked_unless_help_is_asked_for() {
-        assert!(typed(&["delay=61"]).is_err());
-        assert_eq!(typed(&["delay=61", "--help"]).unwrap().action, Action::Help(None));
-        assert_eq!(typed(&["delay=61", "--version"]).unwrap().action, Action::Version);
+    fn values_are_checked_except_with_help() {
+        assert!(parsed(&["delay=61"]).is_err());
+        assert_eq!(parsed(&["delay=61", "--help"]).unwrap().action, Action::Help(None));
+        assert_eq!(parsed(&["delay=61", "--version"]).unwrap().action, Action::Version);
     }
 
     #[test]
-    fn flags_commands_and_formats() {
-        let demo = typed(&["--dev", "demo", "--format", "json"]).unwrap();
+    fn flags_commands_and_formats_are_parsed() {
+        let demo = parsed(&["--dev", "demo", "--format", "json"]).unwrap();
         assert_eq!((demo.action, demo.flags, demo.format), (Action::Command("demo"), vec!["dev"], Format::Json));
-        assert_eq!(typed(&["--help"]).unwrap().action, Action::Help(None));
-        assert_eq!(typed(&["help"]).unwrap().action, Action::Help(None));
-        assert_eq!(typed(&["help", "on-mismatch"]).unwrap().action, Action::Help(options::info("on_mismatch")));
-        assert_eq!(typed(&["-V"]).unwrap().action, Action::Version);
+        assert_eq!(parsed(&["--help"]).unwrap().action, Action::Help(None));
+        assert_eq!(parsed(&["help"]).unwrap().action, Action::Help(None));
+        assert_eq!(parsed(&["help", "on-mismatch"]).unwrap().action, Action::Help(options::info("on_mismatch")));
+        assert_eq!(parsed(&["-V"]).unwrap().action, Action::Version);
         for args in [&["help", "demo"][..], &["demo", "--help"], &["demo", "help"]] {
-            assert_eq!(typed(args).unwrap().action, Action::HelpOf("demo"), "{args:?}");
+            assert_eq!(parsed(args).unwrap().action, Action::HelpOf("demo"), "{args:?}");
         }
     }
 
     #[test]
-    fn commands_have_words_and_flags_of_their_own() {
-        let lock = typed(&["lock", "a=b/c", "ttl=15s", "--once", "--child-exit=3", "--", "sh", "-c", "--dev", "--"]).unwrap();
+    fn commands_have_their_own_arguments_and_flags() {
+        let lock = parsed(&["lock", "a=b/c", "ttl=15s", "--once", "--child-exit=3", "--", "sh", "-c", "--dev", "--"]).unwrap();
         assert_eq!((lock.action.clone(), &lock.options), (Action::Command("lock"), &options(json!({"ttl": 15}))));
         assert_eq!((lock.args.as_slice(), lock.flags.as_slice()), (&["a=b/c".to_owned()][..], &["once"][..]));
         assert_eq!(lock.rest, ["sh", "-c", "--dev", "--"]);
@@ -310,29 +315,29 @@ mod tests {
     }
 
     #[test]
-    fn settings_may_be_repeated() {
-        let given = typed(&["--allow", "a:1", "name=x", "--allow=b:2"]).unwrap();
-        assert_eq!(given.setting("allow").collect::<Vec<_>>(), ["a:1", "b:2"]);
-        assert_eq!(given.options, options(json!({"name": "x"})));
+    fn settings_can_be_repeated() {
+        let invocation = parsed(&["--allow", "a:1", "name=x", "--allow=b:2"]).unwrap();
+        assert_eq!(invocation.setting("allow").collect::<Vec<_>>(), ["a:1", "b:2"]);
+        assert_eq!(invocation.options, options(json!({"name": "x"})));
     }
 
     #[test]
-    fn options_from_standard_input() {
-        let read = typed(&["delay=1", "-"]).unwrap();
+    fn options_are_read_from_standard_input() {
+        let read = parsed(&["delay=1", "-"]).unwrap();
         assert_eq!(read.options, options(json!({"name": "from input", "delay": 1, "checks": ["a"]})));
         let source = |name| read.source(name);
         assert_eq!(
             (source("delay"), source("name"), source("checks"), source("ttl")),
             (Some(Source::Arguments), Some(Source::Input), Some(Source::Input), None)
         );
-        assert_eq!(typed(&["-"]).unwrap().options, options(json!({"name": "from input", "delay": 20, "checks": ["a"]})));
-        let both = typed(&["name=typed", "-"]).unwrap();
+        assert_eq!(parsed(&["-"]).unwrap().options, options(json!({"name": "from input", "delay": 20, "checks": ["a"]})));
+        let both = parsed(&["name=typed", "-"]).unwrap();
         assert_eq!(both.options, options(json!({"name": "typed", "delay": 20, "checks": ["a"]})));
         let read = |input: &str| parse(&PROGRAM, vec!["-".into()], &|_| None, &mut || Ok(input.to_owned()));
         let given = read(r#"{"host":"unix:///run/consul.sock","name":"x"}"#).unwrap();
         assert_eq!((given.socket.as_deref(), given.source("host")), (Some("unix:///run/consul.sock"), Some(Source::Input)));
         assert_eq!(given.options, options(json!({"name": "x"})));
-        // An option that is `null` is not given, so that nobody else named it either.
+        // An option that is `null` is not given, so it has no source either.
         assert_eq!(read(r#"{"host":null}"#).unwrap().given, []);
         for (input, option) in [
             ("[]", "options"),
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_named() {
+    fn mistakes_are_named() {
         for (args, option, part) in [
             (&["dealy=20s"][..], "dealy", "did you mean `delay`?"),
             (&["--tokn", "secret-secret"], "tokn", "did you mean `token`?"),
@@ -373,7 +378,7 @@ mod tests {
             (&["name=x", "--", "y"], "arguments", "after `--`"),
             (&["--format", "yaml"], "format", "(expected table, json, ids)"),
         ] {
-            let (_, error) = typed(args).unwrap_err();
+            let (_, error) = parsed(args).unwrap_err();
             assert_eq!(error.kind, consul_session::error::ErrorKind::InvalidOption { option: option.into() }, "{args:?}");
             assert!(error.message.contains(part), "{args:?}: {error}");
             assert!(!error.message.contains("secret-secret"), "{args:?}: {error}");
@@ -381,8 +386,8 @@ mod tests {
     }
 
     #[test]
-    fn errors_know_the_format_that_comes_later() {
-        assert_eq!(typed(&["dealy=1", "--format", "json"]).unwrap_err().0, Format::Json);
-        assert_eq!(typed(&["dealy=1"]).unwrap_err().0, Format::Table);
+    fn errors_use_a_format_that_comes_later() {
+        assert_eq!(parsed(&["dealy=1", "--format", "json"]).unwrap_err().0, Format::Json);
+        assert_eq!(parsed(&["dealy=1"]).unwrap_err().0, Format::Table);
     }
 }

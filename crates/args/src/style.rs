@@ -1,34 +1,35 @@
-//! How a text style where it is printed: coloured or not, and no wider than the terminal.
+//! Terminal output: text with or without colours, wrapped to the terminal's width.
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use unicode_width::UnicodeWidthStr;
 
-/// Errors, and what went.
+/// Style of errors and of sessions that are gone.
 pub const RED: Style = AnsiColor::Red.on_default();
-/// What came.
+/// Style of new sessions.
 pub const GREEN: Style = AnsiColor::Green.on_default();
-/// What was changed, and what is being waited for.
+/// Style of changes, and of a connection that is being retried.
 pub const YELLOW: Style = AnsiColor::Yellow.on_default();
-/// What matters less than what stands beside it.
+/// Style of secondary text.
 pub const DIM: Style = Style::new().dimmed();
 
-/// The narrowest that is reckoned with: an id, and the blanks in front of it.
-const NARROWEST: usize = 40;
+/// The smallest width that the layout supports: an id and its indentation.
+const MIN_WIDTH: usize = 40;
 
-/// Stands for a blank at which [`wrapped`] breaks no line.
-pub const NO_BREAK: &str = "\u{a0}";
+/// A space at which [`wrapped`] does not break the line.
+pub(crate) const NO_BREAK: &str = "\u{a0}";
 
-/// What a text is printed to. Default: a file or a pipe, where there are no colours and a line is as long as it is.
+/// The style of one output stream. The default is that of a file or a pipe: no colours, no
+/// wrapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TerminalStyle {
-    /// Whether it shows colours.
+    /// Whether the stream shows colours.
     pub colors: bool,
-    /// Its columns, if it is a terminal.
+    /// The number of columns, if the stream is a terminal.
     pub width: Option<usize>,
 }
 
-/// What a program's two streams are.
+/// The styles of a program's two output streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TerminalStyles {
     /// Standard output.
@@ -38,16 +39,17 @@ pub struct TerminalStyles {
 }
 
 impl TerminalStyle {
-    /// The text in this style, where colours are shown.
+    /// Returns the text in a style, if colours are shown.
     pub fn paint(self, style: Style, text: &str) -> String {
         if self.colors && !text.is_empty() { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
     fn width(self) -> Option<usize> {
-        self.width.map(|width| width.max(NARROWEST))
+        self.width.map(|width| width.max(MIN_WIDTH))
     }
 
-    /// The text in lines that fit, each but the first indented. What stands in backquotes, to be typed, is not broken at its blanks.
+    /// Returns the text wrapped to the width, with every line but the first indented. Text in
+    /// backquotes is for copying, so it is not broken at its spaces.
     pub fn fold(self, text: &str) -> String {
         match self.width() {
             Some(width) if text.width() > width => {
@@ -59,7 +61,7 @@ impl TerminalStyle {
         }
     }
 
-    /// A line with a word in front that says what it is: `error (timeout): …`.
+    /// Returns a line with a styled title: `error (timeout): …`.
     pub fn titled(self, style: Style, title: &str, text: &str) -> String {
         let line = self.fold(&format!("{title} {text}"));
         match line.strip_prefix(title) {
@@ -68,14 +70,15 @@ impl TerminalStyle {
         }
     }
 
-    /// Rows below their columns' names, a line each; where that is too wide, a block of names and values for each row.
+    /// Returns a table with a line for each row. If that is too wide, returns a block of names and
+    /// values for each row.
     pub fn table<const N: usize>(self, header: [&str; N], rows: &[([String; N], Option<Style>)]) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(header);
         for (cells, _) in rows {
             table.add_row(cells);
         }
-        // Two blanks between columns, and one at each end, which are cut off.
+        // Two spaces between columns, and one at each end, which are trimmed.
         let wide = table.column_max_content_widths().iter().map(|width| usize::from(*width) + 2).sum::<usize>() - 2;
         let mut text = String::new();
         if self.width().is_none_or(|width| wide <= width) {
@@ -97,15 +100,15 @@ impl TerminalStyle {
         text
     }
 
-    /// The name and the value of one of a thing's fields, with a sign in front: `- delay     15s`.
-    pub fn field(self, sign: &str, header: &[&str], name: &str, value: &str, style: Option<Style>) -> String {
+    /// Returns the line of a field, with its mark, name and value: `- delay     15s`.
+    pub(crate) fn field(self, mark: &str, header: &[&str], name: &str, value: &str, style: Option<Style>) -> String {
         let names = header.iter().map(|name| name.len()).max().unwrap_or_default();
-        let title = format!("{sign}{:<names$}", name.to_ascii_lowercase());
+        let title = format!("{mark}{:<names$}", name.to_ascii_lowercase());
         let value_style = style.unwrap_or_default();
-        let title_style = if sign.trim().is_empty() { DIM } else { value_style };
+        let title_style = if mark.trim().is_empty() { DIM } else { value_style };
         match self.width() {
             Some(width) if title.len() + 2 + value.width() > width => {
-                let indent = format!("{sign}  ");
+                let indent = format!("{mark}  ");
                 let mut text = format!("{}\n", self.paint(title_style, title.trim_end()));
                 for line in wrapped(value, width - indent.len()) {
                     text += &format!("{}\n", self.paint(value_style, &(indent.clone() + &line)));
@@ -117,7 +120,8 @@ impl TerminalStyle {
     }
 }
 
-/// A text in lines of this width: broken at blanks, or within what is too long for a line.
+/// Returns text in lines of at most this width, broken at spaces, or within a word that is longer
+/// than a line.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -139,33 +143,33 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_too_wide_becomes_blocks() {
+    fn table_that_is_too_wide_becomes_blocks() {
         let rows = [([ID.into(), "wéb 長".into()], None), (["b".into(), "-".into()], Some(RED))];
         let header = ["ID", "NAME"];
         let table = format!("{:<38}NAME\n{ID}  wéb 長\n{:<38}-\n", "ID", "b");
         assert_eq!(TerminalStyle::default().table(header, &rows), table);
         assert_eq!(style(44).table(header, &rows), table);
         assert_eq!(style(43).table(header, &rows), format!("id    {ID}\nname  wéb 長\n\nid    b\nname  -\n"));
-        // An id stays whole, whatever the width.
+        // An id is not broken at any width.
         for width in [41, 40, 20, 1] {
             assert_eq!(style(width).table(header, &rows), format!("id\n  {ID}\nname  wéb 長\n\nid    b\nname  -\n"), "{width}");
         }
     }
 
     #[test]
-    fn only_the_first_line_of_a_folded_text_is_not_indented() {
+    fn folded_text_is_indented_after_its_first_line() {
         let text = "error (timeout): no answer from 127.0.0.1:8500 within 10s";
         assert_eq!(TerminalStyle::default().fold(text), text);
         assert_eq!(style(40).fold(text), "error (timeout): no answer from\n  127.0.0.1:8500 within 10s");
         assert_eq!(
-            style(40).fold("denied: add it to what is allowed: `--allow a:1`"),
-            "denied: add it to what is allowed:\n  `--allow a:1`"
+            style(40).fold("denied: add it to the allowed hosts: `--allow a:1`"),
+            "denied: add it to the allowed hosts:\n  `--allow a:1`"
         );
         assert_eq!(style(80).titled(RED, "error (timeout):", "no"), "error (timeout): no\n");
     }
 
     #[test]
-    fn colours_add_nothing_else() {
+    fn colours_change_nothing_else() {
         let colored = TerminalStyle { colors: true, width: None };
         assert_eq!(colored.paint(RED, "x"), "\u{1b}[31mx\u{1b}[0m");
         let rows = [([ID.into(), "web".into()], Some(GREEN))];

@@ -1,13 +1,13 @@
-//! The core's types ⇄ those of the plugin's WIT, a line a field.
+//! Conversions between the core's types and those of the plugin's WIT, one line per field.
 
-use consul_session::consul::create::effective;
+use consul_session::consul::expand_checks;
 use consul_session::error::{Difference, Error, ErrorKind};
 use consul_session::options::{self, Options, Resolved};
 use consul_session::outcome::{Diff, Outcome};
 use consul_session::session::{ServiceCheck, Session};
 use consul_session_host::{self as wit, CallError};
 
-/// The connection that options speak of.
+/// Returns the connection of these options.
 pub fn connection(options: &Resolved) -> wit::Connection {
     wit::Connection {
         host: Some(options.host.as_str().to_owned()),
@@ -22,7 +22,7 @@ pub fn connection(options: &Resolved) -> wit::Connection {
     }
 }
 
-/// The new session that options speak of.
+/// Returns the session that these options create.
 pub fn create_options(options: &Resolved) -> wit::CreateOptions {
     wit::CreateOptions {
         name: options.name.clone(),
@@ -30,12 +30,12 @@ pub fn create_options(options: &Resolved) -> wit::CreateOptions {
         lock_delay: Some(seconds(options.delay)),
         behavior: Some(behavior(options.behavior)),
         ttl: options.ttl.map(seconds),
-        node_checks: options.checks.as_deref().map(effective).or_else(|| options.node_checks.clone()),
+        node_checks: options.checks.as_deref().map(expand_checks).or_else(|| options.node_checks.clone()),
         service_checks: options.service_checks.clone(),
     }
 }
 
-/// The same options, each as the WIT has it.
+/// Converts options to the WIT's.
 pub fn options(options: &Options) -> wit::Options {
     wit::Options {
         state: options.state.map(state),
@@ -93,12 +93,12 @@ fn on_mismatch(on_mismatch: options::OnMismatch) -> wit::OnMismatch {
     }
 }
 
-/// From nanoseconds, as the core has durations.
+/// Converts nanoseconds, the core's durations, to seconds.
 fn seconds(nanoseconds: i64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-/// The same session as the core has it, which knows its JSON.
+/// Converts a session to the core's, which has its JSON form.
 pub fn session(session: wit::Session) -> Session {
     let service_check = |check: wit::ServiceCheck| ServiceCheck { id: check.id, namespace: check.namespace };
     Session {
@@ -118,11 +118,11 @@ pub fn session(session: wit::Session) -> Session {
     }
 }
 
-/// The same outcome as the core has it, which knows its JSON.
+/// Converts an outcome to the core's, which has its JSON form.
 pub fn outcome(outcome: wit::Outcome) -> Outcome {
     let all = |sessions: Vec<wit::Session>| sessions.into_iter().map(session).collect();
     let sessions: Vec<Session> = all(outcome.sessions);
-    // The one that the options speak of is named by its id, and has none yet in the dry run of a creation.
+    // The session of the options has this id; in the dry run of a creation it has none yet.
     let id = outcome.session_id.unwrap_or_default();
     Outcome {
         changed: outcome.changed,
@@ -135,10 +135,11 @@ pub fn outcome(outcome: wit::Outcome) -> Outcome {
     }
 }
 
-/// The same error as the core has it, which knows its JSON. What is not the plugin's answer is `other`.
+/// Converts an error to the core's, which has its JSON form. An error that is not the plugin's
+/// own is `other`.
 pub fn error(error: CallError) -> Error {
     let CallError::Plugin(error) = error else { return Error::new(ErrorKind::Other, error.to_string()) };
-    let (case, message) = match error {
+    let (kind, message) = match error {
         wit::Error::InvalidOption(wit::InvalidOption { option, message }) => (ErrorKind::InvalidOption { option }, message),
         wit::Error::Unsupported(message) => (ErrorKind::Unsupported, message),
         wit::Error::NotFound(message) => (ErrorKind::NotFound, message),
@@ -169,5 +170,5 @@ pub fn error(error: CallError) -> Error {
         wit::Error::OutcomeUnknown(message) => (ErrorKind::OutcomeUnknown, message),
         wit::Error::Other(message) => (ErrorKind::Other, message),
     };
-    Error::new(case, message)
+    Error::new(kind, message)
 }

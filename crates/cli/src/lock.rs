@@ -1,12 +1,13 @@
 //! `lock`: runs a command while a session of its own holds a key, as `consul lock` does.
 //!
-//! Beside the command two things run: the renewal of the session, whose deadline counts from before the last successful one was
-//! sent, and a blocking query on the key. Whichever first says that the lock is lost ends the command.
+//! Two tasks accompany the command: the renewal of the session, whose deadline counts from the
+//! time at which the last successful renewal was sent, and a blocking query on the key. The first
+//! to find that the lock is lost ends the command.
 
 mod child;
 
 use crate::convert;
-use crate::watch::is_final;
+use crate::retry::is_final;
 use child::{Child, Event, Signals};
 use consul_session::duration;
 use consul_session::error::{Error, ErrorKind};
@@ -34,36 +35,39 @@ pub const COMMAND: Command = Command {
     rest: Some("COMMAND [ARG]..."),
     flags: &[],
     settings: &[
-        ("wait", "DURATION", "How long to wait for the lock, 0 for one attempt; then it is an error. Default: without end"),
+        ("wait", "DURATION", "How long to wait for the lock before failing; 0 for one attempt. Default: no limit"),
         ("kill-after", "DURATION", "How long after SIGTERM a command that lost its lock is killed. Default: 5s"),
     ],
     help: "Run a command while a session of its own (`ttl`: 15s if not given) holds KEY; excludes `consul lock PREFIX` where KEY \
            is PREFIX/.lock. The command finds CONSUL_LOCK_HELD, _KEY, _SESSION, _INDEX and _FENCE, the fencing number, in its \
-           environment. Where the lock is lost it is ended. Exit status: the command's, 128 and the signal's number if one ended \
-           it, but 1 for a 0 where the lock was lost; 1 if there was no lock",
+           environment. If the lock is lost, the command is ended. Exit status: the command's, or 128 plus the number of the \
+           signal that ended it, but 1 in place of 0 if the lock was lost; 1 if there was no lock",
 };
 
-/// The options of a new session, which mean something here beside those of the connection.
+/// The options of a new session. Of the others only those of the connection are accepted.
 const OPTIONS: [&str; 8] = ["name", "node", "checks", "node_checks", "service_checks", "behavior", "delay", "ttl"];
 
-/// What Go's `api.Lock` marks its keys with: so that `consul lock` and this exclude each other, and neither takes a key that
-/// holds something else.
+/// The flags of keys that Go's `api.Lock` holds. With them `consul lock` and this program exclude
+/// each other, and neither takes a key that holds something else.
 const FLAGS: u64 = 0x2ddc_cbc0_58a5_0c18;
-/// In nanoseconds.
+/// The default TTL, in nanoseconds.
 const TTL: i64 = 15 * duration::SECOND;
 const KILL_AFTER: Duration = Duration::from_secs(5);
-/// The longest that Consul may leave a blocking query unanswered, in seconds.
+/// How long Consul may block a query, in seconds.
 const BLOCK: f64 = 60.0;
-/// What failed, or is to be tried again because nothing tells when, waits so long.
+/// The time before another attempt, after an error or where no blocking query tells when to retry.
 const RETRY: Duration = Duration::from_secs(1);
-/// Of what stands in another's key.
+/// The most characters to show of a value that another holder wrote.
 const SHOWN: usize = 200;
 
-/// Runs the command, and ends the program with its exit status, which an [`Output`] cannot say.
+/// Runs the command, and exits with its status, which an [`Output`] cannot express.
 ///
-/// Errors: there was no lock, or the command could not be started.
+/// # Errors
+///
+/// The lock was not acquired, or the command could not be started.
 pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
-    let (wait, kill_after) = (span(invocation, "wait")?, span(invocation, "kill-after")?.unwrap_or(KILL_AFTER));
+    let wait = duration_setting(invocation, "wait")?;
+    let kill_after = duration_setting(invocation, "kill-after")?.unwrap_or(KILL_AFTER);
     let locker = Locker::new(host, invocation, wait == Some(Duration::ZERO))?;
     let mut signals =
         Signals::listen().map_err(|error| Error::new(ErrorKind::Other, format!("signals cannot be listened for: {error}")))?;
@@ -85,7 +89,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
             match (ran, locker.close().await) {
                 (Err(error), _) => return Err(error),
                 (Ok(Ran { status, lost: false }), Some(false)) => {
-                    locker.say("was lost before the command had ended");
+                    locker.report("was lost before the command had ended");
                     status.max(1)
                 }
                 (Ok(Ran { status, lost }), _) => status.max(lost.into()),
@@ -102,7 +106,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     exit(status.into())
 }
 
-/// Why there is no lock.
+/// Why the lock was not acquired.
 enum Unobtained {
     Signal(Signal),
     Error(Error),
@@ -114,43 +118,43 @@ struct Ran {
     lost: bool,
 }
 
-/// A duration among the settings.
-fn span(invocation: &Invocation, name: &str) -> Result<Option<Duration>, Error> {
+/// Returns the duration of a setting.
+fn duration_setting(invocation: &Invocation, name: &str) -> Result<Option<Duration>, Error> {
     let Some(text) = invocation.setting(name).next_back() else { return Ok(None) };
     let nanoseconds = duration::parse(text).and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
-    let refused = || {
+    let invalid = || {
         Error::invalid(
             name,
             format!("invalid value `{text}` for --{name}: not a duration (expected 0 or more, such as 30, 30s or 1m30s)"),
         )
     };
-    nanoseconds.map(|nanoseconds| Some(Duration::from_nanos(nanoseconds))).ok_or_else(refused)
+    nanoseconds.map(|nanoseconds| Some(Duration::from_nanos(nanoseconds))).ok_or_else(invalid)
 }
 
 /// A session of this program.
 struct Session {
     id: String,
     ttl: Duration,
-    /// When the last successful renewal, or the creation, was sent, by [`now`].
+    /// When the last successful renewal, or the creation, was sent, as a time of [`now`].
     renewed: Cell<Duration>,
-    /// Whether it holds the key, as far as is known here.
+    /// Whether it may hold the key: false only if it certainly does not.
     may_hold: Cell<bool>,
 }
 
 impl Session {
-    /// From then on Consul may have ended it.
+    /// Returns the time from which Consul may have ended the session.
     fn deadline(&self) -> Duration {
         self.renewed.get() + self.ttl
     }
 
-    fn is_over(&self) -> bool {
+    fn may_have_ended(&self) -> bool {
         now() >= self.deadline()
     }
 }
 
 /// Why the lock is lost.
 enum Lost {
-    /// No renewal succeeded in time. With what the last one failed of.
+    /// No renewal succeeded in time, with the last error.
     Expired(Option<Error>),
     Ended,
     Deleted,
@@ -165,33 +169,33 @@ impl fmt::Display for Lost {
             Lost::Expired(Some(error)) => write!(f, "it could not be renewed within its TTL: {}", printable(&error.message)),
             Lost::Ended => f.write_str("Consul has ended it"),
             Lost::Deleted => f.write_str("the key was deleted"),
-            Lost::Freed => f.write_str("it holds the key no more: it has ended, or the key was released"),
+            Lost::Freed => f.write_str("it no longer holds the key: it has ended, or the key was released"),
             Lost::Taken(other) => write!(f, "session {} holds the key", printable(other)),
         }
     }
 }
 
-/// What stands in the way of an acquisition.
+/// Why the key cannot be acquired at present.
 enum Obstacle {
     Holder { session: String, value: Vec<u8> },
     Delay,
     Error(Error),
 }
 
-/// What is to be locked, and how.
+/// The lock to acquire and hold.
 struct Locker {
     host: Host,
     connection: Connection,
-    /// With less time, so that more than one renewal fits into a TTL.
+    /// The connection with a shorter timeout, so that several renewals fit into a TTL.
     renewal: Connection,
     key: String,
     contents: Contents,
     new: CreateOptions,
     ttl: Duration,
-    /// Whether to try once only.
+    /// Whether to make a single attempt.
     once: bool,
     session: RefCell<Option<Rc<Session>>>,
-    /// What stood in the way the last time.
+    /// The obstacle of the last attempt.
     obstacle: RefCell<Option<Obstacle>>,
 }
 
@@ -225,30 +229,33 @@ impl Locker {
         Ok(Locker { host, connection, renewal, key, contents, new, ttl, once, session, obstacle })
     }
 
-    /// The command has standard output for itself.
-    fn say(&self, text: &str) {
-        // Whether or not somebody reads it.
+    /// Prints a message on standard error: standard output is the command's.
+    fn report(&self, text: &str) {
+        // A closed standard error does not end the lock.
         let _ = writeln!(io::stderr(), "lock {}: {text}", printable(&self.key));
     }
 
-    /// A session that holds the key.
+    /// Creates a session that holds the key.
     async fn obtain(&self) -> Result<(Rc<Session>, Lock), Error> {
         loop {
             let session = self.open().await?;
             tokio::select! {
                 biased;
-                lost = self.keep(&session) => self.say(&format!("session {}: {lost}; going on with another", session.id)),
+                lost = self.renew(&session) => self.report(&format!("session {}: {lost}; going on with another", session.id)),
                 acquired = self.acquire(&session) => match acquired? {
-                    Some(lock) if !session.is_over() => return Ok((session, lock)),
+                    Some(lock) if !session.may_have_ended() => return Ok((session, lock)),
                     _ => sleep(RETRY).await,
                 },
             }
         }
     }
 
-    /// Makes a session, and what is left of the one before is destroyed.
+    /// Creates a session, and destroys the previous one.
     ///
-    /// Errors: those of the first; any other is made again and again where waiting helps.
+    /// # Errors
+    ///
+    /// An error of the first session is returned. For a later session, an error that may pass is
+    /// retried.
     async fn open(&self) -> Result<Rc<Session>, Error> {
         loop {
             let sent = now();
@@ -257,19 +264,19 @@ impl Locker {
                     let (renewed, may_hold) = (sent.into(), false.into());
                     let session = Rc::new(Session { id, ttl: self.ttl, renewed, may_hold });
                     if let Some(old) = self.session.replace(Some(session.clone())) {
-                        // It ends by itself otherwise.
+                        // If this fails, the session ends by itself.
                         let _ = self.destroy(&old).await;
                     }
                     return Ok(session);
                 }
                 Err(error) if self.session.borrow().is_none() || !may_pass(&error) => return Err(convert::error(error)),
-                Err(error) => self.stopped_by(Obstacle::Error(convert::error(error))),
+                Err(error) => self.note(Obstacle::Error(convert::error(error))),
             }
             sleep(RETRY).await;
         }
     }
 
-    /// Acquires the key as soon as it can be had. `None` if the session has ended.
+    /// Acquires the key as soon as possible. Returns `None` if the session has ended.
     async fn acquire(&self, session: &Session) -> Result<Option<Lock>, Error> {
         let mut index = None;
         loop {
@@ -290,22 +297,22 @@ impl Locker {
                     });
                     match answer {
                         Ok(Acquisition::Acquired(lock)) => return Ok(Some(lock)),
-                        // Somebody was faster, and the next look says who.
+                        // Another session was faster; the next query tells which.
                         Ok(Acquisition::Held) => continue,
                         Ok(Acquisition::Delayed) => Obstacle::Delay,
-                        Err(error) if matches!(error, CallError::Plugin(wit::Error::NotFound(_))) => return Ok(None),
+                        Err(CallError::Plugin(wit::Error::NotFound(_))) => return Ok(None),
                         Err(error) if !may_pass(&error) => return Err(convert::error(error)),
                         Err(error) => Obstacle::Error(convert::error(error)),
                     }
                 }
                 Err(error) if !may_pass(&error) => return Err(convert::error(error)),
                 Err(error) => {
-                    // The index may be of a state that is lost.
+                    // The index may belong to a state that Consul has lost.
                     index = None;
                     Obstacle::Error(convert::error(error))
                 }
             };
-            self.stopped_by(obstacle);
+            self.note(obstacle);
             if self.once {
                 return Err(self.not_obtained());
             }
@@ -315,19 +322,19 @@ impl Locker {
         }
     }
 
-    /// Who holds the key, at once or when that may be another. With a quorum's consistency: after a change of its leader Consul
-    /// may answer a plain read with what was.
+    /// Reads the key's holder, at once or when Consul's index is above this one. Reads are
+    /// consistent: after a change of leader, Consul may answer a plain read with an old state.
     async fn holder(&self, index: Option<u64>) -> Result<Holding, CallError> {
         let query = Query { consistency: Some(Consistency::Consistent), index, wait: index.map(|_| BLOCK) };
         self.host.holder(&self.key, Some(query), Some(&self.connection)).await
     }
 
-    /// Remembers it, and tells it if it is of another kind than the last.
-    fn stopped_by(&self, obstacle: Obstacle) {
+    /// Remembers an obstacle, and reports it if the last one was of another kind.
+    fn note(&self, obstacle: Obstacle) {
         let before = self.obstacle.replace(None);
         let kind = std::mem::discriminant::<Obstacle>;
         if !self.once && before.as_ref().map(kind) != Some(kind(&obstacle)) {
-            self.say(&match &obstacle {
+            self.report(&match &obstacle {
                 Obstacle::Error(error) => format!("{}; trying again", printable(&error.message)),
                 _ => format!("{}; waiting", described(&obstacle)),
             });
@@ -335,11 +342,11 @@ impl Locker {
         self.obstacle.replace(Some(obstacle));
     }
 
-    /// The error of an attempt that came to nothing, or of a wait that is over.
+    /// Returns the error of a failed attempt, or of a wait that is over.
     fn not_obtained(&self) -> Error {
         match self.obstacle.take() {
             Some(Obstacle::Error(error)) => error,
-            // The status with which Consul refuses an acquisition.
+            // Consul's status for a refused acquisition.
             Some(obstacle) => {
                 Error::new(ErrorKind::Refused { status: 409 }, format!("no lock on `{}`: {}", self.key, described(&obstacle)))
             }
@@ -347,17 +354,18 @@ impl Locker {
         }
     }
 
+    /// Returns the error for a key that holds something else.
     fn in_use(&self, found: &Lock) -> Error {
         let (key, flags) = (&self.key, found.flags);
         let message = format!(
-            "`key`: `{key}` holds something else than a lock (its flags are {flags}), which a lock would overwrite: name a key \
-             that does not exist yet"
+            "`key`: `{key}` holds something other than a lock (its flags are {flags}), which a lock would overwrite: name a \
+             key that does not exist yet"
         );
         Error::invalid("key", message)
     }
 
-    /// Renews the session until that is too late.
-    async fn keep(&self, session: &Session) -> Lost {
+    /// Renews the session until it is too late, or the session has ended.
+    async fn renew(&self, session: &Session) -> Lost {
         let mut failed = None;
         let mut due = session.renewed.get() + session.ttl / 2;
         loop {
@@ -376,7 +384,7 @@ impl Locker {
                     failed = None;
                     sent + session.ttl / 2
                 }
-                Err(error) if matches!(error, CallError::Plugin(wit::Error::NotFound(_))) => return Lost::Ended,
+                Err(CallError::Plugin(wit::Error::NotFound(_))) => return Lost::Ended,
                 Err(error) => {
                     failed = Some(convert::error(error));
                     now() + RETRY
@@ -385,20 +393,20 @@ impl Locker {
         }
     }
 
-    /// Watches the key until the session holds it no more.
+    /// Watches the key until the session no longer holds it.
     async fn watch(&self, session: &Session) -> Lost {
         let mut index = None;
         loop {
-            let asked = Instant::now();
+            let sent = Instant::now();
             index = match self.holder(index).await {
                 Ok(Holding { lock: None, .. }) => return Lost::Deleted,
                 Ok(Holding { lock: Some(Lock { session: Some(holder), .. }), index }) if holder == session.id => Some(index),
                 Ok(Holding { lock: Some(Lock { session: Some(other), .. }), .. }) => return Lost::Taken(other),
                 Ok(Holding { lock: Some(_), .. }) => return Lost::Freed,
-                // Whether that is too long is for the renewal to say.
+                // The renewal decides when errors last too long.
                 Err(_) => None,
             };
-            sleep(RETRY.saturating_sub(asked.elapsed())).await;
+            sleep(RETRY.saturating_sub(sent.elapsed())).await;
         }
     }
 
@@ -420,42 +428,42 @@ impl Locker {
         ];
         let mut child = Child::start(command, environment)
             .map_err(|error| Error::new(ErrorKind::Other, format!("the command cannot be started: {error}")))?;
-        let (mut keeping, mut watching) = (pin!(self.keep(session)), pin!(self.watch(session)));
+        let (mut renewal, mut watch) = (pin!(self.renew(session)), pin!(self.watch(session)));
         let mut interrupted = false;
         let lost = loop {
             tokio::select! {
                 biased;
-                lost = &mut keeping => break lost,
+                lost = &mut renewal => break lost,
                 event = child.event() => match event {
                     Event::Ended(status) => return Ok(Ran { status, lost: false }),
                     Event::Stopped => {
                         child.suspend();
-                        if session.is_over() {
+                        if session.may_have_ended() {
                             break Lost::Expired(None);
                         }
                         child.resume();
                     }
                 },
-                lost = &mut watching => break lost,
+                lost = &mut watch => break lost,
                 signal = signals.next() => {
                     child.signal(if interrupted { Signal::KILL } else { signal });
                     interrupted = true;
                 }
             }
         };
-        self.say(&format!("lost: session {}: {lost}; ending the command", session.id));
+        self.report(&format!("lost: session {}: {lost}; ending the command", session.id));
         Ok(Ran { status: child.end(kill_after).await, lost: true })
     }
 
-    /// Releases the key, so that the next one need not wait for the lock delay, and destroys the session. Whether the session
-    /// held the key until then, where that can be said.
+    /// Releases the key, so that the next holder does not wait for the lock delay, and destroys
+    /// the session. Returns whether the session held the key until then, if that is known.
     async fn close(&self) -> Option<bool> {
         let session = self.session.take()?;
         match self.destroy(&session).await {
             Ok(held) => Some(held),
             Err(error) => {
                 let (error, ttl, delay) = (printable(&error.to_string()), session.ttl, self.new.lock_delay.unwrap_or_default());
-                self.say(&format!(
+                self.report(&format!(
                     "the session could not be destroyed: {error}; Consul ends {} by itself, in up to {} seconds, after which its \
                      lock delay of {delay} seconds runs",
                     session.id,
@@ -474,35 +482,37 @@ impl Locker {
     }
 }
 
+/// Returns an obstacle as text.
 fn described(obstacle: &Obstacle) -> String {
     match obstacle {
         Obstacle::Holder { session, value } => {
             let value: String = String::from_utf8_lossy(value).chars().take(SHOWN).collect();
-            let value = if value.is_empty() { "nothing".into() } else { printable(&value) };
-            format!("session {} holds it, and says of itself: {value}", printable(session))
+            let value = if value.is_empty() { "empty".into() } else { printable(&value) };
+            format!("session {} holds it, value: {value}", printable(session))
         }
         Obstacle::Delay => "the session that held it has ended, and its lock delay runs, for 60 seconds at most".into(),
         Obstacle::Error(error) => printable(&error.message),
     }
 }
 
-/// Whether it may be otherwise the next time.
+/// Returns whether another attempt may succeed.
 fn may_pass(error: &CallError) -> bool {
     matches!(error, CallError::Plugin(wit::Error::OutcomeUnknown(_))) || !is_final(error, false)
 }
 
-/// A clock that goes on while this program is stopped and while the machine sleeps, as Consul's does elsewhere.
+/// Returns the time of a clock that runs while this program is stopped and while the machine
+/// sleeps, as the clock of a remote Consul does.
 fn now() -> Duration {
     #[cfg(target_os = "linux")]
     const CLOCK: ClockId = ClockId::Boottime;
-    // Where it does so.
+    // Elsewhere the monotonic clock is the closest.
     #[cfg(not(target_os = "linux"))]
     const CLOCK: ClockId = ClockId::Monotonic;
     let time = clock_gettime(CLOCK);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Waits for a time of [`now`], in steps: the runtime's timers stand still while the machine sleeps.
+/// Waits until a time of [`now`], in steps: the runtime's timers stop while the machine sleeps.
 async fn until(time: Duration) {
     loop {
         match time.saturating_sub(now()) {

@@ -1,8 +1,9 @@
-//! `completions` and `man`: what a shell and `man` are to know of the command line, made from what the command line is made from.
+//! `completions` and `man`: shell completions and the manual page, generated from the tables that
+//! the parser uses.
 //!
-//! clap is here for its generators alone: it knows no words such as `name=value`, so that it cannot read what is typed.
+//! clap serves only as a generator: it has no arguments such as `name=value`, so it cannot parse
+//! the command line.
 
-use crate::PROGRAM;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ValueEnum, ValueHint};
 use clap_complete::Shell;
@@ -10,106 +11,110 @@ use clap_mangen::Man;
 use consul_session::error::{Error, ErrorKind};
 use consul_session::options::{Info, Kind, TABLE};
 use consul_session_args::help::{EXAMPLES, EXIT, FORMAT, INPUT, PURPOSE, described, environment, flags_of, usage};
-use consul_session_args::{Command, Format, Invocation, Output};
+use consul_session_args::{Command, Format, Invocation, Output, Program};
 use roff::{Roff, bold, roman};
 
-/// Prints the completions of a shell.
+/// The command that prints the completions of a shell.
 pub const COMPLETIONS: Command = Command {
     name: "completions",
     args: &["SHELL"],
     rest: None,
     flags: &[],
     settings: &[],
-    help: "Print a script that has SHELL complete what is typed: bash, zsh, fish, elvish or powershell",
+    help: "Print the completion script for SHELL: bash, zsh, fish, elvish or powershell",
 };
 
-/// Prints the manual page.
+/// The command that prints the manual page.
 pub const MAN: Command =
     Command { name: "man", args: &[], rest: None, flags: &[], settings: &[], help: "Print the manual page, for `man -l -`" };
 
-/// `completions SHELL`.
-pub fn completions(invocation: &Invocation) -> Result<Output, Error> {
-    only_a_text(invocation, COMPLETIONS.name)?;
-    let word = invocation.args.first().map(String::as_str).unwrap_or_default();
-    let shell = Shell::from_str(word, true).map_err(|_| {
+/// Runs `completions SHELL`.
+pub fn completions(program: &Program, invocation: &Invocation) -> Result<Output, Error> {
+    only_as_text(invocation, COMPLETIONS.name)?;
+    let arg = invocation.args.first().map(String::as_str).unwrap_or_default();
+    let shell = Shell::from_str(arg, true).map_err(|_| {
         let known: Vec<String> = Shell::value_variants().iter().map(ToString::to_string).collect();
-        Error::invalid("arguments", format!("invalid value `{word}` for <SHELL>: unknown (expected {})", known.join(", ")))
+        Error::invalid("arguments", format!("invalid value `{arg}` for <SHELL>: unknown (expected {})", known.join(", ")))
     })?;
     let mut script = Vec::new();
-    let name = if shell == Shell::Bash { function_name() } else { PROGRAM.name.to_owned() };
-    clap_complete::generate(shell, &mut command(shell), name, &mut script);
+    let name = if shell == Shell::Bash { function_name(program) } else { program.name.to_owned() };
+    clap_complete::generate(shell, &mut command(program, shell), name, &mut script);
     let script = String::from_utf8_lossy(&script);
-    Ok(printed(match shell {
-        Shell::Bash => bash(&script),
+    Ok(text(match shell {
+        Shell::Bash => bash(program, &script),
         Shell::Zsh => zsh(&script),
-        Shell::Fish => fish(&script),
+        Shell::Fish => fish(program, &script),
         _ => script.into_owned(),
     }))
 }
 
-/// `man`.
-pub fn man(invocation: &Invocation) -> Result<Output, Error> {
-    only_a_text(invocation, MAN.name)?;
-    let page = page().map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
-    Ok(printed(page))
+/// Runs `man`.
+pub fn man(program: &Program, invocation: &Invocation) -> Result<Output, Error> {
+    only_as_text(invocation, MAN.name)?;
+    let page = page(program).map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+    Ok(text(page))
 }
 
-fn only_a_text(invocation: &Invocation, command: &str) -> Result<(), Error> {
+/// Checks that no other format than text is asked for.
+fn only_as_text(invocation: &Invocation, command: &str) -> Result<(), Error> {
     invocation.accept(&[Format::Table], command)
 }
 
-fn printed(stdout: String) -> Output {
+fn text(stdout: String) -> Output {
     Output { stdout, stderr: String::new(), success: true }
 }
 
-/// The command line as clap would have it.
-fn command(shell: Shell) -> clap::Command {
-    // Where zsh may find words, it takes a command for one.
-    let words_alone = (shell != Shell::Zsh).then(|| words(TABLE.iter().flat_map(typed)));
-    let mut command = clap::Command::new(PROGRAM.name)
+/// Returns the command line in clap's terms.
+fn command(program: &Program, shell: Shell) -> clap::Command {
+    // With positional arguments beside its commands, zsh takes a command for such an argument.
+    let args_alone = (shell != Shell::Zsh).then(|| positional(TABLE.iter().flat_map(values)));
+    let mut command = clap::Command::new(program.name)
         .version(env!("CARGO_PKG_VERSION"))
         .about(PURPOSE)
         .disable_help_subcommand(true)
-        .args(every_flag())
-        .args(words_alone);
-    for own in PROGRAM.commands {
+        .args(every_flag(program))
+        .args(args_alone);
+    for own in program.commands {
         let is_alone = [COMPLETIONS.name, MAN.name].contains(&own.name);
-        let mut sub = clap::Command::new(own.name).about(own.help).args(own.args.iter().map(|word| match *word {
+        let mut sub = clap::Command::new(own.name).about(own.help).args(own.args.iter().map(|arg| match *arg {
             "SHELL" => Arg::new("SHELL").required(true).value_parser(clap::value_parser!(Shell)),
-            word => Arg::new(word).required(true).value_hint(ValueHint::Other),
+            arg => Arg::new(arg).required(true).value_hint(ValueHint::Other),
         }));
         if !is_alone {
-            sub = sub.args(flags(own.flags, own.settings)).args(every_flag()).arg(words(TABLE.iter().flat_map(typed)));
+            sub = sub
+                .args(flags(own.flags, own.settings))
+                .args(every_flag(program))
+                .arg(positional(TABLE.iter().flat_map(values)));
         }
         if let Some(rest) = own.rest {
             sub = sub.arg(Arg::new(rest).last(true).num_args(1..).value_hint(ValueHint::CommandWithArguments));
         }
         command = command.subcommand(sub);
     }
-    let known = TABLE.iter().map(|info| info.name).chain(PROGRAM.commands.iter().map(|command| command.name));
-    command.subcommand(clap::Command::new("help").about("Print the help of an option or of a command").arg(words(known)))
+    let known = TABLE.iter().map(|info| info.name).chain(program.commands.iter().map(|command| command.name));
+    command.subcommand(clap::Command::new("help").about("Print the help of an option or of a command").arg(positional(known)))
 }
 
-/// What may be typed beside a command, and without one: the options and the program's flags.
-fn every_flag() -> impl Iterator<Item = Arg> {
+/// Returns the flags that every command accepts: the options and the program's flags.
+fn every_flag(program: &Program) -> impl Iterator<Item = Arg> + use<> {
     let format = Arg::new("format").long("format").help(FORMAT.1).hide_possible_values(true);
     let format = format.value_parser(Format::ALL.map(|(name, _)| name));
-    TABLE.iter().map(option).chain(flags(PROGRAM.flags, PROGRAM.settings)).chain([format])
+    TABLE.iter().map(option).chain(flags(program.flags, program.settings)).chain([format])
 }
 
-/// An option of the table as `--name VALUE`.
+/// Returns an option of the table as `--name VALUE`.
 fn option(info: &'static Info) -> Arg {
     let arg = Arg::new(info.name).long(info.name.replace('_', "-")).help(described(info));
     let arg = if info.kind == Kind::Boolean { arg.num_args(0..=1) } else { arg };
     let hint = if info.kind == Kind::Host { ValueHint::Hostname } else { ValueHint::Other };
     match choices(info) {
         [] => arg.value_name("VALUE").value_hint(hint),
-        // They are in the help.
+        // The help lists the values.
         choices => arg.value_name("VALUE").value_parser(PossibleValuesParser::new(choices)).hide_possible_values(true),
     }
 }
 
-/// What can be listed of what an option accepts.
+/// Returns the values that an option accepts, if they can be listed.
 fn choices(info: &Info) -> &'static [&'static str] {
     match info.kind {
         Kind::Choice(names) => names,
@@ -118,15 +123,17 @@ fn choices(info: &Info) -> &'static [&'static str] {
     }
 }
 
-/// An option with each of its values as a word.
-fn typed(info: &'static Info) -> impl Iterator<Item = String> {
+/// Returns an option with each of its values, as `name=value`.
+fn values(info: &'static Info) -> impl Iterator<Item = String> {
     choices(info).iter().map(|choice| format!("{}={choice}", info.name))
 }
 
-fn words(known: impl Iterator<Item = impl Into<clap::builder::PossibleValue>>) -> Arg {
-    Arg::new("WORD").num_args(0..).value_parser(PossibleValuesParser::new(known))
+/// Returns positional arguments with these values.
+fn positional(known: impl Iterator<Item = impl Into<clap::builder::PossibleValue>>) -> Arg {
+    Arg::new("ARGUMENT").num_args(0..).value_parser(PossibleValuesParser::new(known))
 }
 
+/// Returns flags without a value, and flags with one.
 fn flags(
     flags: &'static [(&'static str, &'static str)],
     settings: &'static [(&'static str, &'static str, &'static str)],
@@ -143,14 +150,16 @@ fn flags(
     flags.chain(settings)
 }
 
-/// The program's name as a part of the names of bash's functions. clap_complete 4.6.11 forgets the commands of a program with a `-`.
-fn function_name() -> String {
-    PROGRAM.name.replace('-', "_")
+/// Returns the program's name as a part of bash function names. clap_complete 4.6.11 omits the
+/// commands of a program with a `-` in its name.
+fn function_name(program: &Program) -> String {
+    program.name.replace('-', "_")
 }
 
-/// bash splits words at `=`, which clap's script does not reckon with; nor does it know words to which a value belongs.
-fn bash(script: &str) -> String {
-    let function = function_name();
+/// Extends clap's script for bash with `name=value`: bash splits arguments at `=`, which clap's
+/// script does not expect.
+fn bash(program: &Program, script: &str) -> String {
+    let function = function_name(program);
     let cases: String = TABLE
         .iter()
         .map(|info| (info.name, choices(info).join(" ")))
@@ -159,14 +168,14 @@ fn bash(script: &str) -> String {
         .map(|(name, choices)| format!("        {name}) values=\"{choices}\" ;;\n"))
         .collect();
     let names = names();
-    // Where it says for which program which function is asked.
+    // The line that registers the function for the program.
     let script = script
-        .replace(&format!("complete -F _{function} "), &format!("complete -F _{function}_words "))
-        .replace(&format!("-o default {function}\n"), &format!("-o default {}\n", PROGRAM.name));
+        .replace(&format!("complete -F _{function} "), &format!("complete -F _{function}_args "))
+        .replace(&format!("-o default {function}\n"), &format!("-o default {}\n", program.name));
     script
         + &format!(
             r#"
-_{function}_words() {{
+_{function}_args() {{
     local line="${{COMP_LINE:0:COMP_POINT}}" word name values=""
     word="${{line##*[[:space:]]}}"
     if [[ "${{line}}" == *" -- "* ]]; then
@@ -197,13 +206,14 @@ _{function}_words() {{
         )
 }
 
-/// In zsh too: they are offered here, and those that stand there already are hidden from clap's script, to which they would be commands.
+/// Extends clap's script for zsh with `name=value`: offers these arguments, and hides those
+/// already typed from clap's script, which would take them for commands.
 fn zsh(script: &str) -> String {
     const BEGIN: &str = "    local context curcontext=\"$curcontext\" state line\n";
-    let (names, typed) = (names(), every_typed());
+    let (names, values) = (names(), every_value());
     let more = format!(
         r#"    if [[ "$PREFIX" != -* && "$words[CURRENT-1]" != --* && ! " $words " == *" "(help|completions|--)" "* ]]; then
-        compadd -- {typed} && ret=0
+        compadd -- {values} && ret=0
         compadd -S "" -- {names} && ret=0
     fi
     local -i at
@@ -218,29 +228,29 @@ fn zsh(script: &str) -> String {
     script.replacen(BEGIN, &format!("{BEGIN}{more}"), 1)
 }
 
-/// `state= id= …`.
+/// Returns `state= id= …`.
 fn names() -> String {
     TABLE.iter().map(|info| format!("{}=", info.name)).collect::<Vec<_>>().join(" ")
 }
 
-/// `state=present state=absent …`.
-fn every_typed() -> String {
-    TABLE.iter().flat_map(typed).collect::<Vec<_>>().join(" ")
+/// Returns `state=present state=absent …`.
+fn every_value() -> String {
+    TABLE.iter().flat_map(values).collect::<Vec<_>>().join(" ")
 }
 
-/// clap's script for fish knows flags and commands only.
-fn fish(script: &str) -> String {
-    format!("{script}complete -c {} -f -a '{} {}'\n", PROGRAM.name, names(), every_typed())
+/// Extends clap's script for fish, which has flags and commands only.
+fn fish(program: &Program, script: &str) -> String {
+    format!("{script}complete -c {} -f -a '{} {}'\n", program.name, names(), every_value())
 }
 
-/// The manual page.
-fn page() -> std::io::Result<String> {
-    let mut flat = clap::Command::new(PROGRAM.name)
+/// Returns the manual page.
+fn page(program: &Program) -> std::io::Result<String> {
+    let mut flat = clap::Command::new(program.name)
         .version(env!("CARGO_PKG_VERSION"))
         .about(PURPOSE)
         .disable_help_flag(true)
         .disable_version_flag(true)
-        .args(every_flag());
+        .args(every_flag(program));
     flat.build();
     let man = Man::new(flat).manual("Consul sessions");
     let mut text = Vec::new();
@@ -249,12 +259,12 @@ fn page() -> std::io::Result<String> {
 
     let mut page = Roff::new();
     page.control("SH", ["SYNOPSIS"]);
-    let name = PROGRAM.name;
+    let name = program.name;
     page.text([bold(name), roman(" [--FLAG]... [OPTION=VALUE | --OPTION VALUE]... [-]")]);
-    for command in PROGRAM.commands {
+    for command in program.commands {
         page.control("br", []);
-        let typed = usage(&PROGRAM, command);
-        page.text([bold(name), roman(typed.strip_prefix(name).unwrap_or(&typed))]);
+        let usage = usage(program, command);
+        page.text([bold(name), roman(usage.strip_prefix(name).unwrap_or(&usage))]);
     }
     page.control("br", []);
     page.text([bold(name), roman(" help [OPTION | COMMAND]")]);
@@ -262,7 +272,7 @@ fn page() -> std::io::Result<String> {
     page.text([roman(PURPOSE)]);
     page.control("PP", []);
     page.text([roman(
-        "An option is written NAME=VALUE, with _ in its name, or --NAME VALUE as below. A boolean one may stand alone.",
+        "An option is written NAME=VALUE, with _ in its name, or --NAME VALUE as below. A boolean option may stand alone.",
     )]);
     page.control("TP", []);
     page.text([bold(INPUT.0)]);
@@ -272,9 +282,9 @@ fn page() -> std::io::Result<String> {
 
     let mut page = Roff::new();
     page.control("SH", ["COMMANDS"]);
-    for command in PROGRAM.commands {
+    for command in program.commands {
         page.control("TP", []);
-        page.text([bold(command.args.iter().fold(command.name.to_owned(), |typed, word| typed + " " + word))]);
+        page.text([bold(command.args.iter().fold(command.name.to_owned(), |usage, arg| usage + " " + arg))]);
         page.text([roman(command.help)]);
         for (flag, help) in flags_of(command.flags, command.settings) {
             page.control("RS", []);
@@ -285,8 +295,8 @@ fn page() -> std::io::Result<String> {
         }
     }
     page.control("SH", ["ENVIRONMENT"]);
-    page.text([roman("Each counts for what is not typed.")]);
-    for (variable, help) in environment(&PROGRAM) {
+    page.text([roman("Each is used for an option or a flag that is not given.")]);
+    for (variable, help) in environment(program) {
         page.control("TP", []);
         page.text([bold(variable)]);
         page.text([roman(help)]);

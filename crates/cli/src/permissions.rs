@@ -1,6 +1,6 @@
-//! From flags, environment and configuration file to what the host grants.
+//! Flags, environment and configuration file to the permissions of the host.
 //!
-//! What is typed counts for more than the environment, and that for more than the file.
+//! A flag takes precedence over the environment, and the environment over the file.
 
 use consul_session::error::Error;
 use consul_session_args::{Invocation, Program, Source};
@@ -8,16 +8,16 @@ use consul_session_host::{Authority, Builder, Host, Rule, Tls, Token};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// The flags with a value: name, what the value is, and help.
+/// The flags with a value: name, placeholder of the value, and help.
 pub const SETTINGS: &[(&str, &str, &str)] = &[
     (
         "allow",
         "RULE",
-        "Where the component may connect, beside what `host` and CONSUL_HTTP_ADDR name: NAME:PORT, *.SUFFIX:PORT, \
+        "Where the component may connect, in addition to `host` and CONSUL_HTTP_ADDR: NAME:PORT, *.SUFFIX:PORT, \
          10.0.0.0/8:8500-8510, [::1]:8500, unix:///PATH. May be repeated",
     ),
     ("insecure", "RULE", "Where validate_certs=false is granted: certificates are not verified. May be repeated"),
-    ("config", "FILE", "Configuration file in TOML, with the same and more; see the README"),
+    ("config", "FILE", "Configuration file in TOML, with the same and more; see docs/cli.md"),
     ("ca-file", "FILE", "CA certificates (PEM) to trust in place of the platform's"),
     ("ca-path", "FOLDER", "Folder of such files"),
     ("client-cert", "FILE", "Client certificate (PEM), with --client-key"),
@@ -27,7 +27,7 @@ pub const SETTINGS: &[(&str, &str, &str)] = &[
     ("limit", "NAME=VALUE", "What the component may use: memory=256MiB, compute=10s, time=15m, ... May be repeated"),
 ];
 
-/// The environment variables that count where no such flag is typed, each with its help.
+/// The environment variables that are used where such a flag is not given, each with its help.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("CONSUL_HTTP_TOKEN_FILE", "as --token-file"),
     ("CONSUL_CACERT", "as --ca-file"),
@@ -41,28 +41,31 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
 
 const ADDRESS: &str = "CONSUL_HTTP_ADDR";
 const TOKEN: &str = "CONSUL_HTTP_TOKEN";
-/// An environment variable; an empty one is none, as for Consul's tools.
+
+/// Returns an environment variable. An empty one is unset, as for Consul's tools.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The environment as the component's options may see it: the token and a Unix socket are the host's own business.
+/// Returns an environment variable that becomes an option of the component. The token and a Unix
+/// socket do not: the host uses them itself.
 pub fn visible(name: &str) -> Option<String> {
     variable(name).filter(|value| name != TOKEN && !(name == ADDRESS && value.starts_with(Program::UNIX)))
 }
 
-/// The host that may do what was typed. Where the address of the agent was named by nobody but the options on standard input,
-/// nothing is granted by it.
+/// Returns a builder with the permissions that the command line and the environment grant. An
+/// agent's address that only the options on standard input name grants nothing.
 pub fn builder(invocation: &mut Invocation) -> Result<Builder, Error> {
     let mut builder = Host::builder();
-    // An agent of one's own has nothing to do with the environment's.
+    // The environment is about another agent than the program's own one.
     let own_agent = invocation.flags.contains(&Program::OWN_AGENT);
     let variable = |name: &str| variable(name).filter(|_| !own_agent);
-    let typed = |flag: &str| invocation.setting(flag).next_back().map(str::to_owned);
-    let given = |flag: &str, name: &str| typed(flag).or_else(|| variable(name));
-    // Of CAs a file counts for more than a folder; one in the environment not for more than what was typed.
-    let trusted = typed("ca-file").or(typed("ca-path")).is_some();
-    let ca = |flag: &str, name: &str| typed(flag).or_else(|| variable(name).filter(|_| !trusted)).map(PathBuf::from);
+    let flag_value = |flag: &str| invocation.setting(flag).next_back().map(str::to_owned);
+    let given = |flag: &str, name: &str| flag_value(flag).or_else(|| variable(name));
+    // A CA file takes precedence over a CA folder, but not one from the environment over a folder
+    // from a flag.
+    let ca_given = flag_value("ca-file").or(flag_value("ca-path")).is_some();
+    let ca = |flag: &str, name: &str| flag_value(flag).or_else(|| variable(name).filter(|_| !ca_given)).map(PathBuf::from);
     builder = builder.tls(Tls {
         ca_file: ca("ca-file", "CONSUL_CACERT"),
         ca_path: ca("ca-path", "CONSUL_CAPATH"),
@@ -82,7 +85,7 @@ pub fn builder(invocation: &mut Invocation) -> Result<Builder, Error> {
         allowed.push(target.clone());
     }
     if let Some(token) = token(invocation, &variable)? {
-        // The rule of a socket has no authority in it, for which a token is.
+        // A token is for an authority, and a socket's rule has none.
         let socket = (socket.is_some() && allowed.contains(&target)).then_some(&written);
         for rule in allowed.iter().chain(socket) {
             builder = builder.token(rule.clone(), token.clone());
@@ -101,10 +104,10 @@ pub fn builder(invocation: &mut Invocation) -> Result<Builder, Error> {
         builder = builder.config_file(file).map_err(|error| Error::invalid("config", error.to_string()))?;
     }
     for text in invocation.setting("limit") {
-        let refused = |reason: String| Error::invalid("limit", format!("--limit: {reason}"));
+        let invalid = |reason: String| Error::invalid("limit", format!("--limit: {reason}"));
         let pair = text.split_once('=');
-        let (name, value) = pair.ok_or_else(|| refused(format!("`{text}` is not NAME=VALUE, such as memory=256MiB")))?;
-        builder = builder.limit(name, value).map_err(|error| refused(error.to_string()))?;
+        let (name, value) = pair.ok_or_else(|| invalid(format!("`{text}` is not NAME=VALUE, such as memory=256MiB")))?;
+        builder = builder.limit(name, value).map_err(|error| invalid(error.to_string()))?;
     }
     Ok(match cache() {
         Some(folder) => builder.cache(folder),
@@ -112,8 +115,8 @@ pub fn builder(invocation: &mut Invocation) -> Result<Builder, Error> {
     })
 }
 
-/// The agent's authority as the component will write it, the Unix socket behind it, and whether the one who typed the command named
-/// it.
+/// Returns the agent's authority as the component writes it, its Unix socket if it has one, and
+/// whether the command line or the environment names it.
 fn agent(invocation: &mut Invocation) -> Result<(Authority, Option<PathBuf>, bool), Error> {
     let named = !["host", "port"].iter().any(|name| invocation.source(name) == Some(Source::Input));
     let address = match (&invocation.socket, &invocation.options.host) {
@@ -123,7 +126,7 @@ fn agent(invocation: &mut Invocation) -> Result<(Authority, Option<PathBuf>, boo
     };
     let mut socket = None;
     if let Some((host, path)) = address.as_ref().and_then(|address| Some((address, address.strip_prefix(Program::UNIX)?))) {
-        // What the environment says beside it belongs to an address.
+        // The environment's port and scheme belong to a TCP address.
         for option in ["port", "scheme"] {
             if invocation.source(option) == Some(Source::Environment) {
                 invocation.forget(option)?;
@@ -133,8 +136,8 @@ fn agent(invocation: &mut Invocation) -> Result<(Authority, Option<PathBuf>, boo
             return Err(Error::invalid(option, format!("option `{option}` cannot be combined with a Unix socket ({host})")));
         }
         if !path.starts_with('/') {
-            let wanted = "the path of a Unix socket is absolute, as in unix:///run/consul.sock";
-            return Err(Error::invalid("host", format!("option `host`: `{host}`: {wanted}")));
+            let expected = "the path of a Unix socket is absolute, as in unix:///run/consul.sock";
+            return Err(Error::invalid("host", format!("option `host`: `{host}`: {expected}")));
         }
         socket = Some(path.into());
     }
@@ -143,8 +146,8 @@ fn agent(invocation: &mut Invocation) -> Result<(Authority, Option<PathBuf>, boo
     Ok((authority.map_err(|error| Error::invalid("host", format!("option `host`: {error}")))?, socket, named))
 }
 
-/// The token that the host adds: `--token-file`, else `CONSUL_HTTP_TOKEN_FILE`, else `CONSUL_HTTP_TOKEN`: in the order of Consul's
-/// tools.
+/// Returns the token that the host adds: `--token-file`, else `CONSUL_HTTP_TOKEN_FILE`, else
+/// `CONSUL_HTTP_TOKEN`, in the order of Consul's tools.
 fn token(invocation: &Invocation, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Token>, Error> {
     let read = |option: &str, file: &str| {
         Token::read(Path::new(file)).map(Some).map_err(|error| Error::invalid(option, error.to_string()))
@@ -164,7 +167,7 @@ fn token(invocation: &Invocation, variable: &dyn Fn(&str) -> Option<String>) -> 
     }
 }
 
-/// Where compiled components are kept.
+/// Returns the folder of compiled components, or none to keep none.
 fn cache() -> Option<PathBuf> {
     match std::env::var_os("CONSUL_SESSION_CACHE") {
         Some(folder) if folder.is_empty() => None,
@@ -173,6 +176,7 @@ fn cache() -> Option<PathBuf> {
     }
 }
 
+/// Parses the value of a flag.
 fn parsed<T: FromStr<Err: std::fmt::Display>>(flag: &str, text: &str) -> Result<T, Error> {
     text.parse().map_err(|error: T::Err| Error::invalid(flag, format!("--{flag}: {error}")))
 }

@@ -1,22 +1,25 @@
-//! `watch`: the sessions as they come and go, by blocking queries.
+//! `watch`: shows sessions as they come and go, by blocking queries.
 //!
-//! One task reads and compares, another prints. What comes and goes again between two reads is not seen: Consul answers with what
-//! is, not with what was.
+//! One task reads and compares, another prints. A session that comes and goes between two reads
+//! is not seen: Consul answers with the present state, not with its history.
 
 mod lines;
+mod news;
 mod screen;
 mod state;
 
-use crate::convert;
-use crate::{VERBOSE, terminal};
+use crate::host::VERBOSE;
+use crate::retry::is_final;
+use crate::{convert, terminal};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use consul_session::error::{Error, ErrorKind};
 use consul_session_args::{self as cli, Command, Format, Invocation, Output};
-use consul_session_host::{self as wit, CallError, Connection, Consistency, Exceeded, Host, Query};
+use consul_session_host::{CallError, Connection, Consistency, Host, Query};
+use news::News;
 use screen::Screen;
-use state::{Event, Listing, Watch};
+use state::{Listing, Watch};
 use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
@@ -28,35 +31,21 @@ pub const COMMAND: Command = Command {
     flags: &[],
     settings: &[],
     help: "Show the sessions as they come and go, until interrupted; `name` and `node` filter. With --format json, or where \
-           standard output is no terminal, one event a line",
+           standard output is not a terminal, one event a line",
 };
 
-/// The options that filter, which mean something here beside those of the connection.
+/// The options that filter. Of the others only those of the connection are accepted.
 const FILTERS: [&str; 2] = ["name", "node"];
 
-/// The longest that Consul may leave a call unanswered, in seconds: short, since a machine that is gone is only missed when the
-/// answer is.
+/// How long Consul may block a query, in seconds. Short, since a dead machine is only noticed
+/// when its answer is overdue.
 const WAIT: f64 = 60.0;
-/// What brought nothing new is not asked again before this time is over.
+/// The minimum time between two queries, if the first brings nothing new.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often the terminal is drawn anew while there are ages on it.
+/// How often the screen is redrawn while it shows ages.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What happened at one time.
-struct News {
-    /// Consul's index; 0 before the first answer.
-    index: u64,
-    time: SystemTime,
-    events: Vec<Event>,
-}
-
-impl News {
-    fn new(index: u64, events: Vec<Event>) -> News {
-        News { index, time: SystemTime::now(), events }
-    }
-}
-
-/// Whose sessions are read.
+/// The source of the sessions.
 struct Source {
     host: Host,
     connection: Connection,
@@ -64,8 +53,9 @@ struct Source {
 }
 
 impl Source {
-    /// What there is, at once or when the index is above this. With a quorum's consistency: after a change of its leader, Consul
-    /// may answer a plain read with what was a moment ago, so that sessions would seem to go and come again.
+    /// Reads the sessions, at once or when Consul's index is above this one. Reads are
+    /// consistent: after a change of leader, Consul may answer a plain read with an old state, in
+    /// which sessions seem to go and come again.
     async fn listing(&self, index: Option<u64>) -> Result<Listing, CallError> {
         let query = Query { consistency: Some(Consistency::Consistent), index, wait: index.map(|_| WAIT) };
         let listing = match &self.node {
@@ -77,61 +67,65 @@ impl Source {
     }
 }
 
-/// Watches until somebody stops it, or nobody reads it, which is success.
+/// Watches until a signal or a closed standard output ends it, which is success.
 ///
-/// Errors: what waiting does not mend, before the first answer. Afterwards a token or a certificate that was taken away is waited for
-/// as a dead agent is; only a limit that cuts off each blocking query is an error at any time.
+/// # Errors
+///
+/// Before the first answer: an error that a retry cannot mend. Afterwards every error is retried,
+/// such as a revoked token, an invalid certificate or a dead agent. Only a time limit that no
+/// blocking query meets is an error at any time.
 pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     invocation.only(&FILTERS, |option| {
         format!("option `{option}` means nothing to `watch`, which reads all sessions: `name` and `node` filter")
     })?;
-    // An id alone does not say what became of it.
+    // The ids alone do not tell which of them came or went.
     invocation.accept(&[Format::Table, Format::Json], COMMAND.name)?;
     let options = invocation.options.clone().resolve();
     let agent = format!("{}:{}", options.host.as_str(), options.port);
     let source = Source { host, connection: convert::connection(&options), node: options.node };
-    let (sender, all_news) = mpsc::channel(16);
+    let (sender, news) = mpsc::channel(16);
     let reading = tokio::spawn(read(source, Watch::new(options.name), sender));
-    // Requests that are told of would go through the table.
+    // Lines about requests would break the table.
     let verbose = invocation.flags.contains(&VERBOSE) && io::stderr().is_terminal();
     let on_screen = invocation.format == Format::Table && io::stdout().is_terminal() && !terminal::is_dumb() && !verbose;
     let printing = match on_screen {
-        true => tokio::spawn(draw(all_news, Screen::new(agent, terminal::style().stdout))),
-        false => tokio::spawn(print(all_news, agent, invocation.format)),
+        true => tokio::spawn(draw(news, Screen::new(agent, terminal::style().stdout))),
+        false => tokio::spawn(print(news, agent, invocation.format)),
     };
     tokio::select! {
         printed = printing => if let Err(error) = joined(printed)? {
-            // A call that the runtime's end cuts off would complain.
+            // A call that the runtime's shutdown cuts off would report an error.
             reading.abort();
             let _ = reading.await;
             return match error.kind() {
-                io::ErrorKind::BrokenPipe => Ok(nothing_more(true)),
+                io::ErrorKind::BrokenPipe => Ok(no_output(true)),
                 _ => Err(Error::new(ErrorKind::Other, format!("standard output cannot be written to: {error}"))),
             };
         },
         () = stopped() => {
-            // The runtime's end would wait for a write that nobody takes, and cut off a call, which complains.
+            // The runtime's shutdown would wait for a blocked write, and cut off a call, which
+            // would report an error.
             std::process::exit(0);
         }
     }
     let error = joined(reading.await)?;
     Ok(match invocation.format {
-        Format::Json => Output { stdout: lines::json_of_last(error), ..nothing_more(false) },
+        Format::Json => Output { stdout: lines::json_of_final(error), ..no_output(false) },
         format => cli::failure(&error, format, &terminal::style()),
     })
 }
 
-fn nothing_more(success: bool) -> Output {
+fn no_output(success: bool) -> Output {
     Output { stdout: String::new(), stderr: String::new(), success }
 }
 
-fn joined<T>(ended: Result<T, tokio::task::JoinError>) -> Result<T, Error> {
-    ended.map_err(|error| Error::new(ErrorKind::Other, error.to_string()))
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, Error> {
+    result.map_err(|error| Error::new(ErrorKind::Other, error.to_string()))
 }
 
-/// Reads until nobody wants to know, or until an error that ends it.
+/// Reads and compares until the receiver is closed or an error is final. Returns that error.
 async fn read(source: Source, mut watch: Watch, sender: mpsc::Sender<News>) -> Error {
-    // With jitter, so that many watchers do not come back to an agent at once.
+    // With jitter, so that many watchers do not return to an agent at the same time.
     let backoff = ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(5))
@@ -139,50 +133,32 @@ async fn read(source: Source, mut watch: Watch, sender: mpsc::Sender<News>) -> E
         .with_jitter();
     let mut delays = backoff.build();
     loop {
-        let (asked, known) = (Instant::now(), watch.index());
-        let (events, pause) = match source.listing(watch.ask()).await {
+        let (sent, known) = (Instant::now(), watch.index());
+        let (events, pause) = match source.listing(watch.next_index()).await {
             Ok(listing) => {
                 delays = backoff.build();
                 let is_new = listing.index > known;
                 let events = watch.listed(listing, Instant::now());
-                (events, if is_new { Duration::ZERO } else { PAUSE.saturating_sub(asked.elapsed()) })
+                (events, if is_new { Duration::ZERO } else { PAUSE.saturating_sub(sent.elapsed()) })
             }
             Err(error) if is_final(&error, watch.has_begun()) => return convert::error(error),
             Err(error) => (watch.failed(convert::error(error)), delays.next().unwrap_or(PAUSE)),
         };
         if !events.is_empty() && sender.send(News::new(watch.index(), events)).await.is_err() {
-            return Error::new(ErrorKind::Other, "nobody reads");
+            return Error::new(ErrorKind::Other, "standard output is closed");
         }
         tokio::time::sleep(pause).await;
     }
 }
 
-/// Whether waiting cannot mend it.
-pub fn is_final(error: &CallError, has_begun: bool) -> bool {
-    match error {
-        // A limit under which no blocking query ends.
-        CallError::Stopped(Exceeded::Time(_)) => true,
-        _ if has_begun => false,
-        CallError::Plugin(error) => match error {
-            wit::Error::Unreachable(_)
-            | wit::Error::Timeout(_)
-            | wit::Error::Unavailable(_)
-            | wit::Error::InvalidResponse(_) => false,
-            wit::Error::Refused(refusal) => refusal.status < 500,
-            _ => true,
-        },
-        _ => true,
-    }
-}
-
-/// Prints each event in a line.
-async fn print(mut all_news: mpsc::Receiver<News>, agent: String, format: Format) -> io::Result<()> {
-    while let Some(news) = all_news.recv().await {
+/// Prints a line for each event.
+async fn print(mut receiver: mpsc::Receiver<News>, agent: String, format: Format) -> io::Result<()> {
+    while let Some(news) = receiver.recv().await {
         let text = match format {
-            Format::Json => lines::lines_of_json(&news, &agent),
+            Format::Json => lines::json(&news, &agent),
             _ => lines::text(&news, &agent),
         };
-        // A slow reader must not hold up the thread that waits for signals.
+        // A slow reader must not block the thread that waits for signals.
         block_in_place(|| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
@@ -191,8 +167,8 @@ async fn print(mut all_news: mpsc::Receiver<News>, agent: String, format: Format
     Ok(())
 }
 
-/// Draws the table, again and again.
-async fn draw(mut all_news: mpsc::Receiver<News>, mut screen: Screen) -> io::Result<()> {
+/// Draws the screen after each event, tick and resize.
+async fn draw(mut receiver: mpsc::Receiver<News>, mut screen: Screen) -> io::Result<()> {
     let mut tick = tokio::time::interval(TICK);
     let mut resized = Resizes::new();
     loop {
@@ -201,29 +177,29 @@ async fn draw(mut all_news: mpsc::Receiver<News>, mut screen: Screen) -> io::Res
             screen.draw(&mut io::stdout().lock(), size, Instant::now())
         })?;
         tokio::select! {
-            news = all_news.recv() => match news {
+            news = receiver.recv() => match news {
                 Some(news) => screen.update(news, Instant::now()),
                 None => return Ok(()),
             },
-            _ = tick.tick(), if screen.ages() => {}
+            _ = tick.tick(), if screen.shows_ages() => {}
             () = resized.next() => {}
         }
     }
 }
 
-/// Waits for SIGINT, for SIGTERM, and until nobody reads standard output any more.
+/// Waits for SIGINT, SIGTERM, or a closed standard output.
 #[cfg(unix)]
 async fn stopped() {
     use tokio::signal::unix::{SignalKind, signal};
-    let of = async |kind| match signal(kind) {
+    let received = async |kind| match signal(kind) {
         Ok(mut signal) => signal.recv().await.unwrap_or_default(),
-        // Then it does what it does to other programs.
+        // The signal then has its default effect.
         Err(_) => std::future::pending().await,
     };
     tokio::select! {
-        () = of(SignalKind::interrupt()) => {}
-        () = of(SignalKind::terminate()) => {}
-        () = unread() => {}
+        () = received(SignalKind::interrupt()) => {}
+        () = received(SignalKind::terminate()) => {}
+        () = stdout_closed() => {}
     }
 }
 
@@ -234,22 +210,23 @@ async fn stopped() {
     }
 }
 
-/// Waits until the other end of standard output is gone, which a program that writes seldom would not notice for long.
+/// Waits until the other end of standard output is closed. A program that writes seldom would
+/// notice it late.
 #[cfg(unix)]
-async fn unread() {
+async fn stdout_closed() {
     use rustix::event::{PollFd, PollFlags, poll};
-    let (gone, told) = tokio::sync::oneshot::channel();
-    // On a thread of its own: the runtime's own way refuses files.
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // On a separate thread, since tokio cannot poll a standard output that is a file.
     std::thread::spawn(move || {
         let stdout = io::stdout();
-        // Errors and the end are told unasked.
+        // `poll` reports errors and hang-ups even if no events are requested.
         while poll(&mut [PollFd::new(&stdout, PollFlags::empty())], None) == Err(rustix::io::Errno::INTR) {}
-        let _ = gone.send(());
+        let _ = sender.send(());
     });
-    let _ = told.await;
+    let _ = receiver.await;
 }
 
-/// The terminal's changes of size.
+/// Changes of the terminal's size.
 #[cfg(unix)]
 struct Resizes(Option<tokio::signal::unix::Signal>);
 

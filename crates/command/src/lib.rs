@@ -1,6 +1,7 @@
-//! The command component: `wasi:cli/run` over the same command line as every other program.
+//! The command component `consul-session.wasm`: exports `wasi:cli/run`, with the command line of
+//! `consul-session-args`.
 
-// Elsewhere there is nothing to make.
+// The crate is empty on other targets.
 #![cfg(target_arch = "wasm32")]
 #![deny(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -17,15 +18,15 @@ use wasi::io::streams::{OutputStream, StreamError};
 
 const PROGRAM: Program = Program { name: "consul-session", flags: &[], settings: &[], environment: &[], commands: &[] };
 
-/// What is asked for in one read.
+/// Bytes requested in one read.
 const READ_SIZE: u64 = 64 * 1024;
 
-/// What implements `wasi:cli/run`.
+/// The implementation of `wasi:cli/run`.
 pub struct Command;
 
 impl Guest for Command {
     fn run() -> Result<(), ()> {
-        // The first word is the program's own name.
+        // The first argument is the program's own name.
         let args = environment::get_arguments().into_iter().skip(1).collect();
         let variables = environment::get_environment();
         let variable = |name: &str| variables.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.clone());
@@ -44,23 +45,23 @@ fn run(invocation: &Invocation) -> Result<Output, Error> {
     match invocation.action {
         Action::Apply => {
             if let Some(socket) = &invocation.socket {
-                // Not a host here, which the check of the option says.
+                // Unix sockets are not supported here; the option's own check makes the error.
                 Options::default().set("host", &Value::from(socket.as_str()))?;
             }
-            let task = Plan::new(invocation.options.clone())?;
-            let outcome = task.run(&mut WasiHttp::new(task.timeout()))?;
+            let plan = Plan::new(invocation.options.clone())?;
+            let outcome = plan.run(&mut WasiHttp::new(plan.timeout()))?;
             Ok(cli::success(&outcome, invocation, &TerminalStyles::default()))
         }
-        // Its own commands: there are none.
+        // This program has no commands.
         Action::Command(_) | Action::Help(_) | Action::HelpOf(_) | Action::Version => {
             Ok(cli::about(&PROGRAM, &invocation.action, TerminalStyle::default()))
         }
     }
 }
 
-/// All of standard input.
+/// Reads standard input to its end.
 fn read_all() -> Result<String, Error> {
-    let refused = |why: &str| Error::invalid("options", format!("the options on standard input cannot be read: {why}"));
+    let invalid = |reason: &str| Error::invalid("options", format!("the options on standard input cannot be read: {reason}"));
     let stream = stdin::get_stdin();
     let mut bytes = Vec::new();
     loop {
@@ -70,15 +71,15 @@ fn read_all() -> Result<String, Error> {
             Err(StreamError::LastOperationFailed(_)) => return Err(Error::new(ErrorKind::Other, "standard input broke off")),
         }
     }
-    String::from_utf8(bytes).map_err(|_| refused("they are not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| invalid("they are not UTF-8"))
 }
 
-/// Writes a text whole; at most 4096 bytes a write, as `wasi:io` has it.
+/// Writes all of the text, in chunks of 4096 bytes, the most that `wasi:io` accepts in one write.
 fn print(stream: &OutputStream, text: &str) -> Result<(), StreamError> {
     text.as_bytes().chunks(4096).try_for_each(|piece| stream.blocking_write_and_flush(piece))
 }
 
-/// The entry point.
+/// The component's export.
 #[allow(unsafe_code, reason = "generated: the canonical ABI")]
 mod exports {
     use super::Command;

@@ -1,304 +1,242 @@
-//! `apply --file`: every record of a file, each as the core's own steps want it, with shared readings.
+//! `apply --file`: the command and its output.
 
-use super::file::Record;
-use super::pool::{Interrupt, Work, run};
-use super::replay::{NextStep, Progress, Shared, Snapshot, step};
-use crate::convert;
-use consul_session::error::{Error, ErrorKind};
+use super::common::{self, CONCURRENCY};
+use super::file::{self, Mistake};
+use super::pool::{self, Interrupt};
+use super::scheduler::{Entry, Scheduler};
+use crate::terminal;
+use crate::util::{merge, read_stdin};
+use anstyle::Style;
+use consul_session::error::Error;
 use consul_session::options::Options;
-use consul_session::outcome::Outcome;
-use consul_session_host::{self as host, Connection, Consistency, CreateOptions, Host, Query};
-use indicatif::ProgressBar;
-use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
+use consul_session_args::{
+    Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json_text, or_dash,
+    printable,
+};
+use consul_session_host::Host;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
-/// How to read what is decided upon.
-pub const CONSISTENT: Query = Query { consistency: Some(Consistency::Consistent), index: None, wait: None };
+/// The command.
+pub const APPLY: Command = Command {
+    name: "apply",
+    args: &[],
+    rest: None,
+    flags: &[],
+    settings: &[
+        (
+            "file",
+            "FILE",
+            "A list of records in YAML or JSON, each with the options of one session: [{name: session1, delay: 20s}]. `-` for \
+             standard input. All of it is checked before the first request",
+        ),
+        CONCURRENCY,
+    ],
+    help: "Apply the records of a file, many sessions at once. Options on the command line are defaults for the records. Run it \
+           again to finish after an interruption",
+};
 
-/// The file's records, and what is known of each.
-pub struct Apply {
-    host: Host,
-    interrupt: Interrupt,
-    progress: ProgressBar,
-    pub records: Vec<Entry>,
-    agents: Vec<Agent>,
-    /// Whether no record at all is to be begun any more.
-    stopped: bool,
-}
-
-pub struct Entry {
-    pub record: Record,
-    agent: usize,
-    done: Progress,
-    /// Whether something was, or may have been, changed for it: then it is brought to its end.
-    begun: bool,
-    /// None until it is known.
-    pub ending: Option<Result<Outcome, Error>>,
-}
-
-/// An agent of Consul's, and the way to it.
-struct Agent {
-    connection: Connection,
-    shared: Shared,
-    /// What makes it useless to go on: every further record would fail of the same.
-    stopped: bool,
-}
-
-pub enum Job {
-    Before(usize),
-    After(usize),
-    OwnNode(usize),
-    Create(usize, Box<CreateOptions>),
-    Destroy(usize, String),
-    Alone(usize),
-}
-
-pub enum Completed {
-    Before(usize, Result<Snapshot, Error>),
-    After(usize, Result<Snapshot, Error>),
-    OwnNode(usize, Result<String, Error>),
-    Create(usize, Result<String, Error>),
-    Destroy(usize, String, Result<(), Error>),
-    Alone(usize, Box<Result<Outcome, Error>>),
-}
-
-impl Apply {
-    pub fn new(host: Host, records: Vec<Record>, interrupt: Interrupt, progress: ProgressBar) -> Apply {
-        let mut agents = Vec::new();
-        let mut known = HashMap::new();
-        let mut entries = Vec::new();
-        for record in records {
-            let (key, connection) = connection(&record.options);
-            let agent = *known.entry(key).or_insert_with(|| {
-                agents.push(Agent { connection, shared: Shared::default(), stopped: false });
-                agents.len() - 1
-            });
-            entries.push(Entry { record, agent, done: Progress::default(), begun: false, ending: None });
-        }
-        Apply { host, interrupt, progress, records: entries, agents, stopped: false }
-    }
-
-    /// Brings every record to its end, or as far as it goes.
-    pub async fn run(&mut self, at_once: usize) {
-        let first: Vec<Job> = (0..self.agents.len()).map(Job::Before).collect();
-        run(self, first, at_once).await;
-        loop {
-            let jobs = self.wanted();
-            if jobs.is_empty() {
-                return;
-            }
-            run(self, jobs, at_once).await;
-        }
-    }
-
-    /// What all records together want next.
-    fn wanted(&mut self) -> Vec<Job> {
-        let (mut jobs, mut own_nodes, mut after) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        for at in 0..self.records.len() {
-            match self.step(at) {
-                Some(Job::OwnNode(agent)) => drop(own_nodes.insert(agent)),
-                Some(Job::After(agent)) => drop(after.insert(agent)),
-                Some(job) => jobs.push(job),
-                None => {}
-            }
-        }
-        // Each reading once for all.
-        jobs.extend(own_nodes.into_iter().map(Job::OwnNode));
-        // And not while something is still created that it is to show.
-        if jobs.is_empty() { after.into_iter().map(Job::After).collect() } else { jobs }
-    }
-
-    /// What a record wants next; None where it is at its end, or is not gone on with.
-    fn step(&mut self, at: usize) -> Option<Job> {
-        let entry = &self.records[at];
-        let agent = &self.agents[entry.agent];
-        if entry.ending.is_some() || agent.shared.before.is_none() {
-            return None;
-        }
-        let job = match step(&entry.record.task, &entry.record.options, &agent.shared, &entry.done) {
-            Ok(ended) => {
-                self.end(at, ended);
-                return None;
-            }
-            Err(NextStep::OwnNode) => Job::OwnNode(entry.agent),
-            Err(NextStep::After) => Job::After(entry.agent),
-            Err(NextStep::Creation(options)) => Job::Create(at, options),
-            Err(NextStep::Destruction(id)) => Job::Destroy(at, id),
-            Err(NextStep::Alone) => Job::Alone(at),
-        };
-        self.goes_on(at).then_some(job)
-    }
-
-    /// Whether a record is to be begun, or was.
-    fn goes_on(&self, at: usize) -> bool {
-        let entry = &self.records[at];
-        entry.begun || self.may_begin(entry.agent)
-    }
-
-    fn may_begin(&self, agent: usize) -> bool {
-        !self.stopped && !self.agents[agent].stopped && !self.interrupt.is_set()
-    }
-
-    fn begun(&mut self, at: usize) {
-        if !self.records[at].begun {
-            self.records[at].begun = true;
-            self.progress.inc(1);
-        }
-    }
-
-    fn end(&mut self, at: usize, ending: Result<Outcome, Error>) {
-        self.begun(at);
-        self.records[at].ending = Some(ending);
-    }
-
-    /// Draws from an error what it says of the records to come.
-    fn note(&mut self, agent: usize, error: &Error) {
-        // An operator has to allow it first, and it shows in the first reading: nothing was changed yet.
-        self.stopped |= error.kind == ErrorKind::DeniedByHost;
-        self.agents[agent].stopped |= fails_all(error);
-    }
-}
-
-/// Whether whatever else is asked of the same agent would end so too.
-pub fn fails_all(error: &Error) -> bool {
-    matches!(
-        error.kind,
-        ErrorKind::Unreachable
-            | ErrorKind::DeniedByHost
-            | ErrorKind::Tls
-            | ErrorKind::Timeout
-            | ErrorKind::Unavailable { .. }
-            | ErrorKind::UnknownDatacenter
-            | ErrorKind::InvalidResponse
-            | ErrorKind::OutcomeUnknown
-    )
-}
-
-impl Work for Apply {
-    type Job = Job;
-    type Completed = Completed;
-
-    fn is_wanted(&self, job: &Job) -> bool {
-        match job {
-            Job::Before(agent) => self.may_begin(*agent),
-            // Asked for by what was begun, or by what may be.
-            Job::After(_) | Job::OwnNode(_) => true,
-            Job::Create(at, _) | Job::Destroy(at, _) | Job::Alone(at) => self.goes_on(*at),
-        }
-    }
-
-    fn start(&self, job: Job) -> impl Future<Output = Completed> + Send + 'static {
-        let host = self.host.clone();
-        let agent = match &job {
-            Job::Before(agent) | Job::After(agent) | Job::OwnNode(agent) => *agent,
-            Job::Create(at, _) | Job::Destroy(at, _) | Job::Alone(at) => self.records[*at].agent,
-        };
-        let connection = self.agents[agent].connection.clone();
-        let record = match &job {
-            Job::Alone(at) => convert::options(&self.records[*at].record.options),
-            _ => host::Options::default(),
-        };
-        async move {
-            let to = Some(&connection);
-            match job {
-                Job::Before(agent) => Completed::Before(agent, snapshot(&host, to).await),
-                Job::After(agent) => Completed::After(agent, snapshot(&host, to).await),
-                Job::OwnNode(agent) => Completed::OwnNode(agent, own_node(&host, connection).await),
-                Job::Create(at, options) => Completed::Create(at, host.create(&options, to).await.map_err(convert::error)),
-                Job::Destroy(at, id) => {
-                    let result = host.destroy(&id, to).await.map_err(convert::error);
-                    Completed::Destroy(at, id, result)
-                }
-                Job::Alone(at) => {
-                    Completed::Alone(at, Box::new(host.apply(&record).await.map(convert::outcome).map_err(convert::error)))
-                }
-            }
-        }
-    }
-
-    fn did(&mut self, did: Completed) -> Option<Job> {
-        match did {
-            Completed::Before(agent, Ok(snapshot)) => self.agents[agent].shared.before = Some(snapshot),
-            Completed::Before(agent, Err(error)) => {
-                self.agents[agent].stopped = true;
-                self.note(agent, &error);
-                // Told once, with the first record that it keeps from being tried.
-                if let Some(at) = self.records.iter().position(|entry| entry.agent == agent) {
-                    self.end(at, Err(error));
-                }
-            }
-            Completed::After(agent, result) => self.agents[agent].shared.after = Some(result),
-            Completed::OwnNode(agent, result) => self.agents[agent].shared.own_node = Some(result),
-            Completed::Create(at, result) => {
-                self.begun(at);
-                let agent = self.records[at].agent;
-                // What was read before this creation does not show it.
-                self.agents[agent].shared.after = None;
-                match result {
-                    Err(error) => {
-                        self.note(agent, &error);
-                        match error.is_ambiguous() {
-                            true => self.records[at].done.creation = Some(Err(error)),
-                            false => self.end(at, Err(error)),
-                        }
-                    }
-                    Ok(id) => self.records[at].done.creation = Some(Ok(id)),
-                }
-            }
-            Completed::Destroy(at, id, result) => {
-                self.begun(at);
-                if let Err(error) = &result {
-                    self.note(self.records[at].agent, error);
-                }
-                self.records[at].done.destructions.insert(id, result);
-                // Its next one, if it has more.
-                return self.step(at);
-            }
-            Completed::Alone(at, result) => {
-                if let Err(error) = &*result {
-                    self.note(self.records[at].agent, error);
-                }
-                self.end(at, *result);
-            }
-        }
-        None
-    }
-}
-
-async fn snapshot(host: &Host, connection: Option<&Connection>) -> Result<Snapshot, Error> {
-    host.list_sessions(Some(CONSISTENT), connection).await.map(Into::into).map_err(convert::error)
-}
-
-/// The agent's own node. The dry run of a creation without a name asks for that and for nothing else.
-async fn own_node(host: &Host, connection: Connection) -> Result<String, Error> {
-    let Connection { host: name, port, scheme, validate_certs, token, datacenter, namespace, partition, timeout } = connection;
-    let options = host::Options {
-        dry_run: Some(true),
-        host: name,
-        port,
-        scheme,
-        validate_certs,
-        token,
-        datacenter,
-        namespace,
-        partition,
-        timeout,
-        ..host::Options::default()
+/// Runs `apply --file`.
+pub async fn apply(host: &Host, invocation: &Invocation) -> Result<Output, Error> {
+    let concurrency = common::concurrency(invocation)?;
+    let name = invocation
+        .setting("file")
+        .next_back()
+        .ok_or_else(|| Error::invalid("file", "`apply` needs --file FILE, a list of records; `-` for standard input"))?;
+    let text = if name == "-" {
+        read_stdin()?
+    } else {
+        let bytes = std::fs::read(name).map_err(|error| error.to_string());
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into()));
+        text.map_err(|error| Error::invalid("file", format!("--file: {name} cannot be read: {error}")))?
     };
-    let planned = host.apply(&options).await.map_err(convert::error)?;
-    match planned.sessions.into_iter().next() {
-        Some(session) if !session.node.is_empty() => Ok(session.node),
-        // It is left empty where it may not be asked for.
-        _ => Err(Error::new(ErrorKind::AccessDenied { status: 403 }, "the agent's own node may not be asked for (agent:read)")),
+    let name = if name == "-" { "standard input" } else { name };
+    let records = match file::read(&text, &invocation.options) {
+        Ok(records) => records,
+        Err(mistakes) => return Ok(mistakes_output(name, &mistakes, invocation.format)),
+    };
+    let dry_run = invocation.is_dry_run();
+    let start = Instant::now();
+    let interrupt = common::listen()?;
+    let progress = pool::progress(records.len(), "sessions", common::shows_progress(invocation));
+    let mut scheduler = Scheduler::new(host.clone(), records, interrupt.clone(), progress.clone());
+    scheduler.run(concurrency).await;
+    progress.finish_and_clear();
+    let output = results_output(name, &scheduler.entries, dry_run, &interrupt, start.elapsed(), invocation.format);
+    Ok(common::exit_if_interrupted(output, &interrupt))
+}
+
+/// Returns the output for a file with mistakes: all of them.
+fn mistakes_output(file: &str, mistakes: &[Mistake], format: Format) -> Output {
+    let place = |mistake: &Mistake| format!("{file}:{}: {}", mistake.line, mistake.message);
+    let (stdout, stderr) = match format {
+        Format::Table | Format::Ids => {
+            let terminal = terminal::style().stderr;
+            let lines =
+                mistakes.iter().map(|mistake| error_line(&Error::invalid(&mistake.option, place(mistake)), "", terminal));
+            (String::new(), common::first_lines(&lines.collect::<Vec<_>>(), "errors") + "nothing was sent\n")
+        }
+        Format::Json => {
+            let all = mistakes
+                .iter()
+                .map(|mistake| json!({ "line": mistake.line, "option": mistake.option, "msg": mistake.message }))
+                .collect::<Value>();
+            let json = json!({
+                "changed": false, "failed": true, "error": "invalid-option",
+                "msg": mistakes.first().map(place).unwrap_or_default(), "file": file, "mistakes": all,
+            });
+            (json_text(&json), String::new())
+        }
+    };
+    Output { stdout, stderr, success: false }
+}
+
+/// The result of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Created,
+    Replaced,
+    Destroyed,
+    Unchanged,
+    Failed,
+    NotTried,
+}
+
+impl Status {
+    const ALL: [Status; 6] =
+        [Status::Created, Status::Replaced, Status::Destroyed, Status::Unchanged, Status::Failed, Status::NotTried];
+
+    fn of(entry: &Entry) -> Status {
+        match &entry.result {
+            None => Status::NotTried,
+            Some(Err(_)) => Status::Failed,
+            Some(Ok(outcome)) if !outcome.changed => Status::Unchanged,
+            Some(Ok(outcome)) => match outcome.diff.as_ref().map(|diff| (diff.before.len(), diff.after.len())) {
+                None | Some((0, _)) => Status::Created,
+                Some((_, 0)) => Status::Destroyed,
+                _ => Status::Replaced,
+            },
+        }
+    }
+
+    /// Returns the status as a table shows it.
+    fn name(self, dry_run: bool) -> &'static str {
+        match (self, dry_run) {
+            (Status::Created, false) => "created",
+            (Status::Created, true) => "to create",
+            (Status::Replaced, false) => "replaced",
+            (Status::Replaced, true) => "to replace",
+            (Status::Destroyed, false) => "destroyed",
+            (Status::Destroyed, true) => "to destroy",
+            (Status::Unchanged, _) => "unchanged",
+            (Status::Failed, _) => "failed",
+            (Status::NotTried, _) => "not tried",
+        }
+    }
+
+    fn style(self) -> Option<Style> {
+        match self {
+            Status::Created => Some(GREEN),
+            Status::Replaced => Some(YELLOW),
+            Status::Destroyed | Status::Failed => Some(RED),
+            Status::NotTried => Some(DIM),
+            Status::Unchanged => None,
+        }
     }
 }
 
-/// The way to the agent that the options name; the same for records that can share their readings.
-pub fn connection(options: &Options) -> (impl Eq + Hash + use<>, Connection) {
-    let options = options.clone().resolve();
-    let connection = convert::connection(&options);
-    let Connection { host, port, validate_certs, token, datacenter, namespace, partition, .. } = connection.clone();
-    let scheme = options.scheme.name();
-    let key = (host, port, scheme, validate_certs, token, options.timeout, datacenter, namespace, partition);
-    (key, connection)
+/// Returns the output of the results: the records in the file's order, then the errors, then the
+/// counts.
+fn results_output(
+    file: &str,
+    entries: &[Entry],
+    dry_run: bool,
+    interrupt: &Interrupt,
+    took: Duration,
+    format: Format,
+) -> Output {
+    let statuses: Vec<Status> = entries.iter().map(Status::of).collect();
+    let counts = Status::ALL.map(|status| (status, statuses.iter().filter(|other| **other == status).count()));
+    let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+    let success = !statuses.iter().any(|status| matches!(status, Status::Failed | Status::NotTried));
+    if format == Format::Json {
+        let changed = statuses.iter().any(|status| matches!(status, Status::Created | Status::Replaced | Status::Destroyed));
+        let records = entries.iter().zip(&statuses).map(|(entry, status)| record_json(entry, status.name(dry_run)));
+        let answer = json!({
+            "changed": changed, "failed": !success, "interrupted": interrupt.is_set(), "file": file, "seconds": common::seconds(took),
+            "counts": common::counts_json(counts.map(|(status, count)| (status.name(dry_run), count))),
+            "records": records.collect::<Value>(),
+        });
+        return Output { stdout: json_text(&answer), stderr: String::new(), success };
+    }
+    let style = terminal::style();
+    let (mut rows, mut ids, mut differences) = (Vec::new(), String::new(), String::new());
+    let (mut errors, mut notes) = (Vec::new(), Vec::new());
+    for (entry, status) in entries.iter().zip(&statuses) {
+        let line = entry.record.line;
+        let (mut name, mut node, mut id) = (entry.record.options.name.clone(), entry.record.options.node.clone(), None);
+        match &entry.result {
+            Some(Ok(outcome)) => {
+                let (before, after) = outcome.diff.as_ref().map_or((&[][..], &[][..]), |diff| (&diff.before, &diff.after));
+                // The present session, or the destroyed one.
+                if let Some(session) = after.iter().chain(before).next().cloned() {
+                    (name, node, id) = (Some(session.name), Some(session.node), Some(session.id).filter(|id| !id.is_empty()));
+                }
+                ids.extend(id.iter().map(|id| format!("{}\n", printable(id))));
+                // The file shows a new session, and the row a destroyed one: only a replacement
+                // has two sessions to compare.
+                if (*status, dry_run) == (Status::Replaced, true) {
+                    differences += &format!("\n{file}:{line}:\n{}", difference(before, after, style.stdout));
+                }
+                notes.extend(
+                    outcome
+                        .notes
+                        .iter()
+                        .map(|note| style.stderr.titled(DIM, &format!("{file}:{line}: note:"), &printable(note))),
+                );
+            }
+            Some(Err(error)) => errors.push(error_line(error, &format!("{file}:{line}: "), style.stderr)),
+            None => {}
+        }
+        let [name, node, id] = [name, node, id].map(|cell| or_dash(cell.as_deref().unwrap_or_default()));
+        rows.push(([line.to_string(), status.name(dry_run).into(), name, node, id], status.style()));
+    }
+    let stdout = match format {
+        Format::Ids => ids,
+        _ => style.stdout.table(["LINE", "RESULT", "NAME", "NODE", "ID"], &rows) + &differences,
+    };
+    let mut stderr = common::first_lines(&notes, "notes") + &common::first_lines(&errors, "errors");
+    let counts: Vec<String> = counts.map(|(status, count)| format!("{count} {}", status.name(dry_run))).collect();
+    let interrupted = if interrupt.is_set() { "interrupted; " } else { "" };
+    let total = format!("{interrupted}{}: {} in {}", counted(entries.len()), counts.join(", "), common::duration_text(took));
+    stderr += &format!("{}\n", style.stderr.fold(&total));
+    if interrupt.is_set() {
+        stderr += "run the same command again to finish the rest\n";
+    }
+    Output { stdout, stderr, success }
+}
+
+/// Returns a record's result as JSON.
+fn record_json(entry: &Entry, result: &str) -> Value {
+    let Options { name, node, .. } = &entry.record.options;
+    let mut fields = json!({ "line": entry.record.line, "result": result });
+    match &entry.result {
+        Some(Ok(outcome)) => {
+            // The file describes the sessions themselves.
+            let shown = ["changed", "session_id", "name", "node", "destroyed", "notes"];
+            let mut outcome = json!(outcome);
+            if let Value::Object(outcome) = &mut outcome {
+                outcome.retain(|key, _| shown.contains(&key.as_str()));
+            }
+            merge(&mut fields, outcome);
+        }
+        Some(Err(error)) => merge(&mut fields, json!(error)),
+        None => {}
+    }
+    for (key, value) in [("name", name), ("node", node)] {
+        if let (Some(value), None) = (value, fields.get(key)) {
+            fields[key] = value.as_str().into();
+        }
+    }
+    fields
 }

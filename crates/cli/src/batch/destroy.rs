@@ -1,64 +1,74 @@
-//! `destroy --name-prefix`: every session whose name begins so.
+//! `destroy --name-prefix`: destroys every session whose name has a prefix.
 
-use super::apply::{CONSISTENT, connection};
-use super::pool::{Interrupt, Work, progress, run};
-use super::{at_once, counts_json, ended, is_followed, listen, seconds, shown, told};
-use crate::convert;
-use crate::{merge, terminal};
+use super::common::{self, CONCURRENCY, CONSISTENT};
+use super::pool::{self, Interrupt, Work};
+use crate::util::merge;
+use crate::{convert, terminal};
 use consul_session::error::{Error, ErrorKind};
 use consul_session::options::Options;
-use consul_session_args::{DIM, Format, Invocation, Output, RED, counted, error_line, json_text, or_dash, printable};
+use consul_session_args::{Command, DIM, Format, Invocation, Output, RED, counted, error_line, json_text, or_dash, printable};
 use consul_session_host::{Connection, Host, Session};
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-/// The options that count here, beside those of the connection. Any other would promise something that is not looked at.
+/// The command.
+pub const DESTROY: Command = Command {
+    name: "destroy",
+    args: &[],
+    rest: None,
+    flags: &[("yes", "Do not ask. Needed where standard input is not a terminal")],
+    settings: &[("name-prefix", "PREFIX", "The prefix of the names; not empty"), CONCURRENCY],
+    help: "Destroy all sessions whose names begin with PREFIX, on `node` or everywhere in the datacenter, after asking",
+};
+
+/// The accepted options, in addition to those of the connection. Any other would have no effect.
 const OPTIONS: [&str; 2] = ["node", "dry_run"];
 
-/// How many names are shown before the question.
+/// The most names that the question shows.
 const SHOWN: usize = 5;
 
-/// `destroy --name-prefix`.
+/// Runs `destroy --name-prefix`.
 pub async fn destroy(host: &Host, invocation: &Invocation) -> Result<Output, Error> {
-    let at_once = at_once(invocation)?;
+    let concurrency = common::concurrency(invocation)?;
     let prefix = prefix(invocation)?;
     let options = &invocation.options;
     let dry_run = invocation.is_dry_run();
-    let (_, connection) = connection(options);
+    let (_, connection) = common::connection(options);
     let (found, filtered) = list(host, options, &connection, prefix).await?;
     let format = invocation.format;
     if !dry_run && !found.is_empty() && !invocation.flags.contains(&"yes") && !confirmed(&found, prefix, options)? {
         return Ok(Output { stdout: String::new(), stderr: "nothing was destroyed\n".into(), success: false });
     }
     let start = Instant::now();
-    let interrupt = listen()?;
-    let bar = progress(found.len(), "sessions", is_followed(invocation) && !dry_run);
+    let interrupt = common::listen()?;
+    let bar = pool::progress(found.len(), "sessions", common::shows_progress(invocation) && !dry_run);
     let total = found.len();
     let results = found.iter().map(|_| None).collect();
     let mut work = Destroy { host: host.clone(), connection, found, results, stopped: dry_run, interrupt, bar };
-    run(&mut work, 0..total, at_once).await;
+    pool::run(&mut work, 0..total, concurrency).await;
     work.bar.finish_and_clear();
     let left = match dry_run {
         true => None,
-        // Others may have made new ones meanwhile.
+        // Other clients may have created new sessions meanwhile.
         false => list(host, options, &work.connection, prefix).await.ok().map(|(left, _)| left.len()),
     };
     let output = work.output(prefix, dry_run, filtered, left, start, format);
-    Ok(ended(output, &work.interrupt))
+    Ok(common::exit_if_interrupted(output, &work.interrupt))
 }
 
-/// The sessions whose names begin so, and whether ACLs may hide more.
-async fn list(host: &Host, options: &Options, to: &Connection, prefix: &str) -> Result<(Vec<Session>, bool), Error> {
+/// Reads the sessions with this prefix, and whether ACLs may hide more.
+async fn list(host: &Host, options: &Options, connection: &Connection, prefix: &str) -> Result<(Vec<Session>, bool), Error> {
     let mut listing = match &options.node {
-        Some(node) => host.node(node, Some(CONSISTENT), Some(to)).await.map_err(convert::error)?,
-        None => host.list_sessions(Some(CONSISTENT), Some(to)).await.map_err(convert::error)?,
+        Some(node) => host.node(node, Some(CONSISTENT), Some(connection)).await.map_err(convert::error)?,
+        None => host.list_sessions(Some(CONSISTENT), Some(connection)).await.map_err(convert::error)?,
     };
     listing.sessions.retain(|session| session.name.starts_with(prefix));
     Ok((listing.sessions, listing.filtered))
 }
 
+/// Returns the prefix, and rejects options that have no effect.
 fn prefix(invocation: &Invocation) -> Result<&str, Error> {
     invocation.only(&OPTIONS, |option| {
         format!("`destroy` takes no option `{option}`: it goes by --name-prefix, and by `node` and `datacenter`")
@@ -74,7 +84,7 @@ fn prefix(invocation: &Invocation) -> Result<&str, Error> {
     }
 }
 
-/// Asks, on a terminal.
+/// Asks for confirmation on a terminal.
 fn confirmed(found: &[Session], prefix: &str, options: &Options) -> Result<bool, Error> {
     let mut question = format!("{} whose name begins with \"{}\"", counted(found.len()), printable(prefix));
     if let Some(node) = &options.node {
@@ -84,7 +94,7 @@ fn confirmed(found: &[Session], prefix: &str, options: &Options) -> Result<bool,
         return Err(Error::invalid(
             "yes",
             format!(
-                "{question}: nobody can be asked, since standard input is not a terminal: give --yes to destroy, --dry-run to see them"
+                "{question}: cannot ask, since standard input is not a terminal: give --yes to destroy, --dry-run to see them"
             ),
         ));
     }
@@ -102,12 +112,13 @@ fn confirmed(found: &[Session], prefix: &str, options: &Options) -> Result<bool,
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
 
+/// The sessions to destroy, and the results.
 struct Destroy {
     host: Host,
     connection: Connection,
     found: Vec<Session>,
     results: Vec<Option<Result<(), Error>>>,
-    /// Every further one would fail of the same.
+    /// Whether every further request would fail with the same error.
     stopped: bool,
     interrupt: Interrupt,
     bar: ProgressBar,
@@ -126,9 +137,9 @@ impl Work for Destroy {
         async move { (at, host.destroy(&id, Some(&connection)).await.map_err(convert::error)) }
     }
 
-    fn did(&mut self, (at, result): Self::Completed) -> Option<usize> {
+    fn complete(&mut self, (at, result): Self::Completed) -> Option<usize> {
         if let Err(error) = &result {
-            self.stopped |= super::apply::fails_all(error);
+            self.stopped |= common::fails_all(error);
         }
         self.results[at] = Some(result);
         self.bar.inc(1);
@@ -137,6 +148,7 @@ impl Work for Destroy {
 }
 
 impl Destroy {
+    /// Returns the output: the sessions, then the errors, then the counts.
     fn output(
         &self,
         prefix: &str,
@@ -147,23 +159,23 @@ impl Destroy {
         format: Format,
     ) -> Output {
         let interrupted = self.interrupt.is_set();
-        let word = |result: &Option<Result<(), Error>>| match result {
+        let status = |result: &Option<Result<(), Error>>| match result {
             _ if dry_run => "to destroy",
             Some(Ok(())) => "destroyed",
             Some(Err(_)) => "failed",
             None => "not tried",
         };
         let counts = ["to destroy", "destroyed", "failed", "not tried"]
-            .map(|kind| (kind, self.results.iter().filter(|result| word(result) == kind).count()))
+            .map(|kind| (kind, self.results.iter().filter(|result| status(result) == kind).count()))
             .into_iter()
             .filter(|(_, count)| *count > 0);
-        let success = self.results.iter().all(|result| matches!(word(result), "to destroy" | "destroyed"));
+        let success = self.results.iter().all(|result| matches!(status(result), "to destroy" | "destroyed"));
         let took = start.elapsed();
         if format == Format::Json {
-            let changed = self.results.iter().any(|result| matches!(word(result), "to destroy" | "destroyed"));
+            let changed = self.results.iter().any(|result| matches!(status(result), "to destroy" | "destroyed"));
             let sessions = self.found.iter().zip(&self.results).map(|(session, result)| {
                 let mut fields = json!({
-                    "result": word(result), "session_id": session.id, "name": session.name, "node": session.node,
+                    "result": status(result), "session_id": session.id, "name": session.name, "node": session.node,
                 });
                 if let Some(Err(error)) = result {
                     merge(&mut fields, json!(error));
@@ -172,7 +184,7 @@ impl Destroy {
             });
             let mut answer = json!({
                 "changed": changed, "failed": !success, "interrupted": interrupted, "filtered": filtered,
-                "seconds": seconds(took), "counts": counts_json(counts),
+                "seconds": common::seconds(took), "counts": common::counts_json(counts),
             });
             if let Some(left) = left {
                 answer["left"] = left.into();
@@ -181,18 +193,18 @@ impl Destroy {
             return Output { stdout: json_text(&answer), stderr: String::new(), success };
         }
         let style = terminal::style();
-        let all = || self.found.iter().zip(&self.results).map(|(session, result)| (session, result, word(result)));
+        let all = || self.found.iter().zip(&self.results).map(|(session, result)| (session, result, status(result)));
         let stdout = match format {
             _ if self.found.is_empty() => String::new(),
             Format::Ids => {
-                let gone = all().filter(|(_, _, word)| ["to destroy", "destroyed"].contains(word));
+                let gone = all().filter(|(_, _, status)| ["to destroy", "destroyed"].contains(status));
                 gone.map(|(session, ..)| format!("{}\n", printable(&session.id))).collect()
             }
             _ => {
                 let rows: Vec<_> = all()
-                    .map(|(session, _, word)| {
-                        let cells = [word.into(), or_dash(&session.name), or_dash(&session.node), or_dash(&session.id)];
-                        (cells, Some(if word == "not tried" { DIM } else { RED }))
+                    .map(|(session, _, status)| {
+                        let cells = [status.into(), or_dash(&session.name), or_dash(&session.node), or_dash(&session.id)];
+                        (cells, Some(if status == "not tried" { DIM } else { RED }))
                     })
                     .collect();
                 style.stdout.table(["RESULT", "NAME", "NODE", "ID"], &rows)
@@ -202,7 +214,7 @@ impl Destroy {
             Some(Err(error)) => Some(error_line(error, &format!("session {}: ", session.id), style.stderr)),
             _ => None,
         });
-        let mut stderr = told(&errors.collect::<Vec<_>>(), "errors");
+        let mut stderr = common::first_lines(&errors.collect::<Vec<_>>(), "errors");
         if filtered {
             stderr += &style.stderr.titled(DIM, "note:", "ACLs hid sessions, or may have: there may be more");
         }
@@ -214,11 +226,12 @@ impl Destroy {
             let left = match left {
                 Some(left) => format!("; {left} left"),
                 None if dry_run => String::new(),
-                None => "; what is left could not be read".into(),
+                None => "; the remaining sessions could not be read".into(),
             };
-            let first = if interrupted { "interrupted; " } else { "" };
-            let sum = format!("{first}{}: {} in {}{left}", counted(self.found.len()), counts.join(", "), shown(took));
-            stderr += &format!("{}\n", style.stderr.fold(&sum));
+            let prefix = if interrupted { "interrupted; " } else { "" };
+            let (found, took) = (counted(self.found.len()), common::duration_text(took));
+            let total = format!("{prefix}{found}: {} in {took}{left}", counts.join(", "));
+            stderr += &format!("{}\n", style.stderr.fold(&total));
         }
         Output { stdout, stderr, success }
     }

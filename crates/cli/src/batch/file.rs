@@ -1,7 +1,8 @@
-//! A file of option records: YAML, of which JSON is a part, with the line of everything in it.
+//! A file of option records in YAML, of which JSON is a subset, with the line of each value.
 //!
-//! What is not in quotes is taken as it is written, as on the command line: the option decides whether `no` is a boolean, `007` a
-//! name or `1e3` a mistake, not a version of YAML. Only `null`, `~` and nothing at all mean that an option is not given.
+//! An unquoted value is taken as written, as on the command line: the option, and not a version
+//! of YAML, decides whether `no` is a boolean, `007` a name or `1e3` a mistake. Only `null`, `~`
+//! and an empty value mean that an option is not given.
 
 use consul_session::apply::Plan;
 use consul_session::error::{Error, ErrorKind};
@@ -12,25 +13,26 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::rc::Rc;
 
-/// Bounds what aliases can make of a small file ("a billion laughs").
-const MOST_VALUES: usize = 2_000_000;
-/// A list of objects with lists in them, and some room for what is then refused by its name.
-const DEEPEST: usize = 16;
+/// The most values of a file with its aliases expanded, against a "billion laughs" attack.
+const MAX_VALUES: usize = 2_000_000;
+/// The deepest nesting. Valid files need three levels; with more, deeper mistakes are reported by
+/// their option.
+const MAX_DEPTH: usize = 16;
 
-/// Options as they stand in a record.
+/// The options of a record, in the file's order.
 type Fields = Vec<(&'static str, Json)>;
 
-/// A record that was checked: nothing that is known to be refused is left in it.
+/// A valid record.
 #[derive(Debug)]
 pub struct Record {
-    /// Where it begins.
+    /// The line where it begins.
     pub line: usize,
-    /// With what was typed for all of them.
+    /// Its options, with the defaults.
     pub options: Options,
-    pub task: Plan,
+    pub plan: Plan,
 }
 
-/// Something that is wrong with the file.
+/// A mistake in the file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mistake {
     pub line: usize,
@@ -43,10 +45,12 @@ fn mistake(line: usize, option: &str, message: impl Into<String>) -> Mistake {
     Mistake { line, option: option.into(), message: message.into() }
 }
 
-/// Reads all records, with what was typed as defaults.
+/// Parses all records, with these defaults.
 ///
-/// Errors: everything that is wrong, in the file's order.
-pub fn read(text: &str, typed: &Options) -> Result<Vec<Record>, Vec<Mistake>> {
+/// # Errors
+///
+/// All mistakes, in the file's order.
+pub fn read(text: &str, defaults: &Options) -> Result<Vec<Record>, Vec<Mistake>> {
     let items = parse(text).and_then(list).map_err(|mistake| vec![mistake])?;
     let (mut records, mut mistakes) = (Vec::new(), Vec::new());
     let mut seen = HashMap::new();
@@ -54,17 +58,17 @@ pub fn read(text: &str, typed: &Options) -> Result<Vec<Record>, Vec<Mistake>> {
     for item in items.iter() {
         let before = mistakes.len();
         let (fields, lines) = fields(item, &mut values, &mut mistakes);
-        if values > MOST_VALUES {
-            mistakes.push(mistake(item.line, "file", format!("with its aliases the file has over {MOST_VALUES} values")));
+        if values > MAX_VALUES {
+            mistakes.push(mistake(item.line, "file", format!("with its aliases the file has over {MAX_VALUES} values")));
             break;
         }
         if mistakes.len() > before {
-            // Whether they go together is checked when each by itself is right.
+            // Combinations are checked only if each option is valid by itself.
             continue;
         }
-        match record(item.line, fields, &lines, typed) {
+        match record(item.line, fields, &lines, defaults) {
             Ok(record) => match seen.insert(identity(&record.options), record.line) {
-                Some(first) => mistakes.push(twice(&record, first)),
+                Some(first) => mistakes.push(duplicate(&record, first)),
                 None => records.push(record),
             },
             Err(mistake) => mistakes.push(mistake),
@@ -73,17 +77,19 @@ pub fn read(text: &str, typed: &Options) -> Result<Vec<Record>, Vec<Mistake>> {
     if mistakes.is_empty() { Ok(records) } else { Err(mistakes) }
 }
 
-/// What can stand in a file once: the session of this id, or those of this name on this node.
+/// Returns what must be unique in a file: the session's id, or its name and node, with the
+/// connection.
 fn identity(options: &Options) -> impl Eq + Hash + use<> {
     let Options { id, name, node, host, port, datacenter, namespace, partition, .. } = options.clone();
-    let which = match id {
+    let session = match id {
         Some(id) => (Some(id.as_str().to_owned()), None, None),
         None => (None, name, node.map(|node| node.to_ascii_lowercase())),
     };
-    (which, host.map(|host| host.as_str().to_owned()), port, datacenter, namespace, partition)
+    (session, host.map(|host| host.as_str().to_owned()), port, datacenter, namespace, partition)
 }
 
-fn twice(record: &Record, first: usize) -> Mistake {
+/// Returns the mistake of a record that repeats an earlier one.
+fn duplicate(record: &Record, first: usize) -> Mistake {
     let Options { id, name, node, .. } = &record.options;
     let name = shown(name.as_deref().unwrap_or_default());
     let (option, what) = match (id, node) {
@@ -91,21 +97,21 @@ fn twice(record: &Record, first: usize) -> Mistake {
         (None, Some(node)) => ("name", format!("`{name}` on node `{}`", shown(node))),
         (None, None) => ("name", format!("`{name}`")),
     };
-    mistake(record.line, option, format!("option `{option}`: {what} stands in line {first} too; leave one of the two"))
+    mistake(record.line, option, format!("option `{option}`: {what} is also in line {first}; remove one of the two"))
 }
 
 /// Checks a record as a whole.
-fn record(line: usize, fields: Fields, lines: &HashMap<&str, usize>, typed: &Options) -> Result<Record, Mistake> {
+fn record(line: usize, fields: Fields, lines: &HashMap<&str, usize>, defaults: &Options) -> Result<Record, Mistake> {
     let at = |option: &str, message: String| mistake(lines.get(option).copied().unwrap_or(line), option, message);
-    let refused = |error: Error| match &error.kind {
+    let invalid = |error: Error| match &error.kind {
         ErrorKind::InvalidOption { option } => at(option, error.message.clone()),
         _ => mistake(line, "options", error.message.clone()),
     };
-    let mut options = typed.clone();
+    let mut options = defaults.clone();
     for (name, value) in &fields {
-        options.set(name, value).map_err(refused)?;
+        options.set(name, value).map_err(invalid)?;
     }
-    let task = Plan::new(options.clone()).map_err(refused)?;
+    let plan = Plan::new(options.clone()).map_err(invalid)?;
     let state = options.state.unwrap_or(State::Present);
     if !matches!(state, State::Present | State::Absent) {
         return Err(at("state", format!("option `state`: `{}` only reads; accepted in a file: present, absent", state.name())));
@@ -113,10 +119,10 @@ fn record(line: usize, fields: Fields, lines: &HashMap<&str, usize>, typed: &Opt
     if options.id.is_none() && options.name.is_none() {
         return Err(at("name", "option `name` is missing: without one each run would make another session".into()));
     }
-    Ok(Record { line, options, task })
+    Ok(Record { line, options, plan })
 }
 
-/// The options of one record, each checked by itself, and their lines.
+/// Returns the options of a record, each checked by itself, and their lines.
 fn fields(item: &Node, values: &mut usize, mistakes: &mut Vec<Mistake>) -> (Fields, HashMap<&'static str, usize>) {
     let (mut fields, mut lines) = (Fields::new(), HashMap::new());
     let Value::Map(map) = &item.value else {
@@ -127,7 +133,7 @@ fn fields(item: &Node, values: &mut usize, mistakes: &mut Vec<Mistake>) -> (Fiel
     let mut given = HashSet::new();
     for Entry { name, line, value, merged } in entries(map, values, mistakes) {
         if !given.insert(name) {
-            // What is merged counts for less than what stands in the record.
+            // A record's own options take precedence over merged ones.
             if !merged {
                 mistakes.push(mistake(line, name, format!("option `{}` is given twice in this record", shown(name))));
             }
@@ -145,19 +151,19 @@ fn fields(item: &Node, values: &mut usize, mistakes: &mut Vec<Mistake>) -> (Fiel
     (fields, lines)
 }
 
-/// One option of a record.
+/// Returns an option of a record, with its value as JSON.
 fn option(name: &str, value: &Node) -> Result<(&'static str, Json), String> {
-    let said = |error: Error| error.into_parts().message;
-    let info = options::info(name).ok_or_else(|| said(options::unknown(name)))?;
+    let message = |error: Error| error.into_parts().message;
+    let info = options::info(name).ok_or_else(|| message(options::unknown(name)))?;
     if info.name == "dry_run" {
         return Err("option `dry_run` is not an option of a record: use --dry-run for the whole file".into());
     }
     let json = value.json().map_err(|what| format!("invalid value for `{}`: {what} (expected {})", info.name, info.kind))?;
-    Options::default().set(info.name, &json).map_err(said)?;
+    Options::default().set(info.name, &json).map_err(message)?;
     Ok((info.name, json))
 }
 
-/// An option of a record, as it is written or merged.
+/// An option of a record, its own or a merged one.
 struct Entry<'a> {
     name: &'a str,
     line: usize,
@@ -165,12 +171,13 @@ struct Entry<'a> {
     merged: bool,
 }
 
-/// The options of a record: its own, then what `<<` brings in, which has the line of the `<<`. No more than are counted.
+/// Returns the options of a record: its own, then those that `<<` merges, with the line of the
+/// `<<`. Stops at the maximum of values.
 fn entries<'a>(map: &'a Map, values: &mut usize, mistakes: &mut Vec<Mistake>) -> Vec<Entry<'a>> {
-    let (mut own, mut brought) = (Vec::new(), Vec::new());
+    let (mut own, mut merged) = (Vec::new(), Vec::new());
     let mut count = |map: &Map| {
         *values += 1 + map.iter().map(|(_, _, value)| value.value.size()).sum::<usize>();
-        *values <= MOST_VALUES
+        *values <= MAX_VALUES
     };
     count(map);
     for (name, line, value) in map.iter() {
@@ -185,7 +192,7 @@ fn entries<'a>(map: &'a Map, values: &mut usize, mistakes: &mut Vec<Mistake>) ->
         for source in sources {
             match &source.value {
                 Value::Map(map) if count(map) => {
-                    brought.extend(map.iter().map(|(name, _, value)| Entry { name, line: *line, value, merged: true }))
+                    merged.extend(map.iter().map(|(name, _, value)| Entry { name, line: *line, value, merged: true }))
                 }
                 Value::Map(_) => break,
                 other => mistakes.push(mistake(
@@ -196,15 +203,15 @@ fn entries<'a>(map: &'a Map, values: &mut usize, mistakes: &mut Vec<Mistake>) ->
             }
         }
     }
-    own.append(&mut brought);
+    own.append(&mut merged);
     own
 }
 
-/// What stands in the file. Cheap to clone, for aliases share what they stand for.
+/// A value of the file. Cheap to clone, since aliases share their value.
 #[derive(Clone, Debug)]
 struct Node {
     line: usize,
-    /// How many lists and maps are in one another here.
+    /// How deeply lists and maps are nested in the value.
     depth: usize,
     value: Value,
 }
@@ -230,7 +237,7 @@ impl Value {
         }
     }
 
-    /// How much it is as an option's value.
+    /// Returns the number of values that it counts as.
     fn size(&self) -> usize {
         match self {
             Value::List(items) => 1 + items.len(),
@@ -240,15 +247,15 @@ impl Value {
 }
 
 impl Node {
-    /// As an option's value; what it is where it can be none.
+    /// Returns the value of an option as JSON, or describes a value that no option accepts.
     fn json(&self) -> Result<Json, &'static str> {
         let text = |text: &Rc<str>| Json::String(text.to_string());
         match &self.value {
             Value::Null => Ok(Json::Null),
-            Value::Text(word) => Ok(text(word)),
+            Value::Text(string) => Ok(text(string)),
             Value::List(items) => {
                 let texts = items.iter().map(|item| match &item.value {
-                    Value::Text(word) => Ok(text(word)),
+                    Value::Text(string) => Ok(text(string)),
                     _ => Err("a list of other things than strings"),
                 });
                 texts.collect::<Result<_, _>>().map(Json::Array)
@@ -258,19 +265,19 @@ impl Node {
     }
 }
 
-/// The records of the file's one document.
+/// Returns the records of the file's only document.
 fn list(document: Option<Node>) -> Result<Rc<Vec<Node>>, Mistake> {
     let (line, what) = match document {
         Some(Node { value: Value::List(items), .. }) => return Ok(items),
         Some(Node { value: Value::Null, line, .. }) => (line, "is empty"),
-        Some(Node { value: Value::Text(_), line, .. }) => (line, "holds a text"),
+        Some(Node { value: Value::Text(_), line, .. }) => (line, "holds a string"),
         Some(Node { value: Value::Map(_), line, .. }) => (line, "holds an object"),
         None => (1, "is empty"),
     };
     Err(mistake(line, "file", format!("the file {what}: expected a list of records such as [{{name: session1, delay: 20s}}]")))
 }
 
-/// A list or a map that is being read.
+/// A list or a map that is not closed yet.
 struct Open {
     line: usize,
     anchor: usize,
@@ -279,11 +286,12 @@ struct Open {
 
 enum Collected {
     List(Vec<Node>),
-    /// With the key that waits for its value.
+    /// With the key whose value comes next.
     Map(Map, Option<(Rc<str>, usize)>),
 }
 
-/// Reads the one document. Not recursive, and neither is what becomes of it, so that no file can exhaust the stack.
+/// Parses the only document. Neither this function nor the drop of its result is recursive
+/// without bound, so no file can exhaust the stack.
 fn parse(text: &str) -> Result<Option<Node>, Mistake> {
     let mut anchors: HashMap<usize, Node> = HashMap::new();
     let mut open: Vec<Open> = Vec::new();
@@ -295,7 +303,7 @@ fn parse(text: &str) -> Result<Option<Node>, Mistake> {
         let line = span.start.line();
         let (node, anchor) = match event {
             Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_)) | Event::Scalar(_, _, _, Some(_)) => {
-                return Err(mistake(line, "file", "tags such as !!str are not known here: put a text in quotes"));
+                return Err(mistake(line, "file", "tags such as !!str are not supported: put the string in quotes"));
             }
             Event::DocumentStart(_) if document.is_some() => {
                 return Err(mistake(line, "file", "the file has a second document: put all records in one list"));
@@ -319,7 +327,7 @@ fn parse(text: &str) -> Result<Option<Node>, Mistake> {
             }
             Event::Alias(anchor) => match anchors.get(&anchor) {
                 Some(node) => (Node { line, ..node.clone() }, 0),
-                None => return Err(mistake(line, "file", "an alias stands inside what it is the alias of")),
+                None => return Err(mistake(line, "file", "an alias is inside its own anchor")),
             },
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => continue,
         };
@@ -341,18 +349,19 @@ fn parse(text: &str) -> Result<Option<Node>, Mistake> {
     Ok(document)
 }
 
+/// Makes a value from a list or a map that is complete.
 fn closed(line: usize, what: Collected) -> Result<Node, Mistake> {
     let (depth, value) = match what {
         Collected::List(items) => (items.iter().map(|item| item.depth).max(), Value::List(items.into())),
         Collected::Map(map, _) => (map.iter().map(|(.., value)| value.depth).max(), Value::Map(map.into())),
     };
     match depth.unwrap_or(0) + 1 {
-        depth if depth <= DEEPEST => Ok(Node { line, depth, value }),
+        depth if depth <= MAX_DEPTH => Ok(Node { line, depth, value }),
         _ => Err(mistake(line, "file", "lists and objects are nested too deeply")),
     }
 }
 
-/// A text of the file for an error: one line, not too long.
+/// Returns text of the file for an error message: one line of limited length.
 fn shown(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(80).collect();
     if line.len() < text.len() { line + "…" } else { line }
@@ -362,7 +371,7 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn typed() -> Options {
+    fn defaults() -> Options {
         options(r#"{"delay": "20s", "port": "8501"}"#)
     }
 
@@ -370,29 +379,29 @@ mod tests {
         Options::from_json(json).unwrap()
     }
 
-    /// The records' options.
+    /// Returns the lines and options of the records.
     #[track_caller]
     fn records(text: &str) -> Vec<(usize, Options)> {
-        let records = read(text, &typed()).unwrap();
+        let records = read(text, &defaults()).unwrap();
         records.into_iter().map(|record| (record.line, record.options)).collect()
     }
 
-    /// Line, option and text of each mistake.
+    /// Returns line, option and message of each mistake.
     #[track_caller]
     fn mistakes(text: &str) -> Vec<(usize, String, String)> {
-        let mistakes = read(text, &typed()).unwrap_err();
+        let mistakes = read(text, &defaults()).unwrap_err();
         mistakes.into_iter().map(|Mistake { line, option, message }| (line, option, message)).collect()
     }
 
     #[track_caller]
-    fn one(text: &str) -> (usize, String, String) {
+    fn mistake(text: &str) -> (usize, String, String) {
         let mut mistakes = mistakes(text);
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
         mistakes.remove(0)
     }
 
     #[test]
-    fn yaml_and_json_are_read_alike() {
+    fn yaml_and_json_are_equivalent() {
         let expected = [
             (1, r#"{"name":"a","checks":["x","y"],"delay":"20s","port":"8501"}"#),
             (3, r#"{"name":"b","delay":"5","port":"8501"}"#),
@@ -409,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_quotes_is_taken_as_written() {
+    fn unquoted_values_are_taken_as_written() {
         for name in ["no", "007", "1e3", "0o17", "0x1F", "2026-01-02", "true", "12_000", ".inf", "1:30"] {
             let expected = [(1, options(&format!(r#"{{"name":"{name}","delay":"20s","port":"8501"}}"#)))];
             assert_eq!(records(&format!("- name: {name}")), expected);
@@ -419,7 +428,7 @@ mod tests {
             records("- {name: a, validate_certs: no, delay: '0.5'}")[0].1,
             options(r#"{"name":"a","validate_certs":"no","delay":"0.5","port":"8501"}"#)
         );
-        // Not given: what was typed counts.
+        // The option is not given, so the default applies.
         for none in ["~", "null", "Null", "NULL", ""] {
             assert_eq!(
                 records(&format!("- name: a\n  delay: {none}\n"))[0].1,
@@ -428,10 +437,13 @@ mod tests {
         }
         assert_eq!(records("- name: 'null'")[0].1, options(r#"{"name":"null","delay":"20s","port":"8501"}"#));
         assert_eq!(
-            one("- {name: a, checks: [b, ~]}").2,
+            mistake("- {name: a, checks: [b, ~]}").2,
             "invalid value for `checks`: a list of other things than strings (expected a list: a,b)"
         );
-        assert_eq!(one("- name: ''").2, "invalid value `` for `name`: empty; leave the option out instead (expected a string)");
+        assert_eq!(
+            mistake("- name: ''").2,
+            "invalid value `` for `name`: empty; leave the option out instead (expected a string)"
+        );
     }
 
     #[test]
@@ -446,18 +458,18 @@ mod tests {
             ]
         );
         assert_eq!(
-            one("- {name: a}\n- name: b\n  <<: 5\n"),
+            mistake("- {name: a}\n- name: b\n  <<: 5\n"),
             (3, "<<".into(), "`<<` takes the options of a record, as in `<<: *base`, and not a string".into())
         );
-        // An alias stands where it is written.
+        // An alias has the line where it is written.
         assert_eq!(
-            one("- &a {name: a}\n- *a\n"),
-            (2, "name".into(), "option `name`: `a` stands in line 1 too; leave one of the two".into())
+            mistake("- &a {name: a}\n- *a\n"),
+            (2, "name".into(), "option `name`: `a` is also in line 1; remove one of the two".into())
         );
     }
 
     #[test]
-    fn every_mistake_has_its_line() {
+    fn mistakes_have_lines() {
         let text = "- {nmae: a, delay: 61}\n- name: b\n  token: {secret: 1}\n- secret\n-\n- name: c\n  name: d\n- {name: e, dry_run: yes}\n- name: f\n\n  state: list\n- {delay: 1}\n- name: g\n  checks: x\n  node_checks: y\n";
         let expected = [
             (1, "nmae", "unknown option `nmae`: did you mean `name`?"),
@@ -484,18 +496,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list() {
-        const WANTED: &str = "expected a list of records such as [{name: session1, delay: 20s}]";
+    fn files_without_a_list_are_rejected() {
+        const EXPECTED: &str = "expected a list of records such as [{name: session1, delay: 20s}]";
         for (text, line, what) in [
             ("", 1, "the file is empty"),
             ("# nothing\n---\n", 3, "the file is empty"),
             ("null", 1, "the file is empty"),
             ("name: a", 1, "the file holds an object"),
-            ("\nname", 2, "the file holds a text"),
+            ("\nname", 2, "the file holds a string"),
         ] {
-            assert_eq!(one(text), (line, "file".into(), format!("{what}: {WANTED}")), "{text}");
+            assert_eq!(mistake(text), (line, "file".into(), format!("{what}: {EXPECTED}")), "{text}");
         }
-        assert!(read("[]", &typed()).unwrap().is_empty());
+        assert!(read("[]", &defaults()).unwrap().is_empty());
         for (text, line, message) in [
             (
                 "- name: a\n b: c\n",
@@ -505,43 +517,43 @@ mod tests {
             ("[{\"name\": \"a\"}\n", 2, "the file is not YAML: while parsing a flow sequence, expected ',' or ']'"),
             ("- name: *a", 1, "the file is not YAML: while parsing node, found unknown anchor"),
             ("- name: a\n---\n- name: b\n", 2, "the file has a second document: put all records in one list"),
-            ("- name: !!str 5", 1, "tags such as !!str are not known here: put a text in quotes"),
+            ("- name: !!str 5", 1, "tags such as !!str are not supported: put the string in quotes"),
             ("- name: a\n  [b]: c\n", 2, "expected the name of an option, found a list"),
-            ("- &a [*a]", 1, "an alias stands inside what it is the alias of"),
+            ("- &a [*a]", 1, "an alias is inside its own anchor"),
         ] {
-            assert_eq!(one(text), (line, "file".into(), message.into()), "{text}");
+            assert_eq!(mistake(text), (line, "file".into(), message.into()), "{text}");
         }
     }
 
     #[test]
-    fn the_same_session_twice() {
+    fn duplicate_sessions_are_rejected() {
         const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
         let text = format!(
             "- {{name: a}}\n- {{name: a, delay: 1}}\n- {{name: a, node: N}}\n- {{name: a, node: n}}\n- {{id: {ID}}}\n- {{id: {}, name: b}}\n- {{name: a, datacenter: d}}\n- {{name: a, port: 1}}\n",
             ID.to_uppercase()
         );
         let expected = [
-            (2, "name", "option `name`: `a` stands in line 1 too; leave one of the two".to_owned()),
-            (4, "name", "option `name`: `a` on node `n` stands in line 3 too; leave one of the two".to_owned()),
-            (6, "id", format!("option `id`: the session {ID} stands in line 5 too; leave one of the two")),
+            (2, "name", "option `name`: `a` is also in line 1; remove one of the two".to_owned()),
+            (4, "name", "option `name`: `a` on node `n` is also in line 3; remove one of the two".to_owned()),
+            (6, "id", format!("option `id`: the session {ID} is also in line 5; remove one of the two")),
         ]
         .map(|(line, option, message)| (line, option.to_owned(), message));
         assert_eq!(mistakes(&text), expected);
     }
 
     #[test]
-    fn no_file_exhausts_the_program() {
+    fn hostile_files_are_rejected() {
         let deep = (2, "file".into(), "lists and objects are nested too deeply".into());
         let parser = (2, "file".into(), "the file is not YAML: recursion limit exceeded".into());
-        assert_eq!(one(&format!("\n{}{}", "[".repeat(100), "]".repeat(100))), deep);
-        assert_eq!(one(&format!("\n{}{}", "[".repeat(100_000), "]".repeat(100_000))), parser);
-        assert_eq!(one(&format!("\n{}", "- ".repeat(10_000))), deep);
+        assert_eq!(mistake(&format!("\n{}{}", "[".repeat(100), "]".repeat(100))), deep);
+        assert_eq!(mistake(&format!("\n{}{}", "[".repeat(100_000), "]".repeat(100_000))), parser);
+        assert_eq!(mistake(&format!("\n{}", "- ".repeat(10_000))), deep);
         let mut chain = "- &a0 [x]\n".to_owned();
         (1..100_000).for_each(|at| chain += &format!("- &a{at} [*a{}]\n", at - 1));
-        assert_eq!(one(&chain).2, "lists and objects are nested too deeply");
+        assert_eq!(mistake(&chain).2, "lists and objects are nested too deeply");
         let laughs = "- &a {name: a, delay: 1}\n- &b {<<: [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]}\n".to_owned()
             + &"- {checks: &c [x, x, x, x, x]}\n".repeat(10);
-        assert!(read(&laughs, &typed()).is_err());
+        assert!(read(&laughs, &defaults()).is_err());
         let list =
             format!("- {{name: a, checks: &c [{}]}}\n", "x, ".repeat(10_000)) + &"- {name: b, checks: *c}\n".repeat(10_000);
         assert!(mistakes(&list).iter().any(|(.., message)| message == "with its aliases the file has over 2000000 values"));

@@ -1,4 +1,4 @@
-//! Many calls at once, in a way that a person can follow and end.
+//! Runs many calls concurrently, with a progress bar, and stops on a signal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::VecDeque;
@@ -10,26 +10,27 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-/// What is done in jobs.
+/// Work that consists of jobs, some of which follow from others.
 pub trait Work {
     type Job;
     type Completed: Send + 'static;
 
-    /// Whether the job is still to be begun.
+    /// Returns whether the job is still to be started.
     fn is_wanted(&self, job: &Self::Job) -> bool;
 
+    /// Starts a job.
     fn start(&self, job: Self::Job) -> impl Future<Output = Self::Completed> + Send + 'static;
 
-    /// Takes what came of a job; what is to follow it.
-    fn did(&mut self, did: Self::Completed) -> Option<Self::Job>;
+    /// Takes the result of a job, and returns the job that follows it.
+    fn complete(&mut self, completed: Self::Completed) -> Option<Self::Job>;
 }
 
-/// Does the jobs, so many at once, and what follows from them.
-pub async fn run<W: Work>(work: &mut W, jobs: impl IntoIterator<Item = W::Job>, at_once: usize) {
+/// Runs the jobs and those that follow from them, at most `concurrency` at once.
+pub async fn run<W: Work>(work: &mut W, jobs: impl IntoIterator<Item = W::Job>, concurrency: usize) {
     let mut jobs: VecDeque<W::Job> = jobs.into_iter().collect();
     let mut running = JoinSet::new();
     loop {
-        while running.len() < at_once
+        while running.len() < concurrency
             && let Some(job) = jobs.pop_front()
         {
             if work.is_wanted(&job) {
@@ -37,23 +38,23 @@ pub async fn run<W: Work>(work: &mut W, jobs: impl IntoIterator<Item = W::Job>, 
             }
         }
         match running.join_next().await {
-            // First, so that what was begun is brought to its end.
-            Some(Ok(did)) => work.did(did).into_iter().for_each(|job| jobs.push_front(job)),
+            // At the front, so that started work is finished first.
+            Some(Ok(completed)) => work.complete(completed).into_iter().for_each(|job| jobs.push_front(job)),
             Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
             None => return,
         }
     }
 }
 
-/// Whether somebody wants it to end.
+/// Whether a signal has interrupted the command.
 #[derive(Clone, Debug)]
 pub struct Interrupt(Arc<AtomicBool>);
 
-/// As a shell tells that a command was ended by SIGINT.
+/// The exit status of a command that SIGINT ended, as a shell reports it.
 pub const INTERRUPTED: u8 = 130;
 
 impl Interrupt {
-    /// Listens for SIGINT and SIGTERM. The second one ends the program at once.
+    /// Listens for SIGINT and SIGTERM. The second signal ends the program at once.
     pub fn listen() -> io::Result<Interrupt> {
         let interrupt = Interrupt(Arc::default());
         let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -65,21 +66,22 @@ impl Interrupt {
                     _ = term.recv() => {}
                 }
                 if interrupted.swap(true, Ordering::Relaxed) {
-                    eprintln!("ended at once: what was under way may have happened");
+                    eprintln!("stopped: requests that were under way may have taken effect");
                     exit(INTERRUPTED.into());
                 }
-                eprintln!("interrupted: what was begun is finished; once more ends at once");
+                eprintln!("interrupted: finishing the requests under way; interrupt again to stop at once");
             }
         });
         Ok(interrupt)
     }
 
+    /// Returns whether a signal was received.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A bar on standard error, where that is a terminal and people read it.
+/// Returns a progress bar on standard error, which shows on a terminal only, or a hidden one.
 pub fn progress(length: usize, what: &'static str, shown: bool) -> ProgressBar {
     let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(length as u64), target).with_message(what);

@@ -1,14 +1,15 @@
-//! The core's own steps, run against answers that are known already.
+//! The core's own steps, run against known answers.
 //!
-//! What a record needs is decided by the core's [`Plan`] and by nothing else. It is run from its beginning each time: as long as it
-//! asks for what is known, it gets that; the first thing that is not known is what is to be done next. So many records share one
-//! reading of the sessions, and each of them still does what it would do alone.
+//! The core's [`Plan`] alone decides what a record needs. A replay runs it from the beginning:
+//! each request with a known answer gets that answer, and the first request without one is the
+//! next step. So many records share one read of the sessions, and each of them still does what it
+//! would do alone.
 
 use crate::convert;
 use consul_session::apply::Plan;
 use consul_session::duration;
 use consul_session::error::{Error, ErrorKind};
-use consul_session::options::Options;
+use consul_session::options::{Options, State};
 use consul_session::outcome::Outcome;
 use consul_session::session::Session;
 use consul_session::transport::{FILTERED, Request, Response, Transport};
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
 
-/// All sessions of a datacenter, as they were read once.
+/// All sessions of a datacenter, from one read.
 #[derive(Debug)]
 pub struct Snapshot {
     by_name: HashMap<String, Vec<Session>>,
@@ -49,78 +50,82 @@ impl Snapshot {
     }
 }
 
-/// What is known to all records of one agent.
+/// The answers that all records of one agent share.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// The sessions as they were before anything was done.
+    /// The sessions before any change.
     pub before: Option<Snapshot>,
-    /// As they were after the last creation.
+    /// The sessions after the last creation.
     pub after: Option<Result<Snapshot, Error>>,
     /// The agent's own node.
     pub own_node: Option<Result<String, Error>>,
 }
 
-/// What was done for one record.
+/// The changes made for one record.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// The new session's id.
+    /// The result of the creation: the new session's id.
     pub creation: Option<Result<String, Error>>,
-    /// By the ids of the sessions.
+    /// The results of the destructions, by session id.
     pub destructions: HashMap<String, Result<(), Error>>,
 }
 
-/// What is to be done next.
+/// The next step of a record.
 #[derive(Debug)]
 pub enum NextStep {
-    /// Ask for the agent's own node.
+    /// Read the agent's own node.
     OwnNode,
     /// Create this session.
     Creation(Box<CreateOptions>),
-    /// Read all sessions once more, now that some were created.
+    /// Read all sessions again, since some were created.
     After,
     /// Destroy the session of this id.
     Destruction(String),
-    /// Leave the whole record to the component: it needs an answer that is not shared.
+    /// Leave the whole record to the component, since it needs an answer that is not shared.
     Alone,
 }
 
-/// Runs the task as far as it is known what happens, which is its end or what it wants next.
-pub fn step(task: &Plan, options: &Options, shared: &Shared, done: &Progress) -> Result<Result<Outcome, Error>, NextStep> {
-    let mut replay = Replay { options, shared, done, created: false, want: None };
-    let ended = task.run(&mut replay);
-    match replay.want {
-        Some(want) => Err(want),
-        None => Ok(ended),
+/// Runs the plan as far as its answers are known. Returns its result, or the next step as the
+/// error.
+pub fn step(plan: &Plan, options: &Options, shared: &Shared, progress: &Progress) -> Result<Result<Outcome, Error>, NextStep> {
+    let mut replay = Replay { options, shared, progress, created: false, next: None };
+    let result = plan.run(&mut replay);
+    match replay.next {
+        Some(next) => Err(next),
+        None => Ok(result),
     }
 }
 
+/// A transport that answers from known answers.
 struct Replay<'a> {
     options: &'a Options,
     shared: &'a Shared,
-    done: &'a Progress,
-    /// Whether the task has got the answer to its creation: what it reads from then on must be younger than that.
+    progress: &'a Progress,
+    /// Whether the plan has the answer to its creation: its further reads must be later than that.
     created: bool,
-    want: Option<NextStep>,
+    next: Option<NextStep>,
 }
 
 impl Transport for Replay<'_> {
     fn send(&mut self, request: &Request) -> Result<Response, Error> {
-        self.answer(request).unwrap_or_else(|want| {
-            // The first is the next. What the task makes of this error is of no account; it leaves no doubt, so that it ends soon.
-            self.want.get_or_insert(want);
+        self.answer(request).unwrap_or_else(|next| {
+            // The first unknown request is the next step. The plan's reaction to this error is
+            // ignored. The error is not ambiguous, so the plan ends soon.
+            self.next.get_or_insert(next);
             Err(Error::new(ErrorKind::Unsupported, "not known yet"))
         })
     }
 }
 
 impl Replay<'_> {
+    /// Returns the known answer to a request, or the step that makes it known.
     fn answer(&mut self, request: &Request) -> Result<Result<Response, Error>, NextStep> {
         let path = request.path_and_query.split('?').next().unwrap_or_default();
         let path = path.strip_prefix("/v1/").unwrap_or_default();
         Ok(match path.split_once('/') {
             Some(("session", "list")) => self.read(self.options.name.as_deref(), None)?,
             Some(("session", rest)) => match rest.split_once('/') {
-                None if rest == "create" => match &self.done.creation {
+                None if rest == "create" => match &self.progress.creation {
                     Some(Ok(id)) => {
                         self.created = true;
                         Ok(response(&json!({ "ID": id })))
@@ -129,14 +134,14 @@ impl Replay<'_> {
                         self.created = true;
                         Err(error.clone())
                     }
-                    None => return Err(NextStep::Creation(new_session(&request.body).into())),
+                    None => return Err(NextStep::Creation(create_options(&request.body).into())),
                 },
-                // Only the node that the record names.
+                // Only for the node that the record names.
                 Some(("node", _)) if self.options.node.is_some() => {
                     self.read(self.options.name.as_deref(), self.options.node.as_deref())?
                 }
                 Some(("info", id)) => self.info(id)?,
-                Some(("destroy", id)) => match self.done.destructions.get(id) {
+                Some(("destroy", id)) => match self.progress.destructions.get(id) {
                     Some(result) => result.clone().map(|()| response(&true)),
                     None => return Err(NextStep::Destruction(id.to_owned())),
                 },
@@ -151,7 +156,7 @@ impl Replay<'_> {
         })
     }
 
-    /// What is to be answered to a read now.
+    /// Returns the sessions that answer a read at this point of the plan.
     fn snapshot(&self) -> Result<Result<&Snapshot, Error>, NextStep> {
         if !self.created {
             return self.shared.before.as_ref().map(Ok).ok_or(NextStep::Alone);
@@ -160,12 +165,12 @@ impl Replay<'_> {
     }
 
     fn read(&self, name: Option<&str>, node: Option<&str>) -> Result<Result<Response, Error>, NextStep> {
-        let here = |session: &&Session| node.is_none_or(|node| session.node.eq_ignore_ascii_case(node));
+        let on_node = |session: &&Session| node.is_none_or(|node| session.node.eq_ignore_ascii_case(node));
         let snapshot = match self.snapshot()? {
             Ok(snapshot) => snapshot,
             Err(error) => return Ok(Err(error)),
         };
-        let found: Vec<&Session> = snapshot.named(name.unwrap_or_default()).filter(here).collect();
+        let found: Vec<&Session> = snapshot.named(name.unwrap_or_default()).filter(on_node).collect();
         self.sessions(snapshot, found)
     }
 
@@ -176,8 +181,10 @@ impl Replay<'_> {
         }
     }
 
+    /// Returns the answer with these sessions.
     fn sessions(&self, snapshot: &Snapshot, found: Vec<&Session>) -> Result<Result<Response, Error>, NextStep> {
-        // That a session is not there can be said of a reading of one node or one session where it cannot be of all.
+        // A read of one node or one session can show that a session does not exist where a
+        // filtered read of all cannot.
         if snapshot.filtered && found.is_empty() && !self.creates() {
             return Err(NextStep::Alone);
         }
@@ -188,9 +195,9 @@ impl Replay<'_> {
         Ok(Ok(response))
     }
 
-    /// Whether the task is to create a session where it sees none: that this succeeds shows that the reading was complete.
+    /// Returns whether the plan creates a session if it sees none. If that succeeds, the read was
+    /// complete.
     fn creates(&self) -> bool {
-        use consul_session::options::State;
         self.options.id.is_none() && self.options.state != Some(State::Absent)
     }
 }
@@ -199,7 +206,7 @@ fn response(body: &impl Serialize) -> Response {
     Response { status: 200, headers: Vec::new(), body: serde_json::to_vec(body).expect("strings and numbers are JSON") }
 }
 
-/// What the core sends to create a session.
+/// The body of the core's request to create a session.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct Creation {
@@ -219,8 +226,8 @@ struct ById {
     id: String,
 }
 
-/// What the core would send to create a session, as the component takes it.
-fn new_session(body: &[u8]) -> CreateOptions {
+/// Converts the body of the core's request to the component's options.
+fn create_options(body: &[u8]) -> CreateOptions {
     let creation: Creation = serde_json::from_slice(body).unwrap_or_default();
     let seconds = |text: &str| duration::parse_go(text).map(|nanoseconds| nanoseconds as f64 / 1e9);
     CreateOptions {

@@ -1,4 +1,5 @@
-//! The command: a process group of its own, so that all of it can be told and ended, which has the terminal while it runs.
+//! The command of a lock. It runs in its own process group, so that signals reach all of its
+//! processes, and has the terminal while it runs.
 
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getpgrp, kill_current_process_group, kill_process_group, test_kill_process_group,
@@ -15,26 +16,26 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-/// The command, running.
+/// A running command.
 pub struct Child {
     process: tokio::process::Child,
     group: Pid,
-    /// Tells that a child has ended or was stopped.
+    /// SIGCHLD: a child has ended or was stopped.
     changed: tokio::signal::unix::Signal,
-    /// This program's own group, if the terminal is the command's.
+    /// This program's own group, if it lends its terminal to the command.
     own: Option<Pid>,
 }
 
-/// What a command does.
+/// A change of the command's state.
 pub enum Event {
-    /// With its exit status, as a shell tells it.
+    /// It ended, with its exit status as a shell reports it.
     Ended(u8),
-    /// As by Ctrl-Z.
+    /// It was stopped, as by Ctrl-Z.
     Stopped,
 }
 
 impl Child {
-    /// Starts it with this environment beside the inherited one.
+    /// Starts the command, with these variables in addition to the inherited environment.
     pub fn start(command: &[String], environment: impl IntoIterator<Item = (&'static str, String)>) -> io::Result<Child> {
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let changed = signal(SignalKind::child())?;
@@ -45,16 +46,17 @@ impl Child {
         let group = pid.ok_or(io::ErrorKind::NotFound)?;
         let child = Child { process, group, changed, own };
         if own.is_some() {
-            // SAFETY: it only says that a signal is ignored. A program in the background that takes the terminal gets this one,
-            // and would stop. After the start, since the command inherits what is ignored.
+            // A background process that takes the terminal receives SIGTTOU, which would stop it.
+            // Ignored only after the start, since the command inherits ignored signals.
+            // SAFETY: SIG_IGN installs no handler, so no code runs in signal context.
             unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
-            // It may have been stopped by a read before it had the terminal.
+            // A read before it had the terminal may have stopped it.
             child.resume();
         }
         Ok(child)
     }
 
-    /// The next that it does.
+    /// Waits for the next change.
     pub async fn event(&mut self) -> Event {
         loop {
             tokio::select! {
@@ -70,16 +72,16 @@ impl Child {
         }
     }
 
-    /// Sends a signal to all of it.
+    /// Sends a signal to the process group.
     pub fn signal(&self, signal: Signal) {
-        // It may be gone.
+        // The group may be gone.
         let _ = kill_process_group(self.group, signal);
     }
 
-    /// Ends all of it, and kills what is left of it after this time. Its exit status.
+    /// Ends the process group with SIGTERM, and kills it after this time. Returns the exit status.
     pub async fn end(&mut self, kill_after: Duration) -> u8 {
         self.signal(Signal::TERM);
-        // One that is stopped does not hear.
+        // A stopped process does not handle SIGTERM.
         self.signal(Signal::CONT);
         let ended = async {
             let ended = self.process.wait().await;
@@ -97,14 +99,14 @@ impl Child {
         }
     }
 
-    /// Stops this program as the command was stopped, with all that the shell started beside it, so that the shell has the
-    /// terminal. Comes back when the shell lets it go on, or at once where no shell could.
+    /// Stops this program's own process group, as the command was stopped, so that the shell gets
+    /// the terminal. Returns when the shell continues it, or at once if no shell could.
     pub fn suspend(&self) {
         self.take_terminal();
         let _ = kill_current_process_group(Signal::TSTP);
     }
 
-    /// Lets it go on, with the terminal if this program has that.
+    /// Continues the command, with the terminal if this program has it.
     pub fn resume(&self) {
         if self.own.is_some() && foreground().is_some() {
             let _ = tcsetpgrp(stdin(), self.group);
@@ -125,54 +127,56 @@ impl Drop for Child {
     }
 }
 
-/// This program's group, if the terminal is its own. With a pipe or a file on either side, others may read from the terminal,
-/// such as the pager that it writes to.
+/// Returns this program's group, if it has the terminal to itself. With a pipe or a file as one
+/// of the streams, another program may read from the terminal, such as a pager.
 fn foreground() -> Option<Pid> {
     let own = getpgrp();
     let all = isatty(stdin()) && isatty(stdout()) && isatty(stderr());
     (all && tcgetpgrp(stdin()).is_ok_and(|group| group == own)).then_some(own)
 }
 
-/// As a shell tells it.
+/// Returns an exit status as a shell reports it.
 fn status(ended: io::Result<ExitStatus>) -> u8 {
     match ended.map(|status| (status.code(), status.signal())) {
         Ok((Some(code), _)) => u8::try_from(code).unwrap_or(1),
-        Ok((None, Some(signal))) => of_signal(signal),
+        Ok((None, Some(signal))) => status_of_raw(signal),
         _ => 1,
     }
 }
 
-/// As a shell tells that this signal ended a command.
+/// Returns the exit status of a command that this signal ended, as a shell reports it.
 pub fn status_of(signal: Signal) -> u8 {
-    of_signal(signal.as_raw())
+    status_of_raw(signal.as_raw())
 }
 
-fn of_signal(number: i32) -> u8 {
+fn status_of_raw(number: i32) -> u8 {
     u8::try_from(128 + number).unwrap_or(1)
 }
 
-/// The signals with which somebody wants it to end.
+/// The signals that end this program.
 pub struct Signals {
     received: mpsc::UnboundedReceiver<Signal>,
-    /// So that the other end is never closed.
+    /// Keeps the channel open.
     _sender: mpsc::UnboundedSender<Signal>,
 }
 
 impl Signals {
-    /// Listens for SIGHUP, SIGINT and SIGTERM, but for those that this program was told to ignore, as by `nohup`.
+    /// Listens for SIGHUP, SIGINT and SIGTERM, except for those that are ignored at the start, as
+    /// by `nohup`.
     pub fn listen() -> io::Result<Signals> {
         let (sender, received) = mpsc::unbounded_channel();
         let ignored = ignored();
-        for one in [Signal::HUP, Signal::INT, Signal::TERM] {
-            if ignored >> (one.as_raw() - 1) & 1 == 1 {
+        for number in [Signal::HUP, Signal::INT, Signal::TERM] {
+            if ignored >> (number.as_raw() - 1) & 1 == 1 {
                 continue;
             }
-            let (mut stream, sender) = (signal(SignalKind::from_raw(one.as_raw()))?, sender.clone());
-            tokio::spawn(async move { while stream.recv().await.is_some() && sender.send(one).is_ok() {} });
+            let (mut stream, sender) = (signal(SignalKind::from_raw(number.as_raw()))?, sender.clone());
+            tokio::spawn(async move { while stream.recv().await.is_some() && sender.send(number).is_ok() {} });
         }
         Ok(Signals { received, _sender: sender })
     }
 
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Signal {
         match self.received.recv().await {
             Some(signal) => signal,
@@ -181,7 +185,8 @@ impl Signals {
     }
 }
 
-/// The signals that this program ignores, as bits from 1 on. Elsewhere than on Linux: none.
+/// Returns the ignored signals as a bit mask, in which signal 1 is the lowest bit. Other systems
+/// than Linux report none.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,35 +1,35 @@
-//! Events as lines: JSON for programs, words for people whose terminal is elsewhere.
+//! Events as lines: JSON for programs, text for people without a terminal.
 
-use super::News;
+use super::news::News;
 use super::state::{Event, Summary};
-use crate::merge;
+use crate::util::merge;
 use consul_session::Session;
 use consul_session::error::Error;
 use consul_session_args::{counted, or_dash, printable, ttl};
 use humantime::format_rfc3339_millis;
 use serde_json::json;
 
-/// One JSON object a line. The keys are described in the README.
-pub fn lines_of_json(news: &News, agent: &str) -> String {
+/// Returns one JSON object per line. docs/cli.md describes the keys.
+pub fn json(news: &News, agent: &str) -> String {
     news.events.iter().map(|event| format!("{}\n", object(news, event, agent))).collect()
 }
 
-/// The line of an error that ends the watching.
-pub fn json_of_last(error: Error) -> String {
-    lines_of_json(&News::new(0, vec![Event::Failed(error)]), "")
+/// Returns the line of an error that ends the program.
+pub fn json_of_final(error: Error) -> String {
+    json(&News::new(0, vec![Event::Failed(error)]), "")
 }
 
 fn object(news: &News, event: &Event, agent: &str) -> String {
     let time = format_rfc3339_millis(news.time).to_string();
     let summary = |summary: &Summary| json!({ "agent": agent, "sessions": summary.sessions, "filtered": summary.filtered });
-    let more = match event {
+    let details = match event {
         Event::Is(session) | Event::Came(session) | Event::Went(session, None) => json!({ "session": session }),
         Event::Went(session, Some(why)) => json!({ "session": session, "why": why.name() }),
-        Event::Listed(listed) | Event::Recovered(listed) => summary(listed),
+        Event::Listed(totals) | Event::Recovered(totals) => summary(totals),
         Event::Failed(error) => json!({ "error": error.kind.name(), "msg": error.message }),
     };
     let mut line = json!({ "event": name(event), "time": time, "index": news.index });
-    merge(&mut line, more);
+    merge(&mut line, details);
     line.to_string()
 }
 
@@ -44,7 +44,8 @@ fn name(event: &Event) -> &'static str {
     }
 }
 
-/// One line for each event: time, event, and of a session its id, name, node, TTL and why it went.
+/// Returns one line per event: time, event, and for a session its id, name, node, TTL and why it
+/// went.
 pub fn text(news: &News, agent: &str) -> String {
     let time = format_rfc3339_millis(news.time).to_string();
     let line = |event: &Event| {
@@ -52,7 +53,7 @@ pub fn text(news: &News, agent: &str) -> String {
             Event::Is(session) | Event::Came(session) => columns(session),
             Event::Went(session, None) => columns(session),
             Event::Went(session, Some(why)) => format!("{}  {}", columns(session), why.text()),
-            Event::Listed(summary) | Event::Recovered(summary) => summed_up(summary, agent),
+            Event::Listed(summary) | Event::Recovered(summary) => summary_text(summary, agent),
             Event::Failed(error) => format!("({}) {}; trying again", error.kind.name(), printable(&error.message)),
         };
         format!("{time}  {:<9}  {text}\n", name(event))
@@ -64,8 +65,8 @@ fn columns(session: &Session) -> String {
     [or_dash(&session.id), or_dash(&session.name), or_dash(&session.node), ttl(&session.ttl)].join("  ")
 }
 
-/// `3 sessions at localhost:8500`.
-pub fn summed_up(summary: &Summary, agent: &str) -> String {
+/// Returns a summary as text: `3 sessions at localhost:8500`.
+pub fn summary_text(summary: &Summary, agent: &str) -> String {
     let sessions = match summary.sessions {
         0 => "no session".into(),
         count => counted(count),
@@ -96,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_programs() {
+    fn events_print_as_json() {
         let session = r#""session":{"ID":"a","Name":"x\u001b[2J\n","Node":"n1","LockDelay":0,"Behavior":"","TTL":"","NodeChecks":[],"ServiceChecks":[],"CreateIndex":0,"ModifyIndex":0}"#;
         let at = r#""time":"1970-01-01T00:00:01.500Z","index":7"#;
         assert_eq!(
-            lines_of_json(&news(), "h:1").lines().collect::<Vec<_>>(),
+            json(&news(), "h:1").lines().collect::<Vec<_>>(),
             [
                 format!(r#"{{"event":"is",{at},{session}}}"#),
                 format!(r#"{{"event":"listed",{at},"agent":"h:1","sessions":1,"filtered":true}}"#),
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_people() {
+    fn events_print_as_text() {
         let at = "1970-01-01T00:00:01.500Z";
         assert_eq!(
             text(&news(), "h:1").lines().collect::<Vec<_>>(),

@@ -1,7 +1,7 @@
-//! The live table: which lines a terminal of some size shows, and how they replace those before.
+//! The live table: its lines for the size of the terminal, and how they replace the previous ones.
 
-use super::News;
-use super::lines::summed_up;
+use super::lines::summary_text;
+use super::news::News;
 use super::state::{Event, Summary, Why};
 use anstyle::Style;
 use comfy_table::{ContentArrangement, Row, Table, presets};
@@ -15,28 +15,29 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 use unicode_width::UnicodeWidthStr;
 
-/// How long a change stays marked, and what went stays in the table.
+/// How long a change stays marked, and a session that went stays in the table.
 const MARKED: Duration = Duration::from_secs(60);
-/// From this width on there is room for whole ids and for reasons.
+/// The width from which there is room for whole ids and for reasons.
 const MEDIUM: u16 = 72;
-/// From this width on there is room for TTLs and checks.
+/// The width from which there is room for TTLs and checks.
 const WIDE: u16 = 110;
-/// So much of an id is shown where there is little room.
+/// The characters of an id that a narrow table shows.
 const SHORT_ID: usize = 8;
 
-/// What is shown.
+/// The screen's contents.
 pub struct Screen {
     agent: String,
     terminal: TerminalStyle,
-    /// The oldest first.
-    rows: BTreeMap<(u64, String), Shown>,
+    /// By age, the oldest first.
+    rows: BTreeMap<(u64, String), Entry>,
     summary: Option<Summary>,
     error: Option<(Instant, String)>,
-    /// The widths of the lines on the terminal.
+    /// The widths of the lines that are on the terminal.
     drawn: Vec<usize>,
 }
 
-struct Shown {
+/// A session in the table.
+struct Entry {
     session: Session,
     change: Option<(Change, Instant)>,
 }
@@ -48,12 +49,12 @@ enum Change {
 }
 
 impl Screen {
-    /// A screen on which there is nothing yet.
+    /// Creates an empty screen.
     pub fn new(agent: String, terminal: TerminalStyle) -> Screen {
         Screen { agent, terminal, rows: BTreeMap::new(), summary: None, error: None, drawn: Vec::new() }
     }
 
-    /// Takes over what happened.
+    /// Applies the events.
     pub fn update(&mut self, news: News, now: Instant) {
         for event in news.events {
             let (session, change) = match event {
@@ -75,25 +76,25 @@ impl Screen {
                 }
             };
             let key = (session.create_index, session.id.clone());
-            self.rows.insert(key, Shown { session, change: change.map(|change| (change, now)) });
+            self.rows.insert(key, Entry { session, change: change.map(|change| (change, now)) });
         }
     }
 
-    /// Whether the lines change though nothing happens.
-    pub fn ages(&self) -> bool {
+    /// Returns whether the screen shows ages, which change without events.
+    pub fn shows_ages(&self) -> bool {
         self.error.is_some() || self.rows.values().any(|row| row.change.is_some())
     }
 
-    /// Draws it all in place of what was drawn before. The cursor, which stays visible, is left below.
+    /// Draws the screen over the previous one. The cursor stays visible, below the last line.
     pub fn draw(&mut self, to: &mut impl Write, (width, height): (u16, u16), now: Instant) -> io::Result<()> {
-        let old = |row: &Shown| row.change.is_some_and(|(_, since)| now.saturating_duration_since(since) >= MARKED);
+        let old = |row: &Entry| row.change.is_some_and(|(_, since)| now.saturating_duration_since(since) >= MARKED);
         self.rows.retain(|_, row| !(old(row) && is_gone(row)));
         for row in self.rows.values_mut() {
             if old(row) {
                 row.change = None;
             }
         }
-        // On a terminal that has become narrower a line takes more than one row.
+        // On a terminal that is narrower now, an old line takes more than one row.
         let above: usize = self.drawn.iter().map(|line| line.div_ceil(width.max(1).into()).max(1)).sum();
         to.queue(BeginSynchronizedUpdate)?.queue(MoveToColumn(0))?;
         if let Some(above) = u16::try_from(above).ok().filter(|above| *above > 0) {
@@ -108,12 +109,12 @@ impl Screen {
         to.queue(EndSynchronizedUpdate)?.flush()
     }
 
-    /// The lines, none wider than the terminal and fewer than its height.
+    /// Returns the lines: none wider than the terminal, and fewer than its height.
     fn lines(&self, width: u16, height: u16, now: Instant) -> Vec<(String, Option<Style>)> {
         let status = match self.summary {
             Some(summary) => {
                 let sessions = self.rows.values().filter(|row| !is_gone(row)).count();
-                summed_up(&Summary { sessions, ..summary }, &self.agent)
+                summary_text(&Summary { sessions, ..summary }, &self.agent)
             }
             None => format!("waiting for {}", self.agent),
         };
@@ -122,7 +123,7 @@ impl Screen {
             let text = format!("no answer for {}, trying again: {error}", age(*since, now));
             lines.extend(wrapped(&text, width.into()).into_iter().map(|line| (line, Some(YELLOW))));
         }
-        // The cursor's line, and that of the table's head.
+        // Two lines are the cursor's and the table header's.
         let room = usize::from(height).saturating_sub(lines.len() + 2);
         let (rows, more) = self.fitting(room);
         if !rows.is_empty() {
@@ -136,9 +137,9 @@ impl Screen {
         lines
     }
 
-    /// As many rows as there is room for, and how many there are beside: what changed and what is new stays.
-    fn fitting(&self, room: usize) -> (Vec<&Shown>, usize) {
-        let mut rows: Vec<&Shown> = self.rows.values().collect();
+    /// Returns the rows that fit, and how many do not. Changed and new sessions are preferred.
+    fn fitting(&self, room: usize) -> (Vec<&Entry>, usize) {
+        let mut rows: Vec<&Entry> = self.rows.values().collect();
         let all = rows.len();
         if all > room {
             rows.sort_by_key(|row| std::cmp::Reverse((row.change.is_some(), row.session.create_index)));
@@ -150,22 +151,22 @@ impl Screen {
     }
 }
 
-fn is_gone(row: &Shown) -> bool {
+fn is_gone(row: &Entry) -> bool {
     matches!(row.change, Some((Change::Went(_), _)))
 }
 
-fn style(row: &Shown) -> Option<Style> {
+fn style(row: &Entry) -> Option<Style> {
     row.change.map(|(change, _)| if change == Change::Came { GREEN } else { RED })
 }
 
-/// A head and the rows, a line each.
-fn table(rows: &[&Shown], width: u16, now: Instant) -> impl Iterator<Item = String> {
+/// Returns the lines of the table: a header, and one for each row.
+fn table(rows: &[&Entry], width: u16, now: Instant) -> impl Iterator<Item = String> {
     let columns: &[&str] = match width {
         WIDE.. => &["", "ID", "NAME", "NODE", "TTL", "CHECKS", "AGO", "WHY"],
         MEDIUM.. => &["", "ID", "NAME", "NODE", "AGO", "WHY"],
         _ => &["", "ID", "NAME", "NODE", "AGO"],
     };
-    let cell = |row: &Shown, column: &str| match (column, row.change) {
+    let cell = |row: &Entry, column: &str| match (column, row.change) {
         ("", None) => " ".into(),
         ("", Some((Change::Came, _))) => "+".into(),
         ("", Some((Change::Went(_), _))) => "-".into(),
@@ -194,7 +195,7 @@ fn table(rows: &[&Shown], width: u16, now: Instant) -> impl Iterator<Item = Stri
     lines.into_iter()
 }
 
-/// `59s`, `3m`, `2h`.
+/// Returns the time since then in short form: `59s`, `3m`, `2h`.
 fn age(since: Instant, now: Instant) -> String {
     match now.saturating_duration_since(since).as_secs() {
         seconds @ ..60 => format!("{seconds}s"),

@@ -1,4 +1,5 @@
-//! What is known of the sessions, and what a new answer of Consul says of them. Without network and clock.
+//! The known sessions, and the events that follow from a new answer of Consul. Uses neither
+//! network nor clock.
 
 use consul_session::Session;
 use consul_session::duration::{SECOND, parse_go};
@@ -6,7 +7,7 @@ use consul_session::error::Error;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// All sessions that an answer shows, with what stands beside them.
+/// The sessions of one answer, with its index and whether ACLs filtered it.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     pub sessions: Vec<Session>,
@@ -14,47 +15,47 @@ pub struct Listing {
     pub filtered: bool,
 }
 
-/// What happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A session was there when the watching began.
+    /// A session existed in the first answer.
     Is(Session),
-    /// A session was made.
+    /// A session was created.
     Came(Session),
-    /// A session ended, or cannot be seen any more.
+    /// A session ended, or is hidden now.
     Went(Session, Option<Why>),
-    /// The first answer was told in full, or what ACLs hide has changed.
+    /// The first answer is complete, or ACLs began or ceased to hide sessions.
     Listed(Summary),
-    /// The last call got no answer. Told once for each kind of error.
+    /// A call failed. Reported once for consecutive errors of the same kind.
     Failed(Error),
-    /// There is an answer again.
+    /// A call succeeded after an error.
     Recovered(Summary),
 }
 
-/// What an answer says as a whole.
+/// Totals of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many sessions are watched.
+    /// The number of watched sessions.
     pub sessions: usize,
-    /// Whether ACLs hid some, or may have.
+    /// Whether ACLs hid sessions, or may have.
     pub filtered: bool,
 }
 
-/// Why a session went. Consul does not say, so that each is a conclusion.
+/// Why a session went. Consul does not report it, so each reason is a conclusion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The index went backwards: Consul has other data than before.
+    /// The index went backwards: Consul has different data now.
     Reset,
-    /// ACLs began to hide sessions with this very answer.
+    /// ACLs began to hide sessions in this answer.
     Acl,
-    /// It went two TTLs after it came, which is when Consul ends a session that nobody renewed.
+    /// The session went two TTLs after it came, when Consul ends a session that is not renewed.
     Ttl,
-    /// All sessions of its node that depend on one of its checks went at once.
+    /// All sessions of the node that depend on one of the session's checks went at once.
     Checks,
 }
 
 impl Why {
-    /// For programs.
+    /// Returns the name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Why::Reset => "reset",
@@ -64,7 +65,7 @@ impl Why {
         }
     }
 
-    /// For people.
+    /// Returns the text for people.
     pub fn text(self) -> &'static str {
         match self {
             Why::Reset => "other data",
@@ -75,63 +76,65 @@ impl Why {
     }
 }
 
-/// A session that was there in the last answer.
+/// A session of the last answer.
 struct Known {
     session: Session,
-    /// When it came, if that was seen as it happened.
+    /// When it came, if that was observed.
     came: Option<Instant>,
 }
 
-/// What is known.
+/// The state of the watch: the sessions of the last answer, and the next index to ask for.
 #[derive(Default)]
 pub struct Watch {
-    /// The sessions to tell of; all if there is no name.
+    /// The name of the watched sessions; none to watch all.
     name: Option<String>,
-    /// By id, those of other names too. None before the first answer.
+    /// All sessions by id, not only those of the name. None before the first answer.
     known: Option<BTreeMap<String, Known>>,
     index: u64,
-    /// The index to ask for; 0 for an answer at once.
-    ask: u64,
+    /// The index of the next query; 0 for an answer at once.
+    next_index: u64,
     filtered: bool,
-    /// The last call's error.
+    /// The kind of the last call's error.
     failing: Option<&'static str>,
 }
 
 impl Watch {
-    /// Watches the sessions of this name, or all.
+    /// Creates a watch of the sessions with this name, or of all.
     pub fn new(name: Option<String>) -> Watch {
         Watch { name, ..Watch::default() }
     }
 
-    /// Whether there was an answer yet.
+    /// Returns whether there was an answer.
     pub fn has_begun(&self) -> bool {
         self.known.is_some()
     }
 
-    /// The index of the last answer.
+    /// Returns the index of the last answer.
     pub fn index(&self) -> u64 {
         self.index
     }
 
-    /// The index above which Consul is to answer the next call; none for an answer at once: in the beginning, after an error, and
-    /// after an index that went backwards, above which Consul would be silent for long.
-    pub fn ask(&self) -> Option<u64> {
-        Some(self.ask).filter(|index| *index > 0)
+    /// Returns the index above which Consul answers the next query, or none for an answer at
+    /// once: in the first query, after an error, and after an index that went backwards, since
+    /// Consul would not reach the old one for long.
+    pub fn next_index(&self) -> Option<u64> {
+        Some(self.next_index).filter(|index| *index > 0)
     }
 
-    /// A call failed.
+    /// Takes the error of a call, and returns the events that follow from it.
     pub fn failed(&mut self, error: Error) -> Vec<Event> {
-        self.ask = 0;
+        self.next_index = 0;
         let known = self.failing.replace(error.kind.name());
         if known == self.failing { Vec::new() } else { vec![Event::Failed(error)] }
     }
 
-    /// A call was answered. Compared is always with the last answer, whatever was in between, so that each session is told once.
+    /// Takes an answer, and returns the events that follow from it. It is compared with the last
+    /// answer, even after errors, so each change is reported once.
     pub fn listed(&mut self, listing: Listing, now: Instant) -> Vec<Event> {
         let interrupted = self.failing.take().is_some();
         let reset = listing.index < self.index;
         let hides = listing.filtered && !self.filtered;
-        self.ask = if reset { 0 } else { listing.index.max(1) };
+        self.next_index = if reset { 0 } else { listing.index.max(1) };
         self.index = listing.index;
         let first = self.known.is_none();
         let changed = first || listing.filtered != self.filtered;
@@ -152,9 +155,9 @@ impl Watch {
         let why = |known: &Known, failed: &FailedChecks| match () {
             () if reset => Some(Why::Reset),
             () if hides => Some(Why::Acl),
-            // Of what happened meanwhile the time is not known.
+            // The time of an event during an interruption is not known.
             () if interrupted => None,
-            () if ran_out(known, now) => Some(Why::Ttl),
+            () if ttl_expired(known, now) => Some(Why::Ttl),
             () if failed.ended(&known.session) => Some(Why::Checks),
             () => None,
         };
@@ -181,8 +184,9 @@ impl Watch {
     }
 }
 
-/// Whether the session went when Consul ends one that was never renewed: two TTLs after it was made.
-fn ran_out(known: &Known, now: Instant) -> bool {
+/// Returns whether the session went two TTLs after its creation, when Consul ends a session that
+/// was never renewed.
+fn ttl_expired(known: &Known, now: Instant) -> bool {
     const EARLY: Duration = Duration::from_millis(500);
     const LATE: Duration = Duration::from_secs(2);
     let ttl = parse_go(&known.session.ttl).filter(|ttl| *ttl >= SECOND).and_then(|ttl| u64::try_from(ttl).ok());
@@ -191,7 +195,7 @@ fn ran_out(known: &Known, now: Instant) -> bool {
     (ttl.saturating_mul(2).saturating_sub(EARLY)..=ttl.saturating_mul(2).saturating_add(LATE)).contains(&lived)
 }
 
-/// The checks, each of a node, of which several sessions depended that went at once, and none is left.
+/// The checks, by node, on which several sessions depended that all went at once.
 struct FailedChecks(HashMap<(String, String), usize>);
 
 impl FailedChecks {
@@ -200,11 +204,11 @@ impl FailedChecks {
         if went.len() < 2 {
             return FailedChecks(checks);
         }
-        for key in went.iter().flat_map(|known| Self::of(&known.session)) {
+        for key in went.iter().flat_map(|known| Self::keys(&known.session)) {
             *checks.entry(key).or_insert(0) += 1;
         }
         for known in left.values() {
-            for key in Self::of(&known.session) {
+            for key in Self::keys(&known.session) {
                 checks.remove(&key);
             }
         }
@@ -213,11 +217,11 @@ impl FailedChecks {
     }
 
     fn ended(&self, session: &Session) -> bool {
-        Self::of(session).any(|key| self.0.contains_key(&key))
+        Self::keys(session).any(|key| self.0.contains_key(&key))
     }
 
-    fn of(session: &Session) -> impl Iterator<Item = (String, String)> {
-        // Consul does not tell the letters' case of a node's name.
+    fn keys(session: &Session) -> impl Iterator<Item = (String, String)> {
+        // Consul ignores the case of node names.
         session.all_checks().into_iter().map(|check| (session.node.to_ascii_lowercase(), check.to_owned()))
     }
 }
@@ -235,9 +239,9 @@ mod tests {
         Listing { index, sessions: ids.iter().map(|id| session(id)).collect(), filtered: false }
     }
 
-    /// Tells of an event in a word.
-    fn words(events: &[Event]) -> String {
-        let word = |event: &Event| match event {
+    /// Formats events in short form.
+    fn summarized(events: &[Event]) -> String {
+        let short = |event: &Event| match event {
             Event::Is(session) => format!("={}", session.id),
             Event::Came(session) => format!("+{}", session.id),
             Event::Went(session, None) => format!("-{}", session.id),
@@ -246,94 +250,94 @@ mod tests {
             Event::Failed(error) => format!("!{}", error.kind.name()),
             Event::Recovered(summary) => format!("recovered:{}", summary.sessions),
         };
-        events.iter().map(word).collect::<Vec<_>>().join(" ")
+        events.iter().map(short).collect::<Vec<_>>().join(" ")
     }
 
     #[track_caller]
-    fn tells(watch: &mut Watch, listing: Listing, expected: &str) {
-        assert_eq!(words(&watch.listed(listing, Instant::now())), expected);
+    fn reports(watch: &mut Watch, listing: Listing, expected: &str) {
+        assert_eq!(summarized(&watch.listed(listing, Instant::now())), expected);
     }
 
     #[test]
-    fn each_change_is_told_once() {
+    fn changes_are_reported_once() {
         let mut watch = Watch::new(None);
-        assert_eq!((watch.ask(), watch.has_begun()), (None, false));
-        tells(&mut watch, listing(5, &["a"]), "=a listed:1");
-        assert_eq!((watch.ask(), watch.has_begun()), (Some(5), true));
-        tells(&mut watch, listing(7, &["a", "b", "c"]), "+b +c");
-        assert_eq!(watch.ask(), Some(7));
-        tells(&mut watch, listing(8, &["a", "b", "c"]), "");
-        tells(&mut watch, listing(9, &["b", "d"]), "-a -c +d");
-        tells(&mut watch, listing(9, &["b", "d"]), "");
+        assert_eq!((watch.next_index(), watch.has_begun()), (None, false));
+        reports(&mut watch, listing(5, &["a"]), "=a listed:1");
+        assert_eq!((watch.next_index(), watch.has_begun()), (Some(5), true));
+        reports(&mut watch, listing(7, &["a", "b", "c"]), "+b +c");
+        assert_eq!(watch.next_index(), Some(7));
+        reports(&mut watch, listing(8, &["a", "b", "c"]), "");
+        reports(&mut watch, listing(9, &["b", "d"]), "-a -c +d");
+        reports(&mut watch, listing(9, &["b", "d"]), "");
     }
 
     #[test]
-    fn an_index_that_goes_backwards_is_asked_again_at_once() {
+    fn index_that_goes_backwards_is_queried_at_once() {
         let mut watch = Watch::new(None);
-        tells(&mut watch, listing(100, &["a", "b"]), "=a =b listed:2");
-        tells(&mut watch, listing(7, &["b", "c"]), "-a:reset +c");
-        assert_eq!((watch.ask(), watch.index()), (None, 7));
-        tells(&mut watch, listing(7, &["b", "c"]), "");
-        assert_eq!(watch.ask(), Some(7));
-        // An index of 0 would be no blocking query.
+        reports(&mut watch, listing(100, &["a", "b"]), "=a =b listed:2");
+        reports(&mut watch, listing(7, &["b", "c"]), "-a:reset +c");
+        assert_eq!((watch.next_index(), watch.index()), (None, 7));
+        reports(&mut watch, listing(7, &["b", "c"]), "");
+        assert_eq!(watch.next_index(), Some(7));
+        // A query with index 0 would not block.
         let mut watch = Watch::new(None);
-        tells(&mut watch, listing(0, &[]), "listed:0");
-        assert_eq!(watch.ask(), Some(1));
+        reports(&mut watch, listing(0, &[]), "listed:0");
+        assert_eq!(watch.next_index(), Some(1));
     }
 
     #[test]
-    fn an_error_is_told_once_and_what_it_hid_afterwards() {
+    fn errors_are_reported_once_and_changes_after_recovery() {
         let mut watch = Watch::new(None);
-        let fails = |watch: &mut Watch, kind: ErrorKind| words(&watch.failed(Error::new(kind, "x")));
+        let fails = |watch: &mut Watch, kind: ErrorKind| summarized(&watch.failed(Error::new(kind, "x")));
         assert_eq!(fails(&mut watch, ErrorKind::Unreachable), "!unreachable");
         assert!(!watch.has_begun());
-        tells(&mut watch, listing(5, &["a", "b"]), "recovered:2 =a =b listed:2");
+        reports(&mut watch, listing(5, &["a", "b"]), "recovered:2 =a =b listed:2");
         assert_eq!(fails(&mut watch, ErrorKind::Unreachable), "!unreachable");
-        assert_eq!(watch.ask(), None);
+        assert_eq!(watch.next_index(), None);
         assert_eq!(fails(&mut watch, ErrorKind::Unreachable), "");
         assert_eq!(fails(&mut watch, ErrorKind::Unavailable { status: 500 }), "!unavailable");
-        tells(&mut watch, listing(9, &["c"]), "recovered:1 -a -b +c");
-        assert_eq!(watch.ask(), Some(9));
-        tells(&mut watch, listing(9, &["c"]), "");
-        // The agent came back without its data.
+        reports(&mut watch, listing(9, &["c"]), "recovered:1 -a -b +c");
+        assert_eq!(watch.next_index(), Some(9));
+        reports(&mut watch, listing(9, &["c"]), "");
+        // The agent restarted without its data.
         assert_eq!(fails(&mut watch, ErrorKind::Unreachable), "!unreachable");
-        tells(&mut watch, listing(1, &[]), "recovered:0 -c:reset");
+        reports(&mut watch, listing(1, &[]), "recovered:0 -c:reset");
     }
 
     #[test]
-    fn other_names_are_known_and_not_told() {
+    fn sessions_of_other_names_are_not_reported() {
         let mut watch = Watch::new(Some("web".into()));
         let mut other = listing(5, &["a", "b"]);
         other.sessions[1].name = "Web".into();
-        tells(&mut watch, other, "=a listed:1");
-        tells(&mut watch, listing(6, &[]), "-a:checks");
+        reports(&mut watch, other, "=a listed:1");
+        reports(&mut watch, listing(6, &[]), "-a:checks");
     }
 
     #[test]
-    fn acls_that_begin_to_hide() {
+    fn sessions_hidden_by_acls_have_the_reason_acl() {
         let mut watch = Watch::new(None);
-        tells(&mut watch, listing(5, &["a", "b"]), "=a =b listed:2");
-        tells(&mut watch, Listing { filtered: true, ..listing(5, &["b"]) }, "-a:acl listed:1?");
-        tells(&mut watch, Listing { filtered: true, ..listing(6, &[]) }, "-b");
-        tells(&mut watch, listing(6, &["a"]), "+a listed:1");
+        reports(&mut watch, listing(5, &["a", "b"]), "=a =b listed:2");
+        reports(&mut watch, Listing { filtered: true, ..listing(5, &["b"]) }, "-a:acl listed:1?");
+        reports(&mut watch, Listing { filtered: true, ..listing(6, &[]) }, "-b");
+        reports(&mut watch, listing(6, &["a"]), "+a listed:1");
     }
 
     #[test]
-    fn a_ttl_that_ran_out() {
+    fn sessions_with_an_expired_ttl_have_the_reason_ttl() {
         let start = Instant::now();
-        let after = |lived: f64, seen: bool, broken: bool| {
+        let after = |lived: f64, observed: bool, interrupted: bool| {
             let mut watch = Watch::new(None);
             let mut with_ttl = listing(6, &["a"]);
             with_ttl.sessions[0].ttl = "10s".into();
             watch.listed(listing(5, &[]), start);
-            if !seen {
+            if !observed {
                 watch = Watch::new(None);
             }
             watch.listed(with_ttl, start);
-            if broken {
+            if interrupted {
                 watch.failed(Error::new(ErrorKind::Unreachable, "x"));
             }
-            words(&watch.listed(listing(7, &[]), start + Duration::from_secs_f64(lived)))
+            summarized(&watch.listed(listing(7, &[]), start + Duration::from_secs_f64(lived)))
         };
         assert_eq!(after(20.1, true, false), "-a:ttl");
         assert_eq!(after(10.0, true, false), "-a");
@@ -343,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_that_failed() {
+    fn sessions_with_a_failed_check_have_the_reason_checks() {
         let mut watch = Watch::new(None);
         let on = |id: &str, node: &str, check: &str| Session {
             node: node.into(),
@@ -352,9 +356,9 @@ mod tests {
         };
         let sessions = vec![on("a", "n1", "x"), on("b", "N1", "x"), on("c", "n1", "y"), on("d", "n2", "x"), on("e", "n2", "x")];
         let left = vec![sessions[2].clone(), sessions[4].clone()];
-        tells(&mut watch, Listing { index: 5, sessions, filtered: false }, "=a =b =c =d =e listed:5");
-        // `d` shared its checks with `e`, which is still there.
-        tells(&mut watch, Listing { index: 6, sessions: left, filtered: false }, "-a:checks -b:checks -d");
-        tells(&mut watch, listing(7, &[]), "-c -e");
+        reports(&mut watch, Listing { index: 5, sessions, filtered: false }, "=a =b =c =d =e listed:5");
+        // `d` shares its checks with `e`, which remains.
+        reports(&mut watch, Listing { index: 6, sessions: left, filtered: false }, "-a:checks -b:checks -d");
+        reports(&mut watch, listing(7, &[]), "-c -e");
     }
 }
