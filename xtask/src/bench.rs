@@ -1,18 +1,19 @@
-//! `cargo xtask bench`: builds what is measured, as it is for use, and measures it.
+//! `cargo xtask bench`: builds everything that the benchmark measures, as for production, and runs
+//! it.
 
-use crate::test::{EMBEDDED, cargo, consul, install, python, run_command, step, wasmtime};
-use crate::{build, root};
+use crate::build;
+use crate::tools::{EMBEDDED, cargo, consul, install, python, root, run_command, step, wasmtime};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The variable that names the program of `crates/bench/go`.
+/// Environment variable with the path of the program in `crates/bench/go`.
 pub const GO: &str = "BENCH_GO";
 
-/// How the host and the benchmark are built.
+/// Profile of the program and the benchmark.
 const PROFILE: &str = "dist";
 
-/// Measures; `quick`: on the canned server alone.
+/// Runs the benchmark. With `quick` on the canned server only.
 pub fn run(quick: bool) -> Result<()> {
     let mut environment = vec![("CONSUL_SESSION_PLUGIN", step("the component", build::run)?)];
     let python = step("wasmtime as a command line, and Ansible", python)?;
@@ -31,7 +32,7 @@ pub fn run(quick: bool) -> Result<()> {
     step("the measurement", || run_command(&mut bench))
 }
 
-/// The program of `crates/bench/go`.
+/// Builds the program in `crates/bench/go`.
 pub fn go() -> Result<PathBuf> {
     let program = root().join("target").join("tools").join("bench-go");
     let mut go = Command::new("go");
@@ -40,7 +41,8 @@ pub fn go() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A folder with Ansible's collections, community.general among them, from the wheel that `crates/bench/requirements.txt` pins.
+/// Returns a folder with Ansible's collections, community.general among them, from the wheel that
+/// `crates/bench/requirements.txt` pins.
 fn collections(python: &std::path::Path) -> Result<PathBuf> {
     let requirements = root().join("crates/bench").join("requirements.txt");
     install("collections", &[&requirements], |folder| {

@@ -1,9 +1,10 @@
-//! `cargo xtask build`: the components, with no tool besides rustup's toolchain.
+//! `cargo xtask build`: builds the components with no tool but the Rust toolchain.
 //!
-//! The crate is built for `wasm32-unknown-unknown` and wrapped here: std for `wasm32-wasip2` would add imports of `wasi:cli`
-//! that nothing uses and every host would have to grant.
+//! The packages are built for `wasm32-unknown-unknown` and made components here. With
+//! `wasm32-wasip2` std would add unused imports of `wasi:cli`, which every host would have to
+//! grant.
 
-use crate::root;
+use crate::tools::root;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -11,43 +12,51 @@ use std::process::Command;
 use wasm_metadata::{AddMetadata, AddMetadataField};
 use wit_component::ComponentEncoder;
 
-/// What the components are built for.
+/// Target of the components.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "component";
-/// What the plugin can be built for without this program.
+/// Target for a build of the plugin with plain cargo.
 pub const WASIP2: &str = "wasm32-wasip2";
 
-/// Both components: the name of the file in `dist/`, and the package that makes it.
-const COMPONENTS: [(&str, &str); 2] =
-    [("consul-session-plugin.wasm", "consul-session"), ("consul-session.wasm", "consul-session-command")];
+/// The packages of the components, and the names of their files in `dist/`.
+const PLUGIN: (&str, &str) = ("consul-session", "consul-session-plugin.wasm");
+const COMMAND: (&str, &str) = ("consul-session-command", "consul-session.wasm");
 
-/// Builds both components into `dist/`; the plugin's path.
+/// Builds both components into `dist/`, and returns the path of the plugin.
 pub fn run() -> Result<PathBuf> {
     run_to(&root().join("dist"))
 }
 
-/// Builds both components into this folder; the plugin's path.
+/// Builds both components into this folder, and returns the path of the plugin.
 pub fn run_to(dist: &Path) -> Result<PathBuf> {
-    add_target(TARGET)?;
-    std::fs::create_dir_all(dist)?;
-    for (name, package) in COMPONENTS {
-        write(&dist.join(name), &component(package)?)?;
-    }
-    Ok(dist.join("consul-session-plugin.wasm"))
+    let plugin = plugin_to(dist)?;
+    let (package, file) = COMMAND;
+    write(&dist.join(file), &component(package)?)?;
+    Ok(plugin)
 }
 
-/// The component that this package is.
+/// Builds the plugin alone into this folder, and returns its path.
+pub fn plugin_to(dist: &Path) -> Result<PathBuf> {
+    add_target(TARGET)?;
+    std::fs::create_dir_all(dist)?;
+    let (package, file) = PLUGIN;
+    let path = dist.join(file);
+    write(&path, &component(package)?)?;
+    Ok(path)
+}
+
+/// Builds a package and returns it as a component.
 pub fn component(package: &str) -> Result<Vec<u8>> {
     let module = core_module(package)?;
     let component = ComponentEncoder::default()
         .validate(true)
         .module(&module)
-        .and_then(|encoder| encoder.encode())
+        .and_then(|mut encoder| encoder.encode())
         .with_context(|| format!("the module of {package} cannot be made a component"))?;
     with_metadata(&component, package)
 }
 
-/// Writes the file whole or not at all: a test run beside this one may be reading it.
+/// Writes the file atomically: a concurrent test run may be reading it.
 pub fn write(path: &Path, component: &[u8]) -> Result<()> {
     let part = path.with_extension("wasm.part");
     std::fs::write(&part, component).with_context(|| format!("{} cannot be written", part.display()))?;
@@ -56,7 +65,8 @@ pub fn write(path: &Path, component: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// `rust-toolchain.toml` names the targets, but rustup adds them by itself only where its auto-install is on.
+/// Adds a target to the toolchain. `rust-toolchain.toml` names the targets, but rustup installs
+/// them only where its auto-install is on.
 pub fn add_target(target: &str) -> Result<()> {
     let libdir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
     if Path::new(libdir.trim()).exists() {
@@ -69,16 +79,16 @@ pub fn add_target(target: &str) -> Result<()> {
 }
 
 fn core_module(package: &str) -> Result<Vec<u8>> {
-    // Paths of this machine stand in panic locations; the same source must give the same bytes everywhere.
+    // Panic locations contain paths. The same source must give the same bytes on every machine.
     let home = |name: &str, folder: &str| {
         std::env::var_os(name).map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(folder)))
     };
     let mut flags = vec![
         format!("--remap-path-prefix={}=consul-session", root().display()),
-        // The linker leaves every reference five bytes long unless it is told.
+        // Without it the linker leaves every reference five bytes long.
         "-Clink-arg=--compress-relocations".to_owned(),
     ];
-    // Cargo names a registry's folder after the address that it reaches it by.
+    // The name of a registry's folder depends on the address of the registry.
     if let Some(sources) = home("CARGO_HOME", ".cargo").map(|home| home.join("registry").join("src")) {
         for registry in std::fs::read_dir(sources).into_iter().flatten().flatten() {
             flags.push(format!("--remap-path-prefix={}=deps", registry.path().display()));
@@ -87,23 +97,32 @@ fn core_module(package: &str) -> Result<Vec<u8>> {
     if let Some(rustup) = home("RUSTUP_HOME", ".rustup") {
         flags.push(format!("--remap-path-prefix={}=rustup", rustup.display()));
     }
-    // Not `cargo build`: for a crate that is an rlib too, cargo leaves out the profile's LTO, and says nothing.
+    // The command depends on the plugin's crate, whose `cdylib` would overwrite the plugin's. Then
+    // each build would find the other's file and start over.
+    let mut target = target_directory()?;
+    if package == COMMAND.0 {
+        target.push("command");
+    }
+    // Not `cargo build`: for a crate that is an rlib too, it ignores the profile's LTO without a
+    // warning.
     let status = Command::new("cargo")
         .current_dir(root())
         .args(["rustc", "--locked", "--package", package, "--lib"])
         .args(["--crate-type", "cdylib"])
-        .args(["--profile", PROFILE, "--target", TARGET])
+        .args(["--profile", PROFILE, "--target", TARGET, "--target-dir"])
+        .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .status()
         .context("cargo cannot be run")?;
     if !status.success() {
         bail!("{package} does not build");
     }
-    let path = target_directory()?.join(TARGET).join(PROFILE).join(package.replace('-', "_")).with_extension("wasm");
+    let path = target.join(TARGET).join(PROFILE).join(package.replace('-', "_")).with_extension("wasm");
     std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
-/// Writes what the file is into the file; `wasm-tools metadata show` prints it.
+/// Adds name, version, description, licence and source to the component. `wasm-tools metadata show`
+/// prints them.
 fn with_metadata(component: &[u8], package: &str) -> Result<Vec<u8>> {
     let metadata = metadata()?;
     let package = metadata["packages"]
@@ -122,6 +141,7 @@ fn with_metadata(component: &[u8], package: &str) -> Result<Vec<u8>> {
     add.to_wasm(component).context("metadata cannot be added")
 }
 
+/// Returns cargo's target folder.
 pub fn target_directory() -> Result<PathBuf> {
     metadata()?["target_directory"].as_str().map(PathBuf::from).context("cargo metadata has no target_directory")
 }
@@ -131,7 +151,7 @@ fn metadata() -> Result<Value> {
     Ok(serde_json::from_str(&text)?)
 }
 
-/// What a command prints.
+/// Runs a command and returns what it prints.
 fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?} cannot be run"))?;
     if !output.status.success() {

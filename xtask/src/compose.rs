@@ -1,11 +1,13 @@
-//! `cargo xtask compose`: the plugin and a guest that imports its interfaces, made one component.
+//! `cargo xtask compose`: composes the plugin and a guest that imports its interfaces.
 
-use crate::{build, root};
+use crate::build;
+use crate::tools::root;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
 
-/// Makes `dist/leader-election.wasm`, and `dist/leader-election-guest.wasm`, which is the guest without the plugin.
+/// Writes `dist/leader-election-guest.wasm`, the guest alone, and `dist/leader-election.wasm`, the
+/// composition.
 pub fn run(plugin: &Path) -> Result<()> {
     let dist = root().join("dist");
     let (guest, composed) = (dist.join("leader-election-guest.wasm"), dist.join("leader-election.wasm"));

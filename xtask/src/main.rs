@@ -1,27 +1,29 @@
-//! Builds the components and what the tests need: `cargo xtask build`, `cargo xtask test`, `cargo xtask bench`.
+//! The tasks of this repository: `cargo xtask help` lists them.
 
 mod bench;
 mod build;
 mod compose;
 mod test;
+mod tools;
 
 use anyhow::{Result, bail};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+use tools::root;
 
 const USAGE: &str = "\
-cargo xtask build             makes dist/consul-session-plugin.wasm and dist/consul-session.wasm
-cargo xtask bench [--quick]   builds it and measures it beside everything else; --quick: in a minute, without Consul and Ansible
-cargo xtask demo              builds it and shows the examples of consul_session's page on an embedded dev agent
-cargo xtask compose           builds it and plugs it into the example of a guest: dist/leader-election.wasm
-cargo xtask distributed       builds wRPC and a NATS server, and tests the plugin served over NATS (a quarter of an hour)
+cargo xtask build             builds dist/consul-session-plugin.wasm and dist/consul-session.wasm
+cargo xtask bench [--quick]   measures the plugin beside other clients; --quick takes a minute, without Consul and Ansible
+cargo xtask demo              runs the examples of the consul_session options on an embedded dev agent
+cargo xtask compose           composes the plugin and the example of a guest: dist/leader-election.wasm
+cargo xtask distributed       tests the plugin served over NATS; builds wRPC and a NATS server (a quarter of an hour)
 cargo xtask test [ARGS]       builds what is missing and runs all checks and tests; ARGS go to cargo test";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["build"] => build::run().map(|_| ()),
-        // For the test that two builds give the same bytes.
+        // For the test that two builds have the same bytes.
         ["build", folder] => build::run_to(Path::new(folder)).map(|_| ()),
         ["bench"] => bench::run(false),
         ["bench", "--quick"] => bench::run(true),
@@ -33,13 +35,13 @@ fn main() -> Result<()> {
             println!("{USAGE}");
             Ok(())
         }
-        other => bail!("unknown task `{}`; known are:\n{USAGE}", other.join(" ")),
+        other => bail!("unknown task `{}`; the tasks are:\n{USAGE}", other.join(" ")),
     }
 }
 
-/// Shows the main job, where nothing is installed.
+/// Builds the plugin and runs the demo, which needs nothing installed.
 fn demo() -> Result<()> {
-    build::run()?;
+    build::plugin_to(&root().join("dist"))?;
     let status = Command::new("cargo")
         .current_dir(root())
         .args(["run", "--locked", "--package", "consul-session-cli", "--", "--dev", "demo"])
@@ -48,10 +50,4 @@ fn demo() -> Result<()> {
         bail!("the demo failed");
     }
     Ok(())
-}
-
-/// The workspace's folder.
-fn root() -> PathBuf {
-    // Cargo runs the task with this package's folder, one below, in the environment.
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
-// The works of the benchmark with Consul's own client, used as its documentation shows it.
+// The workloads of the benchmark with Consul's own client, used as its documentation shows it.
 //
-// Each line of the input is an order in JSON; each line of the output says how long each call took. With the words
-// "once ADDRESS ID" the program reads one session and ends.
+// Each line of the input is an order in JSON, each line of the output has the time of each call.
+// With the arguments "once ADDRESS ID" the program reads one session and exits.
 package main
 
 import (
@@ -113,7 +113,7 @@ func once(client *api.Client, o *order) error {
 	case "create":
 		return create(client, o)
 	}
-	return errors.New("unknown work " + o.Work)
+	return errors.New("unknown workload " + o.Work)
 }
 
 func info(client *api.Client, id string) error {
@@ -124,7 +124,7 @@ func info(client *api.Client, id string) error {
 	return err
 }
 
-// What a careful caller does: the sessions of that name on the agent's own node.
+// Looks for the sessions of that name on the agent's own node, as a careful caller does.
 func present(client *api.Client, name string) error {
 	listed, _, err := client.Session().List(nil)
 	if err != nil {
@@ -136,7 +136,7 @@ func present(client *api.Client, name string) error {
 			continue
 		}
 		if node == "" {
-			// Not NodeName(), which asks once and remembers.
+			// Not NodeName(), which caches the answer.
 			self, err := client.Agent().Self()
 			if err != nil {
 				return err
@@ -150,7 +150,7 @@ func present(client *api.Client, name string) error {
 	return errors.New("no session of that name")
 }
 
-// A batch of sessions, as many at a time as the order says.
+// Creates a batch of sessions, with as many concurrent requests as the order says.
 func create(client *api.Client, o *order) error {
 	var begun atomic.Int64
 	var failed atomic.Pointer[error]
@@ -174,7 +174,7 @@ func create(client *api.Client, o *order) error {
 	return nil
 }
 
-// The processor's time of this process so far.
+// Returns the processor time of this process so far.
 func cpu() int64 {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {

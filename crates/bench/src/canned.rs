@@ -1,6 +1,6 @@
-//! A server that answers at once, with what was put together before: what is left is the callers' own time.
+//! A server that answers at once with prepared bodies, so that the measured time is the caller's.
 //!
-//! It runs in a process of its own, so that neither its time nor its memory is counted as a caller's.
+//! It runs in its own process, so that its processor time and memory are not counted as a caller's.
 
 use anyhow::{Context, Result};
 use http_body_util::Full;
@@ -18,19 +18,19 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// The word that makes the program such a server.
+/// First argument to run this program as the canned server.
 pub const SERVE: &str = "serve";
-/// The node that all sessions are of.
+/// Node of all sessions.
 pub const NODE: &str = "agent-node";
 
-/// The process.
+/// The server process. Killed when this is dropped.
 pub struct Server {
     process: Child,
     lists: Vec<(usize, SocketAddr)>,
 }
 
 impl Server {
-    /// Starts this program once more as a server that has lists of these many sessions.
+    /// Starts this program again as a server with one list of each of these sizes.
     pub fn start(sizes: &[usize]) -> Result<Server> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(SERVE).args(sizes.iter().map(usize::to_string)).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -43,7 +43,7 @@ impl Server {
         Ok(Server { process, lists })
     }
 
-    /// Where the list has this many sessions.
+    /// Returns the address whose list has this many sessions.
     pub fn address(&self, size: usize) -> Option<SocketAddr> {
         self.lists.iter().find(|(listed, _)| *listed == size).map(|(_, address)| *address)
     }
@@ -51,13 +51,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails only for a process that is gone already.
+        // Fails only if the process has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// What the server process does: says where it listens for each size, then serves until its input ends.
+/// Runs the server: prints the address for each size, then serves until standard input ends.
 pub fn serve(sizes: &[String]) -> Result<()> {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
@@ -72,8 +72,8 @@ pub fn serve(sizes: &[String]) -> Result<()> {
             println!("{}", listener.local_addr()?);
             listening.push(tokio::spawn(accept(listener, answers)));
         }
-        for one in listening {
-            one.await??;
+        for task in listening {
+            task.await??;
         }
         Ok(())
     })
@@ -86,13 +86,13 @@ async fn accept(listener: TcpListener, answers: Arc<Answers>) -> Result<()> {
         let answers = Arc::clone(&answers);
         tokio::spawn(async move {
             let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answers.answer(&request))));
-            // A caller that goes away is no error of the server's.
+            // A caller that disconnects is not an error.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// Everything that is ever answered.
+/// The bodies of all answers.
 struct Answers {
     info: Bytes,
     list: Bytes,
@@ -104,8 +104,8 @@ struct Answers {
 impl Answers {
     fn new(sessions: usize) -> Answers {
         let bytes = |value: Value| Bytes::from(value.to_string());
-        let one = |n| if sessions < SHORT { session(n).to_string() } else { short(n) };
-        let list = format!("[{}]", (0..sessions).map(one).collect::<Vec<_>>().join(","));
+        let entry = |n| if sessions < SHORT { session(n).to_string() } else { short(n) };
+        let list = format!("[{}]", (0..sessions).map(entry).collect::<Vec<_>>().join(","));
         Answers {
             info: bytes(json!([session(0)])),
             list: list.into(),
@@ -130,7 +130,7 @@ impl Answers {
         }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Those of an agent.
+        // The headers of a real agent.
         for (name, value) in [
             ("vary", "Accept-Encoding"),
             ("x-consul-default-acl-policy", "allow"),
@@ -146,13 +146,13 @@ impl Answers {
     }
 }
 
-/// The id of the n-th session. In no order, as an agent's.
+/// Returns the ID of the n-th session. IDs are not sorted, as with a real agent.
 pub fn id(n: usize) -> String {
     let mixed = (n as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("{:08x}-{:04x}-4{:03x}-8{:03x}-{n:012x}", mixed >> 32, mixed >> 16 & 0xffff, mixed >> 4 & 0xfff, mixed & 0xfff)
 }
 
-/// The name of the n-th session.
+/// Returns the name of the n-th session.
 pub fn name(n: usize) -> String {
     format!("session-{n}")
 }
@@ -164,14 +164,15 @@ fn session(n: usize) -> Value {
     })
 }
 
-/// Of so many sessions, or more, each is as short as it can be, or they were more than the plugin reads.
+/// From this size on a list has the shortest possible sessions: full ones would exceed what the
+/// plugin reads.
 pub const SHORT: usize = 250_000;
 
 fn short(n: usize) -> String {
     format!(r#"{{"ID":"{}","CreateIndex":{n}}}"#, id(n))
 }
 
-/// As large as a real agent's, 17 kB, most of it settings that nobody asks for.
+/// Returns the answer of `/v1/agent/self`: 17 kB, as a real agent's, most of it unrelated settings.
 fn agent() -> Value {
     let setting =
         |n: usize| (format!("SettingOfTheAgent{n}"), json!({"Value": format!("{n}s"), "List": [n, n + 1], "On": true}));

@@ -1,8 +1,8 @@
-//! What there is beside times: bytes, memory, allocations, passages.
+//! The figures beside times: bytes, memory, allocations, boundary crossings.
 
+use crate::backend::Backend;
 use crate::canned::{SHORT, Server};
-use crate::place::Place;
-use crate::subjects::{Fresh, InProcess, Kept, Kind, Native, Stock, Subject, connection, host};
+use crate::subjects::{Client, Fresh, InProcess, Kept, Native, Stock, Subject, connection, host};
 use crate::workload::{Workload, sizes};
 use anyhow::{Context, Result, ensure};
 use consul_session_host::{CallError, Error};
@@ -13,45 +13,49 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-/// The system's allocator, which counts.
+/// The system allocator, which counts its allocations.
 pub struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: everything is the system allocator's.
+// SAFETY: every call is passed on to the system allocator unchanged, which upholds the contract.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract of this function, which is the system
+        // allocator's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract of this function, which is the system
+        // allocator's.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract of this function, which is the system
+        // allocator's.
         unsafe { System.realloc(place, layout, size) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract of this function, which is the system
+        // allocator's.
         unsafe { System.dealloc(place, layout) }
     }
 }
 
-/// A figure.
+/// A measured value other than a time of a workload.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Figure {
-    /// What it is of.
+    /// What was measured.
     pub what: String,
-    /// How much.
+    /// The value.
     pub value: f64,
-    /// Of what.
+    /// The unit of the value.
     pub unit: &'static str,
 }
 
@@ -59,48 +63,48 @@ fn figure(what: impl Into<String>, value: f64, unit: &'static str) -> Figure {
     Figure { what: what.into(), value, unit }
 }
 
-/// The figures by which the targets name them.
+/// Size of the plugin. The targets refer to this and the next figures by name.
 pub const PLUGIN: &str = "the plugin";
-/// From the asking for a fresh instance to having it.
+/// Time from the request for a fresh instance until it can be called.
 pub const READY: &str = "fresh instance, ready to call, p50";
-/// Resident memory.
+/// Resident memory of an idle instance.
 pub const IDLE: &str = "an idle instance that was called once";
-/// How many times the body, for the largest list.
+/// Guest memory for the largest list, as a multiple of its body.
 pub const PEAK: &str = "peak guest memory of the largest list / its body";
 
-/// All of them.
-pub fn figures(runtime: &Arc<Runtime>, place: &Place, instances: usize) -> Result<Vec<Figure>> {
+/// Measures all figures but those of [`growth`].
+pub fn figures(runtime: &Arc<Runtime>, backend: &Backend, instances: usize) -> Result<Vec<Figure>> {
     let plugin = test_support::plugin()?;
     let mut figures = vec![
         figure(PLUGIN, fs::metadata(&plugin)?.len() as f64, "bytes"),
         figure("the command component", fs::metadata(test_support::component()?)?.len() as f64, "bytes"),
     ];
     figures.extend(ready(runtime)?);
-    figures.extend(runtime.block_on(idle(place, instances))?);
-    figures.extend(runtime.block_on(peak(place))?);
-    let works =
+    figures.extend(runtime.block_on(idle(backend, instances))?);
+    figures.extend(runtime.block_on(peak(backend))?);
+    let workloads =
         [Workload::Info, Workload::CreateDestroy, Workload::Present, Workload::List(sizes()[0]), Workload::List(largest())];
-    for work in works {
+    for workload in workloads {
         let stock = Stock::new()?;
         let crossings = Arc::clone(&stock.crossings);
         let mut stock = InProcess::new(runtime, stock);
         let count = || [&crossings.to_host, &crossings.to_guest].map(|count| count.load(Ordering::Relaxed));
-        stock.run(work, place, 1)?;
+        stock.run(workload, backend, 1)?;
         let before = count();
-        let calls = if let Workload::List(size) = work
+        let calls = if let Workload::List(size) = workload
             && size > 1_000
         {
             1
         } else {
             20
         };
-        stock.run(work, place, calls)?;
+        stock.run(workload, backend, calls)?;
         let [to_host, to_guest] = [0, 1].map(|n| (count()[n] - before[n]) as f64 / calls as f64);
-        figures.push(figure(format!("{work}: guest to host"), to_host, "passages"));
-        figures.push(figure(format!("{work}: host to guest, cabi_realloc among them"), to_guest, "passages"));
-        figures.push(allocations(&mut InProcess::new(runtime, Native::new()), work, place, calls)?);
-        figures.push(allocations(&mut InProcess::new(runtime, Kept(host()?)), work, place, calls)?);
-        figures.push(allocations(&mut InProcess::new(runtime, Fresh(host()?)), work, place, calls)?);
+        figures.push(figure(format!("{workload}: guest to host"), to_host, "host calls"));
+        figures.push(figure(format!("{workload}: host to guest, cabi_realloc included"), to_guest, "guest calls"));
+        figures.push(allocations(&mut InProcess::new(runtime, Native::new()), workload, backend, calls)?);
+        figures.push(allocations(&mut InProcess::new(runtime, Kept(host()?)), workload, backend, calls)?);
+        figures.push(allocations(&mut InProcess::new(runtime, Fresh(host()?)), workload, backend, calls)?);
     }
     Ok(figures)
 }
@@ -109,15 +113,16 @@ fn largest() -> usize {
     sizes().into_iter().max().unwrap_or_default()
 }
 
-/// The host's allocations, of all threads, in one call.
-fn allocations(peer: &mut dyn Subject, work: Workload, place: &Place, calls: usize) -> Result<Figure> {
-    peer.run(work, place, 1)?;
+/// Counts the allocations of this process, in all threads, per call.
+fn allocations(subject: &mut dyn Subject, workload: Workload, backend: &Backend, calls: usize) -> Result<Figure> {
+    subject.run(workload, backend, 1)?;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
-    peer.run(work, place, calls)?;
+    subject.run(workload, backend, calls)?;
     let count = (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / calls as f64;
-    Ok(figure(format!("{work}: {}", peer.name()), count, "allocations of the host"))
+    Ok(figure(format!("{workload}: {}", subject.name()), count, "allocations of the host"))
 }
 
+/// Measures how soon a fresh instance can be called. The first 500 of 2,000 are not counted.
 fn ready(runtime: &Runtime) -> Result<Vec<Figure>> {
     let host = host()?;
     let mut times: Vec<Duration> = runtime.block_on(async {
@@ -139,14 +144,14 @@ fn ready(runtime: &Runtime) -> Result<Vec<Figure>> {
     Ok(vec![figure(READY, micro(0.5), "µs"), figure("fresh instance, ready to call, p99", micro(0.99), "µs")])
 }
 
-/// Resident memory of instances that wait for their next call.
-async fn idle(place: &Place, count: usize) -> Result<Vec<Figure>> {
+/// Measures the resident memory of instances that wait for their next call.
+async fn idle(backend: &Backend, count: usize) -> Result<Vec<Figure>> {
     let rule = "127.0.0.1:*".parse()?;
     let builder = consul_session_host::Host::builder().allow(rule).limit("instances", &(count + 1).to_string())?;
     let host = builder.build(test_support::plugin()?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
-    let connection = connection(place.address(Workload::Info));
-    // What is there once, however many there are.
-    host.instance().await?.info(&place.id, None, Some(&connection)).await?;
+    let connection = connection(backend.address(Workload::Info));
+    // Loads what all instances share, before the first measurement.
+    host.instance().await?.info(&backend.id, None, Some(&connection)).await?;
     let mut instances = Vec::with_capacity(count);
     let before = resident()?;
     for _ in 0..count {
@@ -154,7 +159,7 @@ async fn idle(place: &Place, count: usize) -> Result<Vec<Figure>> {
     }
     let fresh = resident()?;
     for instance in &mut instances {
-        let found = instance.info(&place.id, None, Some(&connection)).await?;
+        let found = instance.info(&backend.id, None, Some(&connection)).await?;
         ensure!(found.session.is_some(), "no session");
     }
     let called = resident()?;
@@ -162,16 +167,16 @@ async fn idle(place: &Place, count: usize) -> Result<Vec<Figure>> {
     Ok(vec![figure("an idle instance, fresh", each(fresh), "KiB resident"), figure(IDLE, each(called), "KiB resident")])
 }
 
-/// The process's resident bytes.
+/// Returns the resident bytes of this process.
 fn resident() -> Result<u64> {
     let statm = fs::read_to_string("/proc/self/statm")?;
     let pages: u64 = statm.split(' ').nth(1).context("no resident pages")?.parse()?;
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// The guest's memory, which grows only, after the largest list.
-async fn peak(place: &Place) -> Result<Vec<Figure>> {
-    let address = place.address(Workload::List(largest()));
+/// Measures the guest memory after the largest list. It never shrinks.
+async fn peak(backend: &Backend) -> Result<Vec<Figure>> {
+    let address = backend.address(Workload::List(largest()));
     let mut instance = host()?.instance().await?;
     instance.list_sessions(None, Some(&connection(address))).await?;
     let body = Native::new().caller(address).await?.body("session/list").await?;
@@ -184,7 +189,8 @@ async fn peak(place: &Place) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Lists up to a million of the shortest sessions, and one that is too large: with each the time of the call and the guest's memory.
+/// Measures time and guest memory of lists of up to a million of the shortest sessions, and of a
+/// list that is too large.
 pub async fn growth() -> Result<Vec<Figure>> {
     const TOO_LARGE: usize = 1_100_000;
     let sizes = [SHORT, 2 * SHORT, 4 * SHORT, TOO_LARGE];

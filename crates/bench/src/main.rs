@@ -1,18 +1,18 @@
-//! `cargo xtask bench`: the plugin beside everything else that does the same work, in one run.
+//! `cargo xtask bench`: measures the plugin beside other clients that do the same work, in one run.
 //!
-//! The peers take turns, call by call in the same rounds, so that what else happens on the machine meets all of them. Their
-//! answers are checked. The table goes to standard output, and every figure to a file in `target/`.
+//! The subjects take turns in rounds, so that other load on the machine affects all of them alike.
+//! Every answer is checked. The tables go to standard output, all figures to a file in `target/`.
 
+mod backend;
 mod canned;
 mod footprint;
 mod measure;
-mod place;
 mod report;
 mod subjects;
 mod workload;
 
 use anyhow::{Context, Result, bail};
-use place::Place;
+use backend::Backend;
 use std::path::PathBuf;
 use std::sync::Arc;
 use subjects::{Ansible, Fresh, Go, InProcess, Kept, Module, Native, Process, Round, Stock, Subject, host, once};
@@ -23,14 +23,14 @@ use workload::WORKLOADS;
 #[global_allocator]
 static ALLOCATOR: footprint::Counting = footprint::Counting;
 
-/// How much is done.
+/// How much one run measures.
 struct Extent {
     rounds: usize,
-    /// Instances that idle at once.
+    /// Instances that are idle at the same time.
     instances: usize,
-    /// With the real agent and Ansible.
+    /// Whether to measure on a real agent and under Ansible too.
     all: bool,
-    /// The name of the file with all figures.
+    /// Name of the file in `target/` for all figures.
     file: &'static str,
 }
 
@@ -38,39 +38,42 @@ const FULL: Extent = Extent { rounds: 15, instances: 500, all: true, file: "benc
 const QUICK: Extent = Extent { rounds: measure::FEWEST, instances: 50, all: false, file: "bench-quick.json" };
 
 fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.split_first() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.split_first() {
         None => run(FULL),
-        Some((word, [])) if word == "--quick" => run(QUICK),
-        Some((word, sizes)) if word == canned::SERVE => canned::serve(sizes),
-        Some((word, rest)) if word == subjects::ONCE => once(rest),
-        Some((word, rest)) if word == ONLY => only(rest),
-        Some((word, _)) => bail!("unknown word `{word}`; known is --quick"),
+        Some((arg, [])) if arg == "--quick" => run(QUICK),
+        Some((arg, sizes)) if arg == canned::SERVE => canned::serve(sizes),
+        Some((arg, rest)) if arg == subjects::ONCE => once(rest),
+        Some((arg, rest)) if arg == ONLY => only(rest),
+        Some((arg, _)) => bail!("unknown argument `{arg}` (expected --quick)"),
     }
 }
 
-/// The word that makes the program do one thing over and over, for a profiler to look at.
+/// First argument to repeat one workload with one subject, for a profiler.
 const ONLY: &str = "only";
 
-fn only(words: &[String]) -> Result<()> {
-    let (words, place): (_, fn() -> Result<Place>) = match words {
-        [words @ .., place] if place == place::AGENT => (words, Place::agent),
-        words => (words, Place::canned),
+fn only(args: &[String]) -> Result<()> {
+    let (args, backend): (_, fn() -> Result<Backend>) = match args {
+        [args @ .., backend] if backend == backend::AGENT => (args, Backend::agent),
+        args => (args, Backend::canned),
     };
-    let [peer, work, calls] = words else { bail!("{ONLY} PEER WORK CALLS [{:?}], as the tables call them", place::AGENT) };
+    let [subject, workload, calls] = args else {
+        bail!("usage: {ONLY} CLIENT WORKLOAD CALLS [{:?}], with the names in the tables", backend::AGENT)
+    };
     let runtime = Arc::new(Runtime::new()?);
-    let mut peer = in_process(&runtime)?.into_iter().find(|one| one.name() == *peer).context("no such peer")?;
-    let (work, _) = WORKLOADS.into_iter().find(|(one, _)| one.to_string() == *work).context("no such work")?;
+    let mut subject = in_process(&runtime)?.into_iter().find(|one| one.name() == *subject).context("no client of this name")?;
+    let (workload, _) =
+        WORKLOADS.into_iter().find(|(one, _)| one.to_string() == *workload).context("no workload of this name")?;
     let calls = calls.parse()?;
-    let mut place = place()?;
-    place.prepare(work)?;
-    let Round { mut times, cpu } = peer.run(work, &place, calls)?;
+    let mut backend = backend()?;
+    backend.prepare(workload)?;
+    let Round { mut times, cpu } = subject.run(workload, &backend, calls)?;
     times.sort();
-    println!("p50 {:?}, processor {cpu:?}", measure::quantile(&times, 0.5));
+    println!("p50 {:?}, processor time {cpu:?}", measure::quantile(&times, 0.5));
     Ok(())
 }
 
-/// The peers of this process; the others are compared with the first.
+/// Returns the subjects that run in this process. All others are compared with the first.
 fn in_process(runtime: &Arc<Runtime>) -> Result<Vec<Box<dyn Subject>>> {
     Ok(vec![
         Box::new(InProcess::new(runtime, Native::new())),
@@ -82,39 +85,39 @@ fn in_process(runtime: &Arc<Runtime>) -> Result<Vec<Box<dyn Subject>>> {
 
 fn run(extent: Extent) -> Result<()> {
     let runtime = Arc::new(Runtime::new()?);
-    // The program that `go/` is, and the folder that has community.general: set by `cargo xtask bench`.
+    // `cargo xtask bench` sets both: the program of `go/`, and the folder with community.general.
     let path = |variable| std::env::var_os(variable).map(PathBuf::from);
     let go = path("BENCH_GO");
     let (processes, mut left_out) = Process::all(go.clone())?;
-    let mut peers = in_process(&runtime)?;
+    let mut subjects = in_process(&runtime)?;
     match &go {
-        Some(program) => peers.push(Box::new(Go::start(program).with_context(|| program.display().to_string())?)),
-        None => left_out.push("Consul's Go client: no Go to build it with".into()),
+        Some(program) => subjects.push(Box::new(Go::start(program).with_context(|| program.display().to_string())?)),
+        None => left_out.push("Consul's Go client: BENCH_GO is not set".into()),
     }
-    peers.extend(processes.into_iter().map(|process| Box::new(process) as Box<dyn Subject>));
-    let mut places = vec![Place::canned()?];
+    subjects.extend(processes.into_iter().map(|process| Box::new(process) as Box<dyn Subject>));
+    let mut backends = vec![Backend::canned()?];
     if extent.all {
         for module in [Module::Community, Module::Own] {
             let collections = path("BENCH_COLLECTIONS").unwrap_or_default();
             match Ansible::new(module, collections) {
-                Ok(ansible) => peers.push(Box::new(ansible)),
+                Ok(ansible) => subjects.push(Box::new(ansible)),
                 Err(error) => left_out.push(format!("{module:?} under Ansible: {error:#}")),
             }
         }
         if Consul::is_missing() {
             left_out.push("the real agent: no CONSUL_BIN".into());
         } else {
-            places.push(Place::agent()?);
+            backends.push(Backend::agent()?);
         }
     }
-    eprintln!("   beside the times");
-    let mut figures = footprint::figures(&runtime, &places[0], extent.instances)?;
+    eprintln!("   other figures");
+    let mut figures = footprint::figures(&runtime, &backends[0], extent.instances)?;
     if extent.all {
         figures.extend(runtime.block_on(footprint::growth())?);
     }
     let mut rows = Vec::new();
-    for place in &mut places {
-        rows.extend(measure::measure(place, &mut peers, extent.rounds)?);
+    for backend in &mut backends {
+        rows.extend(measure::measure(backend, &mut subjects, extent.rounds)?);
     }
     report::report(&rows, &figures, &left_out, extent.rounds, extent.file)
 }

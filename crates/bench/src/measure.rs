@@ -1,38 +1,38 @@
-//! Rounds in which the peers take turns, and what is said of them.
+//! Runs the workloads in rounds in which the subjects take turns.
 
-use crate::place::Place;
+use crate::backend::Backend;
 use crate::subjects::Subject;
 use crate::workload::{MANY, WORKLOADS, Workload};
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-/// Rounds of a work that takes long.
+/// Number of rounds for workloads that take long.
 pub const FEWEST: usize = 5;
 
-/// What one peer took for one work in one place.
+/// The times of one subject for one workload on one backend.
 pub struct Row {
-    /// [`Place::name`]
-    pub place: &'static str,
-    /// The work.
-    pub work: Workload,
+    /// [`Backend::name`]
+    pub backend: &'static str,
+    /// The workload.
+    pub workload: Workload,
     /// [`Subject::name`]
-    pub peer: String,
-    /// Each call, the shortest first.
+    pub subject: String,
+    /// The time of each call, sorted.
     times: Vec<Duration>,
     /// The median of each round.
     rounds: Vec<Duration>,
-    /// The processor's time for one call: the median of the rounds.
+    /// Processor time per call: the median of the rounds.
     pub cpu: Option<Duration>,
 }
 
 impl Row {
-    /// How long it takes at most in this part of the calls.
+    /// Returns this quantile of the times of all calls.
     pub fn quantile(&self, part: f64) -> Duration {
         quantile(&self.times, part)
     }
 
-    /// How many times as long this takes as the other: the median of the rounds, each compared with itself, so that what
-    /// happens on the machine meanwhile meets both.
+    /// Returns how many times as long this takes as the other row: the median of the ratios per
+    /// round. Other load on the machine affects both rows of a round.
     pub fn ratio(&self, other: &Row) -> f64 {
         let mut ratios: Vec<f64> =
             self.rounds.iter().zip(&other.rounds).map(|(this, other)| this.as_secs_f64() / other.as_secs_f64()).collect();
@@ -40,50 +40,60 @@ impl Row {
         quantile(&ratios, 0.5)
     }
 
-    /// The median of each round.
+    /// Returns the median of each round.
     pub fn rounds(&self) -> &[Duration] {
         &self.rounds
     }
 
-    /// How many calls were measured.
+    /// Returns the number of measured calls.
     pub fn calls(&self) -> usize {
-        self.times.len() * if let Workload::Create(_) = self.work { MANY } else { 1 }
+        self.times.len() * if let Workload::Create(_) = self.workload { MANY } else { 1 }
     }
 }
 
-/// The value below which this part of the values is. They are sorted, and there is one at least.
+/// Returns a quantile of sorted values.
+///
+/// # Panics
+///
+/// Panics if there are no values.
 pub fn quantile<T: Copy>(sorted: &[T], part: f64) -> T {
     let last = sorted.len() - 1;
     sorted[((last as f64 * part).round() as usize).min(last)]
 }
 
-/// Has all peers do all their works, in turns; a first round of each is not counted. An answer that is not right is an error.
-pub fn measure(place: &mut Place, peers: &mut [Box<dyn Subject>], rounds: usize) -> Result<Vec<Row>> {
+/// Runs all workloads with all subjects that support them, in turns. The first round is not
+/// counted.
+///
+/// # Errors
+///
+/// Fails if a subject fails or gets a wrong answer.
+pub fn measure(backend: &mut Backend, subjects: &mut [Box<dyn Subject>], rounds: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (work, calls) in WORKLOADS {
-        // The other server is no Consul, to which a stranger's module would have to be fitted.
-        if work == Workload::Task && !place.is_real() {
+    for (workload, calls) in WORKLOADS {
+        // The canned server would have to be adapted to community.general's module.
+        if workload == Workload::Task && !backend.is_real() {
             continue;
         }
-        place.prepare(work)?;
-        let mut able: Vec<&mut Box<dyn Subject>> = peers.iter_mut().filter(|peer| peer.does(work)).collect();
+        backend.prepare(workload)?;
+        let mut able: Vec<&mut Box<dyn Subject>> = subjects.iter_mut().filter(|subject| subject.supports(workload)).collect();
         let first = rows.len();
-        for peer in &able {
-            let (place, peer) = (place.name, peer.name());
-            rows.push(Row { place, work, peer, times: Vec::new(), rounds: Vec::new(), cpu: None });
+        for subject in &able {
+            let (backend, subject) = (backend.name, subject.name());
+            rows.push(Row { backend, workload, subject, times: Vec::new(), rounds: Vec::new(), cpu: None });
         }
-        eprintln!("   {}: {work}", place.name);
-        // These take seconds, and as long again to be undone.
-        let rounds = if matches!(work, Workload::Create(_) | Workload::Task) { rounds.min(FEWEST) } else { rounds };
+        eprintln!("   {}: {workload}", backend.name);
+        // These take seconds, and the cleanup takes as long again.
+        let rounds = if matches!(workload, Workload::Create(_) | Workload::Task) { rounds.min(FEWEST) } else { rounds };
         let mut cpus = vec![Vec::new(); able.len()];
         for round in 0..=rounds {
             for at in 0..able.len() {
-                // Another one begins each time.
+                // Each round begins with another subject.
                 let at = (at + round) % able.len();
-                let said = |peer: &str| format!("{peer}, {}: {work}", place.name);
-                let mut result = able[at].run(work, place, calls).with_context(|| said(&able[at].name()))?;
-                if matches!(work, Workload::Create(_) | Workload::Task) {
-                    place.clean()?;
+                let mut result = able[at]
+                    .run(workload, backend, calls)
+                    .with_context(|| format!("{}, {}: {workload}", able[at].name(), backend.name))?;
+                if matches!(workload, Workload::Create(_) | Workload::Task) {
+                    backend.clean()?;
                 }
                 if round > 0 {
                     result.times.sort();

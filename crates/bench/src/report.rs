@@ -1,9 +1,9 @@
-//! The tables, the targets, and the same as JSON.
+//! The report: tables for people, the targets, and all figures as JSON.
 
+use crate::backend::{AGENT, CANNED};
 use crate::footprint::{Figure, IDLE, PEAK, PLUGIN, READY};
 use crate::measure::{FEWEST, Row};
-use crate::place::{AGENT, CANNED};
-use crate::subjects::{Fresh, Kept, Kind, Native};
+use crate::subjects::{Client, Fresh, Kept, Native};
 use crate::workload::Workload;
 use anyhow::Result;
 use comfy_table::presets::ASCII_MARKDOWN;
@@ -16,24 +16,28 @@ use test_support::tools::{ansible_playbook, command, root, wasmtime};
 
 const GO: &str = "Consul's Go client";
 
-/// Prints it all, and writes this file in `target/`.
+/// Prints the tables and writes all figures to this file in `target/`.
 pub fn report(rows: &[Row], figures: &[Figure], left_out: &[String], rounds: usize, file: &str) -> Result<()> {
     let versions = versions();
     let cores = std::thread::available_parallelism()?.get();
-    let profile = if cfg!(debug_assertions) { "dev: host code is not optimised, so that times say nothing" } else { "dist" };
+    let profile = if cfg!(debug_assertions) { "dev, not optimised: the times mean nothing" } else { "dist" };
     println!(
-        "{rounds} rounds ({FEWEST} of what takes long), in turns. Cores: {cores}. Profile: {profile}. {}.\n",
+        "{rounds} rounds ({FEWEST} for workloads that take long), in turns. Cores: {cores}. Profile: {profile}. {}.\n",
         list(&versions)
     );
-    for place in [CANNED, AGENT] {
-        let mut shown = table(&["work", "who", "p50", "p99", "× the first", "processor", "calls"]);
+    for backend in [CANNED, AGENT] {
+        let mut shown = table(&["workload", "client", "p50", "p99", "× the first", "processor time", "calls"]);
         let mut first: Option<&Row> = None;
-        for row in rows.iter().filter(|row| row.place == place) {
-            let work = if first.is_some_and(|first| first.work == row.work) { String::new() } else { row.work.to_string() };
-            let base = *first.insert(first.filter(|first| first.work == row.work).unwrap_or(row));
+        for row in rows.iter().filter(|row| row.backend == backend) {
+            let workload = if first.is_some_and(|first| first.workload == row.workload) {
+                String::new()
+            } else {
+                row.workload.to_string()
+            };
+            let base = *first.insert(first.filter(|first| first.workload == row.workload).unwrap_or(row));
             shown.add_row(vec![
-                work,
-                row.peer.clone(),
+                workload,
+                row.subject.clone(),
                 time(row.quantile(0.5)),
                 time(row.quantile(0.99)),
                 format!("{:.2}", row.ratio(base)),
@@ -42,14 +46,14 @@ pub fn report(rows: &[Row], figures: &[Figure], left_out: &[String], rounds: usi
             ]);
         }
         if first.is_some() {
-            println!("## On the {place}\n\n{}\n", aligned(shown, 2));
+            println!("## On the {backend}\n\n{}\n", aligned(shown, 2));
         }
     }
-    let mut beside = table(&["what", "how much", "of what"]);
+    let mut other = table(&["figure", "value", "unit"]);
     for figure in figures {
-        beside.add_row(vec![figure.what.clone(), number(figure.value), figure.unit.to_owned()]);
+        other.add_row(vec![figure.what.clone(), number(figure.value), figure.unit.to_owned()]);
     }
-    println!("## Beside the times\n\n{}\n", aligned(beside, 1));
+    println!("## Other figures\n\n{}\n", aligned(other, 1));
     let targets = targets(rows, figures);
     let mut shown = table(&["target", "at most", "figure", "met"]);
     for target in &targets {
@@ -59,13 +63,13 @@ pub fn report(rows: &[Row], figures: &[Figure], left_out: &[String], rounds: usi
     }
     println!("## Targets\n\n{}\n", aligned(shown, 1));
     for reason in left_out {
-        println!("Left out: {reason}");
+        println!("Not measured: {reason}");
     }
     let json = json!({
-        "rounds": rounds, "cores": cores, "profile": profile, "left_out": left_out, "beside": figures,
+        "rounds": rounds, "cores": cores, "profile": profile, "left_out": left_out, "figures": figures,
         "versions": versions.into_iter().map(|(name, version)| (name.to_owned(), version.into())).collect::<serde_json::Map<_, _>>(),
         "times": rows.iter().map(|row| json!({
-            "place": row.place, "work": row.work.to_string(), "peer": row.peer, "calls": row.calls(),
+            "backend": row.backend, "workload": row.workload.to_string(), "subject": row.subject, "calls": row.calls(),
             "p50_ns": nanoseconds(row.quantile(0.5)), "p99_ns": nanoseconds(row.quantile(0.99)), "cpu_ns": row.cpu.map(nanoseconds),
             "rounds_ns": row.rounds().iter().copied().map(nanoseconds).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
@@ -79,12 +83,12 @@ pub fn report(rows: &[Row], figures: &[Figure], left_out: &[String], rounds: usi
     Ok(())
 }
 
-/// One line of the table.
+/// An upper or lower bound for a figure.
 struct Target {
     what: String,
     bound: f64,
     figure: Option<f64>,
-    /// At least, not at most.
+    /// Whether the bound is a lower one.
     least: bool,
 }
 
@@ -99,10 +103,10 @@ impl Target {
 }
 
 fn targets(rows: &[Row], figures: &[Figure]) -> Vec<Target> {
-    let find = |place: &str, work: Workload, peer: &str| {
-        rows.iter().find(|row| row.place == place && row.work == work && row.peer == peer)
+    let find = |backend: &str, workload: Workload, subject: &str| {
+        rows.iter().find(|row| row.backend == backend && row.workload == workload && row.subject == subject)
     };
-    let ratio = |place, work, one, other| Some(find(place, work, one)?.ratio(find(place, work, other)?));
+    let ratio = |backend, workload, one, other| Some(find(backend, workload, one)?.ratio(find(backend, workload, other)?));
     let of = |name: &str| figures.iter().find(|figure| figure.what == name).map(|figure| figure.value);
     let mut targets = Vec::new();
     let mut most = |what: String, bound: f64, figure: Option<f64>| targets.push(Target { what, bound, figure, least: false });
@@ -110,21 +114,21 @@ fn targets(rows: &[Row], figures: &[Figure]) -> Vec<Target> {
     let large = Workload::List(100_000);
     most(format!("info, {CANNED}, kept instance / {native}"), 1.10, ratio(CANNED, Workload::Info, kept, native));
     most(format!("info, {CANNED}, fresh instance / {native}"), 1.25, ratio(CANNED, Workload::Info, fresh, native));
-    for peer in [kept, fresh] {
-        most(format!("{large}, {CANNED}, {peer} / {native}"), 1.20, ratio(CANNED, large, peer, native));
+    for subject in [kept, fresh] {
+        most(format!("{large}, {CANNED}, {subject} / {native}"), 1.20, ratio(CANNED, large, subject, native));
     }
     most(PEAK.into(), 3.0, of(PEAK));
-    for (work, _) in crate::workload::WORKLOADS {
-        if !matches!(work, Workload::Cold | Workload::Task) {
-            let bound = if let Workload::List(10_000..) = work { 0.5 } else { 1.0 };
-            most(format!("{work}, {AGENT}, kept instance / {GO}"), bound, ratio(AGENT, work, kept, GO));
-            most(format!("{work}, {AGENT}, fresh instance / {GO}"), bound, ratio(AGENT, work, fresh, GO));
+    for (workload, _) in crate::workload::WORKLOADS {
+        if !matches!(workload, Workload::Cold | Workload::Task) {
+            let bound = if let Workload::List(10_000..) = workload { 0.5 } else { 1.0 };
+            most(format!("{workload}, {AGENT}, kept instance / {GO}"), bound, ratio(AGENT, workload, kept, GO));
+            most(format!("{workload}, {AGENT}, fresh instance / {GO}"), bound, ratio(AGENT, workload, fresh, GO));
         }
     }
     most(READY.into(), 10.0, of(READY));
-    for place in [CANNED, AGENT] {
+    for backend in [CANNED, AGENT] {
         let cold = "consul-session with its cache";
-        most(format!("{cold} / curl, {place}"), 2.0, ratio(place, Workload::Cold, cold, "curl"));
+        most(format!("{cold} / curl, {backend}"), 2.0, ratio(backend, Workload::Cold, cold, "curl"));
     }
     let call = find(AGENT, Workload::Present, fresh).map(|row| row.quantile(0.5).as_secs_f64());
     let task = find(AGENT, Workload::Task, "community.general under Ansible").map(|row| row.quantile(0.5).as_secs_f64());
@@ -132,21 +136,21 @@ fn targets(rows: &[Row], figures: &[Figure]) -> Vec<Target> {
     most("the call of a task, fresh instance / community.general's task".into(), 0.01, call_of_task);
     most(format!("{PLUGIN}, bytes"), 330_000.0, of(PLUGIN));
     most(format!("{IDLE}, KiB"), 256.0, of(IDLE));
-    for place in [CANNED, AGENT] {
-        for peer in [kept, fresh] {
-            // Operations per second are the inverse of the time for one.
-            let figure = ratio(place, Workload::Create(64), native, peer);
-            let what = format!("64 at a time, {place}, operations per second, {peer} / {native}");
+    for backend in [CANNED, AGENT] {
+        for subject in [kept, fresh] {
+            // Operations per second are the inverse of the time per operation.
+            let figure = ratio(backend, Workload::Create(64), native, subject);
+            let what = format!("64 at a time, {backend}, operations per second, {subject} / {native}");
             targets.push(Target { what, bound: 0.95, figure, least: true });
         }
     }
     targets
 }
 
-/// What was measured, as each says itself.
+/// Returns the versions of everything that was measured, as the programs print them.
 fn versions() -> Vec<(&'static str, String)> {
-    let says = |program: Option<PathBuf>, words: &[&str]| {
-        let output = command(program?).args(words).output().ok()?;
+    let first_line = |program: Option<PathBuf>, args: &[&str]| {
+        let output = command(program?).args(args).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();
         (!text.is_empty()).then_some(text)
     };
@@ -154,19 +158,22 @@ fn versions() -> Vec<(&'static str, String)> {
     let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap_or_default();
     let locked = lock.split_once("name = \"wasmtime\"\nversion = \"").and_then(|(_, rest)| rest.split('"').next());
     let all = [
-        ("rustc", says(on_path("rustc"), &["--version"])),
+        ("rustc", first_line(on_path("rustc"), &["--version"])),
         ("wasmtime (crate)", locked.map(str::to_owned)),
-        ("wasmtime (program)", says(wasmtime().ok(), &["--version"])),
-        ("consul", says(Consul::binary(), &["version"])),
-        ("go", says(on_path("go"), &["version"])),
-        ("curl", says(on_path("curl"), &["--version"]).map(|line| line.split(" (").next().unwrap_or_default().to_owned())),
-        ("ansible", says(ansible_playbook().ok(), &["--version"])),
+        ("wasmtime (program)", first_line(wasmtime().ok(), &["--version"])),
+        ("consul", first_line(Consul::binary(), &["version"])),
+        ("go", first_line(on_path("go"), &["version"])),
+        (
+            "curl",
+            first_line(on_path("curl"), &["--version"]).map(|line| line.split(" (").next().unwrap_or_default().to_owned()),
+        ),
+        ("ansible", first_line(ansible_playbook().ok(), &["--version"])),
         ("community.general", collection()),
     ];
     all.into_iter().filter_map(|(name, version)| Some((name, version?))).collect()
 }
 
-/// The version of community.general.
+/// Returns the version of community.general.
 fn collection() -> Option<String> {
     let folder = PathBuf::from(std::env::var_os("BENCH_COLLECTIONS")?).join("ansible_collections/community/general");
     let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("MANIFEST.json")).ok()?).ok()?;
@@ -183,7 +190,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// With numbers to the right, from this column on.
+/// Aligns all columns from this one on to the right.
 fn aligned(mut table: Table, from: usize) -> Table {
     for column in table.column_iter_mut().skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -195,7 +202,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// With three digits.
+/// Formats a time with three digits.
 fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     let (value, unit) = match seconds {

@@ -1,30 +1,31 @@
-//! What is done, in one table.
+//! The workloads: what every subject does.
 
 use std::fmt;
 
-/// A work.
+/// A unit of work, which is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// Reads one session.
     Info,
-    /// Creates a session and destroys it.
+    /// Creates a session, then destroys it.
     CreateDestroy,
-    /// Makes sure that there is a session of a name, which there is.
+    /// Ensures that a session with a name exists, which it does.
     Present,
     /// Reads this many sessions.
     List(usize),
-    /// Creates [`MANY`] sessions, this many at a time. The time is that of all, divided by their number.
+    /// Creates [`MANY`] sessions, this many concurrently. The time is the total divided by
+    /// [`MANY`].
     Create(usize),
-    /// Reads one session in a process of its own: from exec to its end.
+    /// Reads one session in a new process. The time is from exec to exit.
     Cold,
-    /// Makes sure that there is a session of a name, which there is, as a task of Ansible.
+    /// As [`Workload::Present`], as one task of Ansible.
     Task,
 }
 
-/// How many sessions [`Workload::Create`] creates.
+/// Number of sessions that [`Workload::Create`] creates.
 pub const MANY: usize = 1_000;
 
-/// Each work with how often it is done in one round. On a real agent the lists fill it up, so that they come last.
+/// Each workload with its calls per round. The large lists come last: they fill the real agent.
 pub const WORKLOADS: [(Workload, usize); 10] = [
     (Workload::Info, 100),
     (Workload::CreateDestroy, 50),
@@ -38,9 +39,9 @@ pub const WORKLOADS: [(Workload, usize); 10] = [
     (Workload::List(100_000), 1),
 ];
 
-/// The sizes of the lists.
+/// Returns the sizes of the lists.
 pub fn sizes() -> Vec<usize> {
-    WORKLOADS.iter().filter_map(|(work, _)| if let Workload::List(size) = work { Some(*size) } else { None }).collect()
+    WORKLOADS.iter().filter_map(|(workload, _)| if let Workload::List(size) = workload { Some(*size) } else { None }).collect()
 }
 
 impl fmt::Display for Workload {

@@ -1,7 +1,7 @@
-//! Has `apply-json` answer each line of standard input, and writes each answer, or the error's case, as a line. It knows neither HTTP
-//! nor NATS.
+//! Calls `apply-json` with each line of standard input, and prints each answer or error as a line.
+//! It uses neither HTTP nor NATS itself.
 
-// An empty crate elsewhere, so that the whole workspace still builds natively.
+// An empty crate on other targets, so that the whole workspace builds natively.
 #![cfg(target_arch = "wasm32")]
 
 mod bindings {
@@ -27,14 +27,14 @@ impl Guest for Caller {
     fn run() -> Result<(), ()> {
         let (input, output) = (stdin::get_stdin(), stdout::get_stdout());
         let mut bytes = Vec::new();
-        // Until the stream is closed, which is its error.
-        while let Ok(piece) = input.blocking_read(4096) {
-            bytes.extend(piece);
+        // The end of the stream is its error `closed`.
+        while let Ok(chunk) = input.blocking_read(4096) {
+            bytes.extend(chunk);
         }
         for line in String::from_utf8(bytes).map_err(|_| ())?.lines() {
             let answer = apply_json(line).unwrap_or_else(|error| format!("{error:?}"));
-            for piece in format!("{answer}\n").as_bytes().chunks(4096) {
-                output.blocking_write_and_flush(piece).map_err(|_| ())?;
+            for chunk in format!("{answer}\n").as_bytes().chunks(4096) {
+                output.blocking_write_and_flush(chunk).map_err(|_| ())?;
             }
         }
         Ok(())

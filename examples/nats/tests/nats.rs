@@ -1,5 +1,7 @@
-//! The plugin served over NATS by wRPC and called from another process. Run by `cargo xtask distributed`, which builds what this
-//! needs: wRPC's tool takes a quarter of an hour of CPU time to compile, too long to stand among the other tests.
+//! The plugin served over NATS by wRPC and called from another process.
+//!
+//! `cargo xtask distributed` builds the tools and runs this test. wRPC's tool takes a quarter of an
+//! hour of CPU time to compile, too long for `cargo xtask test`.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -10,10 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use test_support::consul::{Consul, Kind};
 
-/// No step may take longer.
+/// Time limit of each step.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A process that ends with the test.
+/// A process, killed when this is dropped.
 struct Process(Child);
 
 impl Drop for Process {
@@ -23,6 +25,7 @@ impl Drop for Process {
     }
 }
 
+/// Returns the path that an environment variable names.
 fn file(variable: &str) -> Result<PathBuf> {
     std::env::var_os(variable)
         .map(PathBuf::from)
@@ -33,7 +36,7 @@ fn start(command: &mut Command) -> Result<Process> {
     Ok(Process(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().with_context(|| format!("{command:?}"))?))
 }
 
-/// A NATS server of the test's own.
+/// Starts a NATS server.
 fn nats() -> Result<(Process, SocketAddr)> {
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let server = start(Command::new(file("NATS_BIN")?).args(["-a", "127.0.0.1", "-p", &address.port().to_string()]))?;
@@ -45,21 +48,23 @@ fn nats() -> Result<(Process, SocketAddr)> {
     Ok((server, address))
 }
 
-/// wRPC's tool, which writes its log to standard output where nobody says otherwise.
+/// Returns a command for wRPC's tool, without the log, which it writes to standard output by
+/// default.
 fn wrpc() -> Result<Command> {
     let mut command = Command::new(file("WRPC_BIN")?);
     command.env("RUST_LOG", "off");
     Ok(command)
 }
 
-/// One more server of the plugin in the queue group `plugin`.
+/// Starts a server of the plugin in the queue group `plugin`.
 fn serve(nats: SocketAddr) -> Result<Process> {
     let mut command = wrpc()?;
     command.args(["nats", "serve", "--nats", &format!("nats://{nats}"), "--export", "consul", "--group", "plugin"]);
     start(command.arg(test_support::plugin()?))
 }
 
-/// Has another process call `apply-json` with each of the options. Its answers, or what it printed instead of JSON.
+/// Calls `apply-json` with each of the options in another process. Returns the answers, or as
+/// strings the lines that are not JSON.
 fn call(nats: SocketAddr, options: &[Value]) -> Result<Vec<Value>> {
     let mut command = wrpc()?;
     command.args(["nats", "run", "--nats", &format!("nats://{nats}"), "--import", "consul"]).arg(file("CALLER")?);
@@ -75,7 +80,7 @@ fn call(nats: SocketAddr, options: &[Value]) -> Result<Vec<Value>> {
     Ok(lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| json!(line))).collect())
 }
 
-/// Calls until somebody serves: a server says nothing when it is ready.
+/// Repeats the calls until a server answers. A server does not report when it is ready.
 fn call_when_served(nats: SocketAddr, options: &[Value]) -> Result<Vec<Value>> {
     let deadline = Instant::now() + LIMIT;
     loop {
@@ -94,7 +99,7 @@ fn calls_go_over_nats_and_survive_the_loss_of_a_server() -> Result<()> {
     let (_nats, nats) = nats()?;
     let apply = |name: &str| json!({"name": name, "delay": "20s", "port": port});
 
-    ensure!(call(nats, &[apply("x")]).is_err(), "nobody serves, and yet there is an answer");
+    ensure!(call(nats, &[apply("x")]).is_err(), "an answer without a server");
 
     let first = serve(nats)?;
     call_when_served(nats, &[json!({"state": "list", "port": port})])?;
@@ -107,7 +112,7 @@ fn calls_go_over_nats_and_survive_the_loss_of_a_server() -> Result<()> {
     let sessions = consul.api().sessions()?;
     ensure!(sessions.len() == 1 && sessions[0]["ID"] == created["session_id"], "{sessions:?}");
 
-    // A second one in the same queue group takes over when the first is killed.
+    // A second server in the same queue group takes over when the first is killed.
     let _second = serve(nats)?;
     drop(first);
     let after = call_when_served(nats, &[apply("x")])?;

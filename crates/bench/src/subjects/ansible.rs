@@ -1,7 +1,7 @@
-//! A task of Ansible: with community.general's module, and with this project's program as the module.
+//! A task of Ansible: with community.general's module, and with `consul-session` as the module.
 
 use super::{Round, Subject};
-use crate::place::{MADE, Place};
+use crate::backend::{Backend, CREATED};
 use crate::workload::Workload;
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -10,29 +10,33 @@ use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
 use test_support::tools::{ansible_playbook, command, root};
 
-/// How many tasks are measured in one play.
+/// Number of tasks that are measured in one play.
 const TASKS: u32 = 10;
 
-/// The module.
+/// The module of the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Module {
-    /// Makes a session each time.
+    /// community.general's `consul_session`, which creates a session each time.
     Community,
-    /// Makes one the first time.
+    /// `consul-session`, which creates a session the first time.
     Own,
 }
 
-/// A module in a project of its own.
+/// A module in its own Ansible project.
 pub struct Ansible {
     module: Module,
     playbook: PathBuf,
-    /// Where community.general is, unpacked.
+    /// Folder with community.general.
     collections: PathBuf,
     folder: TempDir,
 }
 
 impl Ansible {
-    /// Errors: what is not installed.
+    /// Writes the project.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the module or Ansible is not installed.
     pub fn new(module: Module, collections: PathBuf) -> Result<Ansible> {
         let folder = tempdir()?;
         let name = match module {
@@ -51,21 +55,21 @@ impl Ansible {
         fs::write(
             folder.path().join("play.yml"),
             format!(
-                "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - {name}:\n        name: {MADE}\n        \
+                "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - {name}:\n        name: {CREATED}\n        \
                  host: 127.0.0.1\n        port: \"{{{{ agent_port }}}}\"\n      loop: \"{{{{ range(repeats | int) | list }}}}\"\n"
             ),
         )?;
         Ok(Ansible { module, playbook: ansible_playbook()?, collections, folder })
     }
 
-    /// How long a play takes that does the task so many times.
-    fn play(&self, place: &Place, tasks: u32) -> Result<Duration> {
+    /// Returns the time of a play that repeats the task.
+    fn play(&self, backend: &Backend, tasks: u32) -> Result<Duration> {
         let folder = self.folder.path();
         let mut ansible = command(&self.playbook);
         ansible.args(["-i", "localhost,", "-c", "local", "play.yml"]).current_dir(folder);
         ansible.args([
             "-e",
-            &format!("agent_port={}", place.address(Workload::Task).port()),
+            &format!("agent_port={}", backend.address(Workload::Task).port()),
             "-e",
             &format!("repeats={tasks}"),
         ]);
@@ -74,16 +78,16 @@ impl Ansible {
         }
         ansible.envs([("LC_ALL", "C.UTF-8"), ("ANSIBLE_NOCOLOR", "1"), ("ANSIBLE_LOCALHOST_WARNING", "0")]);
         ansible.env("ANSIBLE_HOME", folder.join("home")).env("ANSIBLE_COLLECTIONS_PATH", &self.collections);
-        // The same Python for the modules.
+        // The modules run in the same Python.
         let python = self.playbook.with_file_name("python3");
         ansible.env("ANSIBLE_PYTHON_INTERPRETER", python);
         ansible.env("CONSUL_SESSION_CACHE", root().join("target/tmp/bench-cache"));
         let start = Instant::now();
         let output = ansible.output().with_context(|| format!("{ansible:?}"))?;
         let time = start.elapsed();
-        let said = String::from_utf8_lossy(&output.stdout);
+        let printed = String::from_utf8_lossy(&output.stdout);
         let done = format!("ok={}", u32::from(tasks > 0));
-        ensure!(output.status.success() && said.contains(&done), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success() && printed.contains(&done), "{printed}{}", String::from_utf8_lossy(&output.stderr));
         Ok(time)
     }
 }
@@ -96,15 +100,15 @@ impl Subject for Ansible {
         }
     }
 
-    fn does(&self, work: Workload) -> bool {
-        work == Workload::Task
+    fn supports(&self, workload: Workload) -> bool {
+        workload == Workload::Task
     }
 
-    /// What a play of some tasks takes longer than one of a single task.
-    fn run(&mut self, _work: Workload, place: &Place, calls: usize) -> Result<Round> {
+    /// Measures a task as the difference between a play with more tasks and one with a single task.
+    fn run(&mut self, _workload: Workload, backend: &Backend, calls: usize) -> Result<Round> {
         let task = || -> Result<Duration> {
-            let one = self.play(place, 1)?;
-            Ok(self.play(place, 1 + TASKS)?.saturating_sub(one) / TASKS)
+            let one = self.play(backend, 1)?;
+            Ok(self.play(backend, 1 + TASKS)?.saturating_sub(one) / TASKS)
         };
         Ok(Round { times: (0..calls).map(|_| task()).collect::<Result<_>>()?, cpu: None })
     }

@@ -1,7 +1,7 @@
-//! Consul's own Go client, in a process of its own (`go/`) that is told what to do line by line.
+//! Consul's own Go client, in a process (`go/`) that reads one order per line.
 
 use super::{Round, Subject, is_call};
-use crate::place::{MADE, Place};
+use crate::backend::{Backend, CREATED};
 use crate::workload::{MANY, Workload};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -12,14 +12,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 use test_support::tools::command;
 
-/// The process.
+/// The process of the Go client. Killed when this is dropped.
 pub struct Go {
     process: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
-/// What it says of one round. In nanoseconds.
+/// Its answer to an order. Times are in nanoseconds.
 #[derive(Deserialize)]
 struct Answer {
     times: Vec<u64>,
@@ -39,7 +39,7 @@ impl Go {
 
 impl Drop for Go {
     fn drop(&mut self) {
-        // Fails only for a process that is gone already.
+        // Fails only if the process has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -50,28 +50,29 @@ impl Subject for Go {
         "Consul's Go client".into()
     }
 
-    fn does(&self, work: Workload) -> bool {
-        is_call(work)
+    fn supports(&self, workload: Workload) -> bool {
+        is_call(workload)
     }
 
-    fn run(&mut self, work: Workload, place: &Place, calls: usize) -> Result<Round> {
-        // How many calls are one measured time; how many are under way at once; what is expected of a list.
-        let (name, batch, at_once, listed) = match work {
+    fn run(&mut self, workload: Workload, backend: &Backend, calls: usize) -> Result<Round> {
+        // `batch`: the operations of one measured time. `listed`: the expected length of a list.
+        let (name, batch, at_once, listed) = match workload {
             Workload::Info => ("info", 1, 1, 0),
             Workload::CreateDestroy => ("create-destroy", 1, 1, 0),
             Workload::Present => ("present", 1, 1, 0),
             Workload::List(size) => ("list", 1, 1, size),
             Workload::Create(at_once) => ("create", MANY, at_once, 0),
-            Workload::Cold | Workload::Task => anyhow::bail!("not within a process"),
+            Workload::Cold | Workload::Task => anyhow::bail!("not a call within a process"),
         };
         let order = json!({
             "work": name, "calls": calls, "batch": batch, "atOnce": at_once, "listed": listed,
-            "address": place.address(work).to_string(), "id": place.id, "name": place.session, "made": MADE,
+            "address": backend.address(workload).to_string(), "id": backend.id, "name": backend.session, "made": CREATED,
         });
         writeln!(self.input, "{order}")?;
         let mut line = String::new();
         self.output.read_line(&mut line)?;
-        let Answer { times, cpu, error } = serde_json::from_str(&line).with_context(|| format!("it said `{line}`"))?;
+        let Answer { times, cpu, error } =
+            serde_json::from_str(&line).with_context(|| format!("invalid answer of the Go client: {line}"))?;
         ensure!(error.is_none() && times.len() == calls, "{}", error.unwrap_or_default());
         let times = times.into_iter().map(|time| Duration::from_nanos(time) / batch as u32).collect();
         Ok(Round { times, cpu: Some(Duration::from_nanos(cpu) / (calls * batch) as u32) })

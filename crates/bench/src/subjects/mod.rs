@@ -1,4 +1,4 @@
-//! Who does the works.
+//! The implementations under test.
 
 mod ansible;
 mod go;
@@ -10,38 +10,42 @@ mod stock;
 
 pub use ansible::{Ansible, Module};
 pub use go::Go;
-pub use in_process::{Caller, InProcess, Kind};
+pub use in_process::{Caller, Client, InProcess};
 pub use native::{Native, ONCE, once};
 pub use plugin::{Fresh, Kept, connection, host};
 pub use process::Process;
 pub use stock::Stock;
 
-use crate::place::Place;
+use crate::backend::Backend;
 use crate::workload::Workload;
 use anyhow::Result;
 use std::time::Duration;
 
-/// One who does works.
+/// An implementation under test: a client in the tables.
 pub trait Subject {
-    /// As it stands in the tables.
+    /// Returns the name in the tables.
     fn name(&self) -> String;
 
-    /// Whether it is for this work.
-    fn does(&self, work: Workload) -> bool;
+    /// Returns whether this subject runs this workload.
+    fn supports(&self, workload: Workload) -> bool;
 
-    /// Does the work `calls` times, one after another. What comes out is checked; a wrong answer is an error.
-    fn run(&mut self, work: Workload, place: &Place, calls: usize) -> Result<Round>;
+    /// Runs the workload `calls` times, one call after another.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a call fails or gets a wrong answer.
+    fn run(&mut self, workload: Workload, backend: &Backend, calls: usize) -> Result<Round>;
 }
 
-/// What came of it.
+/// The measurements of one round.
 pub struct Round {
-    /// How long each call took.
+    /// The time of each call.
     pub times: Vec<Duration>,
-    /// The processor's time for one call, if the peer can tell: its own, not the server's.
+    /// Processor time per call, of the subject alone, if it is known.
     pub cpu: Option<Duration>,
 }
 
-/// The works that are calls within one process.
-fn is_call(work: Workload) -> bool {
-    !matches!(work, Workload::Cold | Workload::Task)
+/// Returns whether the workload is a call within a running process.
+fn is_call(workload: Workload) -> bool {
+    !matches!(workload, Workload::Cold | Workload::Task)
 }

@@ -1,13 +1,13 @@
-//! The same work in plain Rust: hyper's pooled client with the settings of the host, and serde.
+//! The same work in plain Rust: hyper's pooled client with the settings of the library, and serde.
 
-use super::{Caller, Kind};
+use super::{Caller, Client};
 use crate::canned::NODE;
 use anyhow::{Context, Result, anyhow, ensure};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_LENGTH, HeaderMap};
 use hyper::{Method, Request, StatusCode};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
@@ -16,10 +16,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The client, which its callers share.
-pub struct Native(Client<HttpConnector, Full<Bytes>>);
+/// The HTTP client, which all callers share.
+pub struct Native(HttpClient<HttpConnector, Full<Bytes>>);
 
-/// As the plugin's, field by field.
+/// A session with the same fields as the plugin's.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Session {
@@ -67,31 +67,31 @@ struct Config {
     node_name: String,
 }
 
-/// What the plugin answers to a reading.
+/// The plugin's answer to a read.
 struct Listing {
     sessions: Vec<Session>,
     _index: u64,
     _filtered: bool,
 }
 
-/// Where the agent is, and the client.
+/// A caller: the HTTP client and the agent's authority.
 pub struct NativeCaller {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: HttpClient<HttpConnector, Full<Bytes>>,
     authority: String,
 }
 
 impl Native {
-    /// A client of its own.
+    /// Returns a client with its own connection pool.
     pub fn new() -> Native {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let mut builder = Client::builder(TokioExecutor::new());
+        let mut builder = HttpClient::builder(TokioExecutor::new());
         builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new());
         Native(builder.pool_idle_timeout(Duration::from_secs(30)).pool_max_idle_per_host(64).build(connector))
     }
 }
 
-impl Kind for Native {
+impl Client for Native {
     const NAME: &str = "native Rust";
     type Caller = NativeCaller;
 
@@ -101,7 +101,7 @@ impl Kind for Native {
 }
 
 impl NativeCaller {
-    /// Headers and body of an answer of status 200.
+    /// Sends a request. Returns headers and body of an answer with status 200.
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(HeaderMap, Bytes)> {
         let request = Request::builder()
             .method(method)
@@ -117,7 +117,7 @@ impl NativeCaller {
         timeout(Duration::from_secs(10), exchange).await?
     }
 
-    /// How many bytes the body of an answer has.
+    /// Returns the size of an answer's body.
     pub async fn body(&self, path: &str) -> Result<usize> {
         Ok(self.send(Method::GET, path, Vec::new()).await?.1.len())
     }
@@ -174,13 +174,13 @@ impl Caller for NativeCaller {
     }
 }
 
-/// The word that makes the program read one session and end.
+/// First argument to read one session and exit.
 pub const ONCE: &str = "once";
 
-/// Reads one session, as a program does that has nothing else to do.
-pub fn once(words: &[String]) -> Result<()> {
-    let [address, id] = words else { anyhow::bail!("{ONCE} ADDRESS ID") };
-    let address = address.parse().with_context(|| format!("`{address}` is no address of {NODE}"))?;
+/// Reads one session: the whole work of a program.
+pub fn once(args: &[String]) -> Result<()> {
+    let [address, id] = args else { anyhow::bail!("usage: {ONCE} ADDRESS ID") };
+    let address = address.parse().with_context(|| format!("invalid address `{address}` of {NODE}"))?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async { Native::new().caller(address).await?.info(id).await })
 }

@@ -1,28 +1,28 @@
-//! The plugin in the host of this project.
+//! The plugin in `consul-session-host`.
 
-use super::{Caller, Kind};
+use super::{Caller, Client};
 use anyhow::{Result, anyhow, ensure};
 use consul_session_host::{CallError, Connection, CreateOptions, Host, Instance, Options};
 use std::net::SocketAddr;
 
-/// A fresh instance for each call.
+/// The plugin with a fresh instance for each call.
 pub struct Fresh(pub Host);
 
-/// One instance for all calls of a caller.
+/// The plugin with one instance for all calls of a caller.
 pub struct Kept(pub Host);
 
-/// A host that may connect to this machine, with all else as it is by default.
+/// Returns a host that may connect to this machine, with defaults for everything else.
 pub fn host() -> Result<Host> {
     let builder = Host::builder().allow("127.0.0.1:*".parse()?);
     builder.build(test_support::plugin()?).map_err(|error| anyhow!("{error:?}"))
 }
 
-/// How the plugin is told where the agent is.
+/// Returns the plugin's argument for an agent at this address.
 pub fn connection(address: SocketAddr) -> Connection {
     Connection { host: Some(address.ip().to_string()), port: Some(address.port()), ..Connection::default() }
 }
 
-/// A host or an instance, which have the same functions.
+/// A caller by a host or an instance, which have the same functions.
 pub struct PluginCaller<T> {
     callee: T,
     address: SocketAddr,
@@ -69,7 +69,7 @@ macro_rules! caller {
 caller!(Host);
 caller!(Instance);
 
-impl Kind for Fresh {
+impl Client for Fresh {
     const NAME: &str = "plugin, fresh instance";
     type Caller = PluginCaller<Host>;
 
@@ -78,7 +78,7 @@ impl Kind for Fresh {
     }
 }
 
-impl Kind for Kept {
+impl Client for Kept {
     const NAME: &str = "plugin, kept instance";
     type Caller = PluginCaller<Instance>;
 

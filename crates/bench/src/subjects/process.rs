@@ -1,7 +1,7 @@
-//! Programs that do one call and end.
+//! Programs that make one call and exit.
 
 use super::{ONCE, Round, Subject};
-use crate::place::Place;
+use crate::backend::Backend;
 use crate::workload::Workload;
 use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
@@ -11,21 +11,21 @@ use std::time::Instant;
 use test_support::tools::{command, root};
 use test_support::{component, tools};
 
-/// The command that reads the session of this id from the agent at this address.
+/// Returns the command that reads the session with this ID from the agent at this address.
 type Info = Box<dyn Fn(SocketAddr, &str) -> Command>;
 
-/// A program. Its time is from exec to its end, its output read.
+/// A program. Its time is from exec to exit, with its output read.
 pub struct Process {
     name: &'static str,
     info: Info,
 }
 
 impl Process {
-    /// Those that are there, and why the others are not.
+    /// Returns the programs that are installed, and for each other one why it is not measured.
     pub fn all(go: Option<PathBuf>) -> Result<(Vec<Process>, Vec<String>)> {
-        let mut there = Vec::new();
+        let mut installed = Vec::new();
         let mut missing = Vec::new();
-        let mut add = |name, info: Info| there.push(Process { name, info });
+        let mut add = |name, info: Info| installed.push(Process { name, info });
         if command("curl").arg("--version").output().is_ok() {
             add(
                 "curl",
@@ -59,7 +59,7 @@ impl Process {
                 Box::new(move |address, id| {
                     let mut host = command(&host);
                     host.env("CONSUL_SESSION_CACHE", cache.clone().unwrap_or_default());
-                    words(&mut host, address, id);
+                    add_args(&mut host, address, id);
                     host
                 }),
             );
@@ -70,7 +70,7 @@ impl Process {
                 Box::new(move |address, id| {
                     let mut wasmtime = command(&wasmtime);
                     wasmtime.args(["run", "-S", "http"]).arg(&component);
-                    words(&mut wasmtime, address, id);
+                    add_args(&mut wasmtime, address, id);
                     wasmtime
                 }),
             ),
@@ -86,12 +86,12 @@ impl Process {
                 }),
             );
         }
-        Ok((there, missing))
+        Ok((installed, missing))
     }
 }
 
-/// The words of both command lines.
-fn words(command: &mut Command, address: SocketAddr, id: &str) {
+/// Adds the arguments of `consul-session` and of the command component.
+fn add_args(command: &mut Command, address: SocketAddr, id: &str) {
     let (host, port) = (address.ip(), address.port());
     command.args(["state=info".into(), format!("id={id}"), format!("host={host}"), format!("port={port}")]);
 }
@@ -101,21 +101,21 @@ impl Subject for Process {
         self.name.into()
     }
 
-    fn does(&self, work: Workload) -> bool {
-        work == Workload::Cold
+    fn supports(&self, workload: Workload) -> bool {
+        workload == Workload::Cold
     }
 
-    fn run(&mut self, work: Workload, place: &Place, calls: usize) -> Result<Round> {
+    fn run(&mut self, workload: Workload, backend: &Backend, calls: usize) -> Result<Round> {
         let mut times = Vec::new();
         for _ in 0..calls {
-            let mut command = (self.info)(place.address(work), &place.id);
+            let mut command = (self.info)(backend.address(workload), &backend.id);
             let start = Instant::now();
             let output = command.output().with_context(|| format!("{command:?}"))?;
             times.push(start.elapsed());
-            let said = [output.stdout, output.stderr].concat();
-            ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
-            // The two that only read it say nothing.
-            ensure!(said.is_empty() || String::from_utf8_lossy(&said).contains(&place.id), "{command:?}: no session");
+            let printed = [output.stdout, output.stderr].concat();
+            ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&printed));
+            // Native Rust and the Go client print nothing.
+            ensure!(printed.is_empty() || String::from_utf8_lossy(&printed).contains(&backend.id), "{command:?}: no session");
         }
         Ok(Round { times, cpu: None })
     }

@@ -1,8 +1,9 @@
-//! The plugin as stock runtimes run it: no limits, and wasmtime's own sender, which opens a connection for each request.
+//! The plugin as stock runtimes run it: without limits, and with wasmtime's default sender, which
+//! opens a connection for each request.
 //!
-//! Here each passage between guest and host is counted: the guest is the same in any host.
+//! It also counts the boundary crossings between guest and host. They do not depend on the host.
 
-use super::{Caller, Kind};
+use super::{Caller, Client};
 use anyhow::{Result, anyhow, ensure};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,16 +35,16 @@ use bindings::exports::consul_session::plugin::sessions::{Connection, CreateOpti
 /// The loaded plugin.
 pub struct Stock {
     plugin: bindings::PluginPre<State>,
-    /// What its callers count.
+    /// The boundary crossings of all callers.
     pub crossings: Arc<Crossings>,
 }
 
-/// Passages.
+/// Numbers of boundary crossings.
 #[derive(Debug, Default)]
 pub struct Crossings {
-    /// From the guest to the host: calls of what it imports.
+    /// Guest to host: calls of imported functions.
     pub to_host: AtomicU64,
-    /// From the host to the guest: calls of what it exports, of `cabi_realloc`, and of what frees an answer.
+    /// Host to guest: calls of exported functions, of `cabi_realloc`, and of post-return functions.
     pub to_guest: AtomicU64,
 }
 
@@ -52,7 +53,7 @@ impl Stock {
     pub fn new() -> Result<Stock> {
         let load = || -> wasmtime::Result<_> {
             let mut config = Config::new();
-            // Left in /tmp, so only where it is asked for: perf finds the names of the guest's functions there.
+            // With it perf knows the guest's functions. Not by default: it leaves a file in /tmp.
             if std::env::var_os("BENCH_PERF_MAP").is_some() {
                 config.profiler(ProfilingStrategy::PerfMap);
             }
@@ -86,7 +87,7 @@ impl WasiHttpView for State {
     }
 }
 
-/// One instance for all calls.
+/// A caller with one instance for all calls.
 pub struct StockCaller {
     plugin: bindings::Plugin,
     store: Store<State>,
@@ -94,7 +95,7 @@ pub struct StockCaller {
     connection: Connection,
 }
 
-impl Kind for Stock {
+impl Client for Stock {
     const NAME: &str = "plugin, wasmtime's default sender";
     type Caller = StockCaller;
 
@@ -105,7 +106,8 @@ impl Kind for Stock {
         store.call_hook(move |mut store, hook| {
             let counted = match hook {
                 CallHook::CallingHost => {
-                    // The default is 128 MiB for all calls of a store together.
+                    // The default is 128 MiB for all calls of a store together, too little for
+                    // large lists.
                     store.set_hostcall_fuel(usize::MAX);
                     &crossings.to_host
                 }
@@ -131,7 +133,7 @@ impl Kind for Stock {
     }
 }
 
-/// The plugin's answer, or either error.
+/// Returns the plugin's answer. Both a trap and an error of the plugin are errors.
 fn answer<T, E: std::fmt::Debug>(answer: wasmtime::Result<Result<T, E>>) -> Result<T> {
     answer.map_err(|error| anyhow!("{error:?}"))?.map_err(|error| anyhow!("{error:?}"))
 }

@@ -1,5 +1,7 @@
-//! Plugs one component into another that imports what the first exports: `compose PLUGIN GUEST RESULT`. `cargo xtask compose`
-//! runs it; a program of its own, so that nobody else compiles `wac-graph`.
+//! Composes a component with another that imports its exports: `compose PLUGIN GUEST RESULT`.
+//!
+//! `cargo xtask compose` runs it. It is a separate program so that only this task compiles
+//! `wac-graph`.
 
 use anyhow::{Context, Result};
 use wac_graph::types::Package;

