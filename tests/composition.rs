@@ -1,40 +1,29 @@
-//! `examples/leader-election` with the plugin plugged into it: one file, in two runtimes, against a real Consul.
+//! `examples/leader-election` composed with the plugin into one component, in two runtimes, against
+//! a real Consul.
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::Arguments;
 use serde_json::json;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 use tempfile::NamedTempFile;
 use test_support::block_on;
 use test_support::consul::{Consul, Kind};
-use test_support::trial::trial;
-use test_support::{in_ci, tools};
+use test_support::tools;
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 use wit_component::DecodedWasm;
 
-/// No step of an election may take longer. A runtime needs seconds to start on a busy machine, and Consul one to two TTLs of
-/// 10 seconds to end the session of one that was killed.
+/// The longest that a step of an election takes. A runtime needs seconds to start on a busy
+/// machine, and Consul needs one to two TTLs of 10 seconds to end the session of a killed
+/// contender.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The name of the sessions.
 const NAME: &str = "service";
 
+/// Makes the command that runs the composed component in a runtime.
 type Runtime = fn() -> Result<Command>;
-
-fn main() -> ExitCode {
-    let no_consul = Consul::is_missing();
-    let no_jco = no_consul || (tools::node_modules().is_err() && !in_ci());
-    let trials = vec![
-        trial("it imports what the plugin does, and wasi:cli", surface),
-        trial("an election under wasmtime", || election(&[wasmtime, wasmtime, wasmtime])).with_ignored_flag(no_consul),
-        trial("an election under jco", || election(&[jco, jco])).with_ignored_flag(no_jco),
-        trial("one election of both", || election(&[wasmtime, jco, wasmtime])).with_ignored_flag(no_jco),
-        trial("a leader that is killed has a successor", killed).with_ignored_flag(no_consul),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
 
 fn composed() -> Result<PathBuf> {
     let path = tools::root().join("dist/leader-election.wasm");
@@ -53,9 +42,10 @@ fn jco() -> Result<Command> {
     Ok(jco)
 }
 
-fn surface() -> Result<()> {
+#[test]
+fn composition_imports_what_the_plugin_does_and_wasi_cli() -> Result<()> {
     let DecodedWasm::Component(resolve, world) = wit_component::decode(&std::fs::read(composed()?)?)? else {
-        anyhow::bail!("it is no component")
+        anyhow::bail!("the file is not a component")
     };
     let world = &resolve.worlds[world];
     let mut imports: Vec<String> = world.imports.keys().map(|key| resolve.name_world_key(key)).collect();
@@ -76,59 +66,75 @@ fn surface() -> Result<()> {
     Ok(())
 }
 
-/// An agent, and what the contenders say, all of them into one file: so the order of the lines is that of the events.
+/// An agent, and the output of all contenders in one file, so that the order of the lines is that
+/// of the events.
 struct Election {
     agent: Consul,
-    said: NamedTempFile,
+    output: NamedTempFile,
 }
 
 impl Election {
     fn new() -> Result<Election> {
-        Ok(Election { agent: Consul::start(Kind::Plain)?, said: NamedTempFile::new()? })
+        Ok(Election { agent: Consul::start(Kind::Plain)?, output: NamedTempFile::new()? })
     }
 
     fn contender(&self, runtime: Runtime, rounds: u32) -> Result<Child> {
         let mut command = runtime()?;
         command.args([NAME, &rounds.to_string(), &self.agent.http().port().to_string()]);
-        // All have the same position in the file.
-        command.stdout(self.said.as_file().try_clone()?).stderr(self.said.as_file().try_clone()?);
+        // The handles share one position in the file.
+        command.stdout(self.output.as_file().try_clone()?).stderr(self.output.as_file().try_clone()?);
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true).spawn().with_context(|| format!("{command:?}"))
     }
 
-    /// What was said so far, each line in words.
+    /// Returns the lines so far, each split into words.
     fn lines(&self) -> Result<Vec<Vec<String>>> {
-        let text = std::fs::read_to_string(self.said.path())?;
+        let text = std::fs::read_to_string(self.output.path())?;
         Ok(text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect())
     }
 
-    /// Waits until so many have said this.
-    async fn heard(&self, count: usize, words: &[&str]) -> Result<()> {
+    /// Waits for `count` lines that have these words after the id.
+    async fn wait_for_lines(&self, count: usize, words: &[&str]) -> Result<()> {
         let all = async {
-            while self.lines()?.iter().filter(|line| line.get(1..).is_some_and(|said| said == words)).count() < count {
+            while self.lines()?.iter().filter(|line| line.get(1..).is_some_and(|rest| rest == words)).count() < count {
                 sleep(Duration::from_millis(20)).await;
             }
             Ok(())
         };
-        timeout(LIMIT, all).await.with_context(|| format!("no {count} said {words:?}, but {:?}", self.lines()))?
+        timeout(LIMIT, all).await.with_context(|| format!("expected {count} lines with {words:?}, found {:?}", self.lines()))?
     }
 
     async fn end(&self, mut contender: Child) -> Result<ExitStatus> {
         let ended = timeout(LIMIT, contender.wait()).await;
-        Ok(ended.with_context(|| format!("a contender goes on: {:?}", self.lines()))??)
+        Ok(ended.with_context(|| format!("a contender did not end: {:?}", self.lines()))??)
     }
 }
 
-/// One leads at a time, and in the end everyone has.
-fn election(runtimes: &[Runtime]) -> Result<()> {
+#[test]
+fn election_under_wasmtime_has_one_leader_at_a_time() -> Result<()> {
+    check_election(&[wasmtime, wasmtime, wasmtime])
+}
+
+#[test]
+fn election_under_jco_has_one_leader_at_a_time() -> Result<()> {
+    check_election(&[jco, jco])
+}
+
+#[test]
+fn election_under_both_has_one_leader_at_a_time() -> Result<()> {
+    check_election(&[wasmtime, jco, wasmtime])
+}
+
+/// Checks that one contender leads at a time, and that each has led in the end.
+fn check_election(runtimes: &[Runtime]) -> Result<()> {
     let election = Election::new()?;
     let api = election.agent.api();
-    // The first session is the test's, so that all of them wait when it ends.
+    // The test holds the first session, so that all contenders wait when it ends.
     let first = api.put("/v1/session/create", Some(&json!({ "Name": NAME })))?;
     let first = first["ID"].as_str().context("no session")?;
     block_on(async {
         let contenders = runtimes.iter().map(|runtime| election.contender(*runtime, 1)).collect::<Result<Vec<_>>>()?;
-        election.heard(runtimes.len(), &["follows", first]).await?;
+        election.wait_for_lines(runtimes.len(), &["follows", first]).await?;
         api.put(&format!("/v1/session/destroy/{first}"), None)?;
         for contender in contenders {
             let status = election.end(contender).await?;
@@ -151,17 +157,18 @@ fn election(runtimes: &[Runtime]) -> Result<()> {
     Ok(())
 }
 
-/// Nobody destroys its session; Consul does, one to two TTLs later.
-fn killed() -> Result<()> {
+/// Consul ends the session of the killed leader, one to two TTLs later.
+#[test]
+fn killed_leader_has_a_successor() -> Result<()> {
     let election = Election::new()?;
     block_on(async {
         let mut leader = election.contender(wasmtime, u32::MAX)?;
-        election.heard(1, &["leads"]).await?;
+        election.wait_for_lines(1, &["leads"]).await?;
         let id = election.lines()?[0][0].clone();
         let follower = election.contender(wasmtime, 1)?;
-        election.heard(1, &["follows", &id]).await?;
+        election.wait_for_lines(1, &["follows", &id]).await?;
         leader.kill().await?;
-        election.heard(2, &["leads"]).await?;
+        election.wait_for_lines(2, &["leads"]).await?;
         ensure!(election.end(follower).await?.success(), "{:?}", election.lines());
         Ok(())
     })

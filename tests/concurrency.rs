@@ -1,60 +1,33 @@
-//! What only a real Consul can show: that any number of callers end with one session, and that nothing is half done when the
-//! agent dies, halts or starts again under them.
+//! Concurrent callers of a real Consul: any number of them end with one session, and nothing is
+//! half done when the agent dies, pauses or restarts meanwhile.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use consul_session_host::{
     Acquisition, Connection, Consistency, CreateOptions, OnMismatch, Options, Outcome, Query, Scheme, State,
 };
 use consul_session_tests::embedded::{Answer, answer, connection, host, options, within};
-use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use test_support::block_on;
 use test_support::consul::{Consul, Kind, NODE};
-use test_support::trial::trial;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
-type Test = fn() -> Result<()>;
-
-fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    // Each has the machine to itself: they are about many calls at once, and about time.
-    arguments.test_threads = Some(1);
-    let tests: [(&str, Test); 18] = [
-        ("50 callers of the same name end with one session and one id, ten times over", same_name),
-        ("50 callers that find the session change nothing", found),
-        ("40 callers that replace end with one session and one id", same_replacement),
-        ("40 callers that replace by two different sessions end with one", two_replacements),
-        ("50 callers, half present and half absent, leave no more than one", present_and_absent),
-        ("50 callers of as many names end with as many sessions", many_names),
-        ("20 callers that may not ask for the agent's node end with one session", node_not_readable),
-        ("20 callers that may not ask for the agent's node find the session that is there", node_not_readable_found),
-        ("a killed agent leaves nothing half done", killed),
-        ("a halted agent leaves nothing half done", halted),
-        ("an agent that starts again leaves nothing half done", restarted),
-        ("callers of the same name agree after a crash", agreed_after_crash),
-        ("a blocking query ends when the agent dies", blocking_query_of_dying_agent),
-        ("a read without a token says what it may not see", filtered),
-        ("50 sessions that want one key get it one after another, each with a higher fencing number", one_key),
-        ("a lock needs key:write, and its reading key:read", lock_denied),
-        ("a lock of an agent that dies is in doubt, and can be asked for again", lock_in_doubt),
-        ("a certificate of a CA that the host does not know is refused", unknown_ca),
-    ];
-    let no_consul = Consul::is_missing();
-    let trials = tests.map(|(name, test)| trial(name, test).with_ignored_flag(no_consul));
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+/// Waits until no other test runs: these tests are about many calls at once and about time, so each
+/// has the machine to itself.
+fn alone() -> MutexGuard<'static, ()> {
+    static RUNNING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `present` by this name.
+/// Options for `present` by this name.
 fn present(agent: &Consul, name: &str) -> Options {
     Options { name: Some(name.into()), ..options(agent.http()) }
 }
 
-/// `absent` by this name.
+/// Options for `absent` by this name.
 fn absent(agent: &Consul, name: &str) -> Options {
     Options { state: Some(State::Absent), ..present(agent, name) }
 }
@@ -63,7 +36,8 @@ async fn apply(options: &Options) -> Result<Answer<Outcome>> {
     answer(host()?.apply(options)).await
 }
 
-/// Applies all of these at once, each in an instance of its own, and waits for all; each must succeed.
+/// Applies all of these at once, each in an instance of its own, and waits for all. Each must
+/// succeed.
 fn at_once(calls: impl IntoIterator<Item = Options>) -> Result<Vec<Outcome>> {
     block_on(async {
         let mut running = JoinSet::new();
@@ -74,7 +48,7 @@ fn at_once(calls: impl IntoIterator<Item = Options>) -> Result<Vec<Outcome>> {
     })
 }
 
-/// The one id that all of these answers name.
+/// Returns the id that all of these outcomes name.
 fn one_id(outcomes: &[Outcome]) -> Result<&str> {
     let ids: BTreeSet<_> = outcomes.iter().map(|outcome| outcome.session_id.as_deref()).collect();
     match ids.first() {
@@ -83,7 +57,7 @@ fn one_id(outcomes: &[Outcome]) -> Result<&str> {
     }
 }
 
-/// The ids of the sessions of this name.
+/// Returns the ids of the sessions with this name.
 fn ids_of(agent: &Consul, name: &str) -> Result<Vec<String>> {
     let named = |session: &Value| session["Name"] == name;
     Ok(agent.api().sessions()?.iter().filter(|session| named(session)).map(|session| text(&session["ID"])).collect())
@@ -97,19 +71,23 @@ fn changed(outcomes: &[Outcome]) -> usize {
     outcomes.iter().filter(|outcome| outcome.changed).count()
 }
 
-fn same_name() -> Result<()> {
+#[test]
+fn present_of_one_name_by_50_callers_creates_one_session() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Plain)?;
     for round in 0..10 {
         let name = format!("x{round}");
         let outcomes = at_once((0..50).map(|_| present(&agent, &name)))?;
         let id = one_id(&outcomes).with_context(|| format!("round {round}"))?;
         ensure!(ids_of(&agent, &name)? == [id], "round {round}: {:?}", ids_of(&agent, &name)?);
-        ensure!(changed(&outcomes) == 1, "round {round}: {} say that they created it", changed(&outcomes));
+        ensure!(changed(&outcomes) == 1, "round {round}: {} callers report that they created it", changed(&outcomes));
     }
     Ok(())
 }
 
-fn found() -> Result<()> {
+#[test]
+fn present_of_an_existing_name_by_50_callers_changes_nothing() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Plain)?;
     let first = at_once([present(&agent, "x")])?;
     let outcomes = at_once((0..50).map(|_| present(&agent, "x")))?;
@@ -118,22 +96,26 @@ fn found() -> Result<()> {
     Ok(())
 }
 
-/// One that replaces whatever has another delay.
+/// Options that replace sessions with another delay.
 fn replace(agent: &Consul, delay: f64) -> Options {
     Options { delay: Some(delay), on_mismatch: Some(OnMismatch::Replace), ..present(agent, "x") }
 }
 
-fn same_replacement() -> Result<()> {
+#[test]
+fn replace_by_40_callers_ends_with_one_session() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Plain)?;
     let old = at_once([present(&agent, "x")])?;
     let outcomes = at_once((0..40).map(|_| replace(&agent, 20.0)))?;
     let id = one_id(&outcomes)?;
     ensure!(id != one_id(&old)? && ids_of(&agent, "x")? == [id], "{:?}", ids_of(&agent, "x")?);
-    ensure!(changed(&outcomes) == 1, "{} say that they replaced it", changed(&outcomes));
+    ensure!(changed(&outcomes) == 1, "{} callers report that they replaced it", changed(&outcomes));
     Ok(())
 }
 
-fn two_replacements() -> Result<()> {
+#[test]
+fn replace_by_two_sessions_from_40_callers_ends_with_one() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Plain)?;
     at_once([present(&agent, "x")])?;
     at_once((0..40).map(|number| replace(&agent, if number % 2 == 0 { 20.0 } else { 30.0 })))?;
@@ -141,7 +123,9 @@ fn two_replacements() -> Result<()> {
     Ok(())
 }
 
-fn present_and_absent() -> Result<()> {
+#[test]
+fn present_and_absent_by_50_callers_leave_at_most_one_session() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Plain)?;
     for round in 0..5 {
         at_once((0..50).map(|number| if number % 2 == 0 { present(&agent, "x") } else { absent(&agent, "x") }))?;
@@ -153,16 +137,19 @@ fn present_and_absent() -> Result<()> {
     Ok(())
 }
 
-fn many_names() -> Result<()> {
+#[test]
+fn present_of_50_names_creates_50_sessions() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Plain)?;
     let outcomes = at_once((0..50).map(|number| present(&agent, &format!("x{number}"))))?;
     let ids: BTreeSet<_> = outcomes.iter().filter_map(|outcome| outcome.session_id.clone()).collect();
-    let there: BTreeSet<_> = agent.api().sessions()?.iter().map(|session| text(&session["ID"])).collect();
-    ensure!(ids.len() == 50 && ids == there, "{} and {}", ids.len(), there.len());
+    let stored: BTreeSet<_> = agent.api().sessions()?.iter().map(|session| text(&session["ID"])).collect();
+    ensure!(ids.len() == 50 && ids == stored, "{} and {}", ids.len(), stored.len());
     Ok(())
 }
 
-/// A token that may make sessions everywhere, may not read `/v1/agent/self`, and otherwise what these rules say.
+/// Creates a token that can create sessions everywhere, cannot read `/v1/agent/self`, and has these
+/// further rules.
 fn limited_token(agent: &Consul, more: &str) -> Result<String> {
     let rules = format!(r#"session_prefix "" {{ policy = "write" }} {more}"#);
     agent.api().put("/v1/acl/policy", Some(&json!({"Name": "sessions", "Rules": rules})))?;
@@ -170,8 +157,8 @@ fn limited_token(agent: &Consul, more: &str) -> Result<String> {
     Ok(text(&token["SecretID"]))
 }
 
-/// An ACL agent with a session of the name on another node, so that the agent's own must be known, and callers that may not
-/// ask for it.
+/// Starts an ACL agent with a session of the name on another node, so that the agent's own node
+/// matters. Returns it with the options of a caller without permission to read that node.
 fn agent_with_another_node() -> Result<(Consul, Options)> {
     let agent = Consul::start(Kind::Acl)?;
     agent.api().put("/v1/catalog/register", Some(&json!({"Node": "n2", "Address": "127.0.0.1"})))?;
@@ -180,41 +167,45 @@ fn agent_with_another_node() -> Result<(Consul, Options)> {
     Ok((agent, caller))
 }
 
-/// The ids of the sessions named x on the agent's own node.
+/// Returns the ids of the sessions named x on the agent's own node.
 fn own_ids(agent: &Consul) -> Result<Vec<String>> {
     let sessions = agent.api().sessions()?;
     let own = sessions.iter().filter(|session| session["Name"] == "x" && session["Node"] == NODE);
     Ok(own.map(|session| text(&session["ID"])).collect())
 }
 
-fn node_not_readable() -> Result<()> {
+#[test]
+fn present_without_permission_to_read_the_agent_creates_one_session() -> Result<()> {
+    let _alone = alone();
     let (agent, caller) = agent_with_another_node()?;
     let outcomes = at_once((0..20).map(|_| caller.clone()))?;
     ensure!(own_ids(&agent)? == [one_id(&outcomes)?], "{:?}", own_ids(&agent)?);
-    ensure!(ids_of(&agent, "x")?.len() == 2, "the other node's is gone");
+    ensure!(ids_of(&agent, "x")?.len() == 2, "the session on the other node is gone");
     Ok(())
 }
 
-fn node_not_readable_found() -> Result<()> {
+#[test]
+fn present_without_permission_to_read_the_agent_finds_the_session() -> Result<()> {
+    let _alone = alone();
     let (agent, caller) = agent_with_another_node()?;
     let caller = Options { delay: Some(15.0), ..caller };
-    // The older one is not as asked for.
+    // The older session does not match.
     let create = |delay: &str| agent.api().put("/v1/session/create", Some(&json!({"Name": "x", "LockDelay": delay})));
-    let there = [create("30s")?, create("15s")?].map(|session| text(&session["ID"]));
+    let existing = [create("30s")?, create("15s")?].map(|session| text(&session["ID"]));
     let outcomes = at_once((0..20).map(|_| caller.clone()))?;
-    ensure!(one_id(&outcomes)? == there[1] && changed(&outcomes) == 0, "{outcomes:?}");
-    ensure!(own_ids(&agent)?.into_iter().collect::<BTreeSet<_>>() == there.into(), "{:?}", own_ids(&agent)?);
+    ensure!(one_id(&outcomes)? == existing[1] && changed(&outcomes) == 0, "{outcomes:?}");
+    ensure!(own_ids(&agent)?.into_iter().collect::<BTreeSet<_>>() == existing.into(), "{:?}", own_ids(&agent)?);
     Ok(())
 }
 
-/// How long a call may take while an agent is in trouble.
+/// The timeout of a call while the agent fails.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Callers that go on and on until they are told to stop. Each has a name of its own, which it makes present and absent in
+/// Callers that run until they are stopped. Each makes a name of its own present and absent in
 /// turn, so that at any moment some are in each phase of a call.
 struct Callers {
     stop: watch::Sender<bool>,
-    /// How many calls of each caller have succeeded and failed.
+    /// The successes and errors of each caller.
     counts: Vec<watch::Receiver<Counts>>,
     running: JoinSet<Result<()>>,
 }
@@ -247,15 +238,15 @@ impl Callers {
         format!("x{number}")
     }
 
-    /// Waits until each caller has gone on as far as this from where it is now. None may have stopped.
+    /// Waits until the counts of each caller have `reached` a state, given those of now.
     fn wait_until(&mut self, reached: impl Fn(Counts, Counts) -> bool) -> Result<()> {
         block_on(async {
             for counts in &mut self.counts {
                 let begin = *counts.borrow();
-                // It ends when the caller does, which is for the caller to explain.
+                // An error means that the caller ended, which `stop` reports.
                 let waiting = counts.wait_for(|now| reached(begin, *now));
                 if tokio::time::timeout(Duration::from_secs(60), waiting).await.is_err() {
-                    return Err(anyhow!("a caller does not get on: {:?}", *counts.borrow()));
+                    return Err(anyhow!("a caller makes no progress: {:?}", *counts.borrow()));
                 }
             }
             Ok(())
@@ -271,13 +262,14 @@ impl Callers {
     }
 
     fn stop(self) -> Result<()> {
-        // All have ended if nobody listens.
+        // Without receivers, all callers have ended.
         let _ = self.stop.send(true);
         block_on(self.running.join_all()).into_iter().collect()
     }
 }
 
-/// Applies the two in turn until told to stop. An error must be one of those of an agent in trouble, and in time.
+/// Applies the two in turn until `stop`. Only the errors of a failing agent are accepted, and they
+/// must be in time.
 async fn call_in_turn(pair: [Options; 2], stop: watch::Receiver<bool>, counts: watch::Sender<Counts>) -> Result<()> {
     for options in pair.iter().cycle() {
         if *stop.borrow() {
@@ -286,10 +278,10 @@ async fn call_in_turn(pair: [Options; 2], stop: watch::Receiver<bool>, counts: w
         match within(TIMEOUT, host()?.apply(options)).await?.0 {
             Ok(_) => counts.send_modify(|counts| counts.successes += 1),
             Err(error) => {
-                let of_trouble = ["unreachable", "timeout", "outcome-unknown", "invalid-response", "unavailable"];
-                ensure!(of_trouble.contains(&error.name()), "{error:?}");
+                let expected = ["unreachable", "timeout", "outcome-unknown", "invalid-response", "unavailable"];
+                ensure!(expected.contains(&error.name()), "{error:?}");
                 counts.send_modify(|counts| counts.errors += 1);
-                // An agent that is gone refuses at once.
+                // Connections to a dead agent fail at once.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -297,20 +289,20 @@ async fn call_in_turn(pair: [Options; 2], stop: watch::Receiver<bool>, counts: w
     Ok(())
 }
 
-/// Gets an agent into trouble and out of it while callers call, and then looks what is left.
-fn nothing_is_half_done(trouble: impl FnOnce(&mut Consul, &mut Callers) -> Result<()>) -> Result<()> {
+/// Makes an agent fail and recover while callers run, and then checks the sessions that are left.
+fn nothing_is_half_done(fail: impl FnOnce(&mut Consul, &mut Callers) -> Result<()>) -> Result<()> {
     let mut agent = Consul::start_persistent(Kind::Plain)?;
     let mut callers = Callers::start(&agent);
     callers.wait_for_successes()?;
-    let troubled = trouble(&mut agent, &mut callers).and_then(|()| callers.wait_for_successes());
-    // What a caller says goes before what waiting for it came to.
+    let result = fail(&mut agent, &mut callers).and_then(|()| callers.wait_for_successes());
+    // The error of a caller explains more than that of waiting for it.
     callers.stop()?;
-    troubled?;
+    result?;
     for number in 0..Callers::COUNT {
         let name = Callers::name(number);
         let left = ids_of(&agent, &name)?;
         ensure!(left.len() <= 1, "{name}: {left:?}");
-        // The same again converges, whatever the last call came to.
+        // The next call converges, whatever the outcome of the last.
         let outcomes = at_once([present(&agent, &name)])?;
         ensure!(ids_of(&agent, &name)? == [one_id(&outcomes)?]);
         at_once([absent(&agent, &name)])?;
@@ -319,7 +311,9 @@ fn nothing_is_half_done(trouble: impl FnOnce(&mut Consul, &mut Callers) -> Resul
     Ok(())
 }
 
-fn killed() -> Result<()> {
+#[test]
+fn killed_agent_leaves_nothing_half_done() -> Result<()> {
+    let _alone = alone();
     nothing_is_half_done(|agent, callers| {
         agent.kill()?;
         callers.wait_for_errors()?;
@@ -327,7 +321,9 @@ fn killed() -> Result<()> {
     })
 }
 
-fn halted() -> Result<()> {
+#[test]
+fn paused_agent_leaves_nothing_half_done() -> Result<()> {
+    let _alone = alone();
     nothing_is_half_done(|agent, callers| {
         agent.pause()?;
         callers.wait_for_errors()?;
@@ -335,15 +331,20 @@ fn halted() -> Result<()> {
     })
 }
 
-fn restarted() -> Result<()> {
+#[test]
+fn restarted_agent_leaves_nothing_half_done() -> Result<()> {
+    let _alone = alone();
     nothing_is_half_done(|agent, _| {
         agent.kill()?;
         agent.restart()
     })
 }
 
-/// Creators that died between creating and comparing can leave several; whoever comes next must still agree on one.
-fn agreed_after_crash() -> Result<()> {
+/// Callers that died between creating and comparing can leave several sessions; the next callers
+/// must still agree on one.
+#[test]
+fn callers_of_one_name_agree_after_a_crash() -> Result<()> {
+    let _alone = alone();
     let mut agent = Consul::start_persistent(Kind::Plain)?;
     let calls: Vec<_> = (0..20).map(|_| Options { timeout: Some(TIMEOUT.as_secs_f64()), ..present(&agent, "x") }).collect();
     block_on(async {
@@ -351,7 +352,7 @@ fn agreed_after_crash() -> Result<()> {
         for options in calls {
             running.spawn(async move { within(TIMEOUT, host()?.apply(&options)).await });
         }
-        // In the middle of it: when the first sessions are there.
+        // Kills the agent in the middle: when the first sessions exist.
         let first = async {
             while agent.api().sessions()?.is_empty() {
                 tokio::task::yield_now().await;
@@ -371,12 +372,14 @@ fn agreed_after_crash() -> Result<()> {
     Ok(())
 }
 
-fn blocking_query_of_dying_agent() -> Result<()> {
+#[test]
+fn blocking_query_ends_when_the_agent_dies() -> Result<()> {
+    let _alone = alone();
     let mut agent = Consul::start(Kind::Plain)?;
     let to = connection(agent.http());
     let index = block_on(answer(host()?.list_sessions(None, Some(&to))))?.value()?.index;
     let query = Query { index: Some(index), wait: Some(300.0), consistency: None };
-    // It is sent, and cannot be answered before the agent dies.
+    // The query is sent, and cannot be answered before the agent dies.
     agent.pause()?;
     let call = std::thread::spawn(move || -> Result<_> {
         block_on(within(Duration::from_secs(5), host()?.list_sessions(Some(query), Some(&to))))
@@ -388,7 +391,9 @@ fn blocking_query_of_dying_agent() -> Result<()> {
     Ok(())
 }
 
-fn filtered() -> Result<()> {
+#[test]
+fn reads_without_a_token_report_hidden_sessions() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Acl)?;
     let id = text(&agent.api().put("/v1/session/create", None)?["ID"]);
     let to = connection(agent.http());
@@ -406,12 +411,15 @@ fn filtered() -> Result<()> {
     })
 }
 
-/// Each contender acquires, releases and ends, and tries again when the key changes hands.
-fn one_key() -> Result<()> {
+/// Each contender acquires and releases the key and ends, and retries when the key changes hands.
+#[test]
+fn key_held_by_50_sessions_in_turn_has_rising_fencing_numbers() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Plain)?;
     let to = connection(agent.http());
     let query = Query { consistency: Some(Consistency::Consistent), wait: Some(5.0), index: None };
-    // The fencing numbers in the order in which the key was held; a second holder at the same time would find it locked.
+    // The fencing numbers in the order of the holders. A second holder at the same time would find
+    // the mutex locked.
     let numbers = Arc::new(Mutex::new(Vec::new()));
     block_on(async {
         let mut contenders = JoinSet::new();
@@ -423,8 +431,8 @@ fn one_key() -> Result<()> {
                 loop {
                     let index = answer(host()?.holder("key", None, Some(&to))).await?.value()?.index;
                     if let Acquisition::Acquired(lock) = answer(host()?.acquire("key", &id, None, Some(&to))).await?.value()? {
-                        let mut numbers = numbers.try_lock().map_err(|_| anyhow!("two hold it"))?;
-                        // Others run meanwhile.
+                        let mut numbers = numbers.try_lock().map_err(|_| anyhow!("two sessions hold the key"))?;
+                        // Lets other contenders run.
                         tokio::task::yield_now().await;
                         numbers.push(lock.modify_index);
                         break;
@@ -448,7 +456,9 @@ fn one_key() -> Result<()> {
     Ok(())
 }
 
-fn lock_denied() -> Result<()> {
+#[test]
+fn locks_without_key_permissions_are_denied() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Acl)?;
     let token = limited_token(&agent, r#"key "readable" { policy = "read" } key "writable" { policy = "write" }"#)?;
     let to = Connection { token: Some(token), ..connection(agent.http()) };
@@ -473,7 +483,9 @@ fn lock_denied() -> Result<()> {
     })
 }
 
-fn lock_in_doubt() -> Result<()> {
+#[test]
+fn lock_with_an_unknown_outcome_can_be_retried() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Plain)?;
     let to = Connection { timeout: Some(1.0), ..connection(agent.http()) };
     let session = CreateOptions { ttl: Some(600.0), ..CreateOptions::default() };
@@ -488,7 +500,7 @@ fn lock_in_doubt() -> Result<()> {
         agent.pause()?;
         answer(host()?.release("key", &id, None, Some(&to))).await?.error("outcome-unknown")?;
         agent.resume()?;
-        // Whichever of the two released it.
+        // Either of the two releases released it.
         answer(host()?.release("key", &id, None, Some(&to))).await?.value()?;
         let holding = answer(host()?.holder("key", None, Some(&to))).await?.value()?;
         ensure!(holding.lock.as_ref().is_some_and(|lock| lock.session.is_none()), "{holding:?}");
@@ -496,7 +508,9 @@ fn lock_in_doubt() -> Result<()> {
     })
 }
 
-fn unknown_ca() -> Result<()> {
+#[test]
+fn certificate_of_an_unknown_ca_is_refused() -> Result<()> {
+    let _alone = alone();
     let agent = Consul::start(Kind::Tls)?;
     let https = agent.https().context("an HTTPS port")?;
     for host_name in ["localhost", "127.0.0.1"] {

@@ -1,13 +1,14 @@
-//! The conformance cases: in every runtime against a real Consul, and in the embedded one against the dev agent too.
+//! Runs the conformance cases in every runtime against a real Consul, and in the embedded one
+//! against the dev agent too.
 //!
-//! Each case begins by making its agent forget everything, so each thread has agents of its own.
+//! Each case begins by cleaning its agent, so each thread has its own agents.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use consul_session_dev_agent::DevAgent;
 use consul_session_tests::embedded::start_dev_agent;
 use consul_session_tests::report::{self, ExpectedFailure, Tally};
 use consul_session_tests::runtime::{self, Running, Runtime};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -18,10 +19,9 @@ use test_support::agent::Api;
 use test_support::case::{self, Case};
 use test_support::consul::{Consul, Kind};
 use test_support::tools::{self, Transpiled};
-use test_support::trial::trial;
 use test_support::{component, in_ci, plugin};
 
-/// Runtimes wait more than they compute, but a machine of two cores is enough for no more.
+/// The most threads. Runtimes wait more than they compute, but two cores are not enough for more.
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
@@ -42,11 +42,11 @@ fn run() -> Result<ExitCode> {
 
     let no_consul = Consul::is_missing();
     let mut trials = Vec::new();
-    let mut wanted = 0;
+    let mut all = 0;
     for runtime in runtime::ALL {
         let missing = is_missing(runtime);
         for case in cases.iter().filter(|case| runtime.only.is_none_or(|topic| topic == case.topic)) {
-            wanted += 1;
+            all += 1;
             let (name, case, run) =
                 (format!("{}::{}::{}", runtime.name, case.topic, case.name), Arc::clone(case), Arc::clone(&run));
             trials.push(trial(name, move || run.on_consul(runtime, &case)).with_ignored_flag(no_consul || missing));
@@ -59,16 +59,22 @@ fn run() -> Result<ExitCode> {
     trials.extend(probes(&run.expected));
     let conclusion = libtest_mimic::run(&arguments, trials);
 
-    // The table is about all of this, so it comes after it.
+    // The table reports all of these tests, so it is checked after them.
     let tallies = std::mem::take(&mut *run.tallies.lock().unwrap_or_else(PoisonError::into_inner));
     let ran: usize = tallies.values().map(|tally| tally.cases).sum();
-    let partial = ran < wanted || conclusion.has_failed();
-    let table = trial("the table in README.md", move || check_table(&tallies, &run.expected)).with_ignored_flag(partial);
+    let partial = ran < all || conclusion.has_failed();
+    let table = trial("the table in docs/runtimes.md", move || check_table(&tallies, &run.expected)).with_ignored_flag(partial);
     let table_conclusion = libtest_mimic::run(&arguments, vec![table]);
     if conclusion.has_failed() { Ok(conclusion.exit_code()) } else { Ok(table_conclusion.exit_code()) }
 }
 
-/// Whether the runtime is not installed, so that its tests are to be shown as ignored; never in CI.
+/// Makes a test whose failure shows the whole chain of causes.
+fn trial(name: impl Into<String>, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}"))))
+}
+
+/// Returns whether the runtime is not installed, so that its tests are shown as ignored. In CI they
+/// fail instead.
 fn is_missing(runtime: &Runtime) -> bool {
     match runtime.installed() {
         Err(error) if !in_ci() => {
@@ -79,18 +85,18 @@ fn is_missing(runtime: &Runtime) -> bool {
     }
 }
 
-/// What all threads share.
+/// The state that all threads share.
 #[derive(Default)]
 struct Run {
     expected: Vec<ExpectedFailure>,
-    /// By the name of the runtime.
+    /// The results, by the name of the runtime.
     tallies: Mutex<BTreeMap<&'static str, Tally>>,
-    /// What no thread uses at the moment.
+    /// The slots that no thread uses at the moment.
     idle: Mutex<Vec<Slot>>,
 }
 
-/// What a thread has to itself: agents, and runtimes that go on from case to case. Each is started by the first case that
-/// needs it.
+/// The agents and the runtime of one thread, reused from case to case. The first case that needs
+/// one starts it.
 #[derive(Default)]
 struct Slot {
     plain: Option<Consul>,
@@ -99,19 +105,19 @@ struct Slot {
     running: Option<(&'static str, Running)>,
 }
 
-/// The thing, made if it is not there.
-fn made<T>(thing: &mut Option<T>, make: impl FnOnce() -> Result<T>) -> Result<&mut T> {
-    match thing {
-        Some(thing) => Ok(thing),
-        None => Ok(thing.insert(make()?)),
+/// Returns the value, which is made if it is missing.
+fn get_or_make<T>(option: &mut Option<T>, make: impl FnOnce() -> Result<T>) -> Result<&mut T> {
+    match option {
+        Some(value) => Ok(value),
+        None => Ok(option.insert(make()?)),
     }
 }
 
 impl Run {
-    fn with_slot<T>(&self, use_it: impl FnOnce(&mut Slot) -> T) -> T {
+    fn with_slot<T>(&self, run: impl FnOnce(&mut Slot) -> T) -> T {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut slot = idle().pop().unwrap_or_default();
-        let result = use_it(&mut slot);
+        let result = run(&mut slot);
         idle().push(slot);
         result
     }
@@ -130,54 +136,57 @@ impl Run {
             (result, None) => result,
             (Err(_), Some(_)) => Ok(()),
             (Ok(()), Some(expected)) => {
-                Err(anyhow!("passes, and expected-failures.json says that it cannot: {}", expected.reason))
+                Err(anyhow!("the case passes, but expected-failures.json lists it: {}", expected.reason))
             }
         }
     }
 
     fn on_dev_agent(&self, case: &Case) -> Result<()> {
         self.with_slot(|slot| {
-            let agent = made(&mut slot.dev, || start_dev_agent((Ipv4Addr::LOCALHOST, 0).into()))?;
+            let agent = get_or_make(&mut slot.dev, || start_dev_agent((Ipv4Addr::LOCALHOST, 0).into()))?;
             let api = Api::new(agent.addr(), Kind::Plain);
-            let (_, running) = made_runtime(&mut slot.running, &runtime::ALL[0])?;
+            let (_, running) = get_or_start_runtime(&mut slot.running, &runtime::ALL[0])?;
             case::run(case, &api, |options| running.apply(options))
         })
     }
 }
 
-/// The runtime of a thread, in the place of the one before.
-fn made_runtime<'a>(
+/// Returns the running runtime of a thread. It replaces another one.
+fn get_or_start_runtime<'a>(
     running: &'a mut Option<(&'static str, Running)>,
     runtime: &'static Runtime,
 ) -> Result<&'a mut (&'static str, Running)> {
     if running.as_ref().is_some_and(|(name, _)| *name != runtime.name) {
         *running = None;
     }
-    made(running, || Ok((runtime.name, runtime.start()?)))
+    get_or_make(running, || Ok((runtime.name, runtime.start()?)))
 }
 
 impl Slot {
-    /// Runs a case in a runtime: its version, and what came of the case. An error is more than a failed case, and never
-    /// expected: the runtime gave no answer.
+    /// Runs a case in a runtime, and returns the version of the runtime and the result of the case.
+    ///
+    /// # Errors
+    ///
+    /// The runtime gave no answer, which is never an expected failure.
     fn on_consul(&mut self, runtime: &'static Runtime, case: &Case) -> Result<(String, Result<()>)> {
         let (agent, kind) = match case.agent {
             case::Agent::Plain => (&mut self.plain, Kind::Plain),
             case::Agent::Acl => (&mut self.acl, Kind::Acl),
         };
-        let consul = made(agent, || Consul::start(kind))?;
-        let (_, running) = made_runtime(&mut self.running, runtime)?;
+        let consul = get_or_make(agent, || Consul::start(kind))?;
+        let (_, running) = get_or_start_runtime(&mut self.running, runtime)?;
         let begin = consul.log_length();
         let mut broken = false;
         let result = case::run(case, &consul.api(), |options| running.apply(options).inspect_err(|_| broken = true));
         let version = running.version.clone();
         let result = result.with_context(|| {
-            // What the agent was asked says more than anything else about what went wrong.
+            // The requests to the agent explain a failure best.
             let log = consul.log_since(begin);
             let requests: Vec<&str> = log.lines().filter(|line| line.contains("agent.http: Request")).collect();
             format!("the agent's log of the case:\n{}\n", requests.join("\n"))
         });
         if broken {
-            // The next case gets another.
+            // The next case starts another runtime.
             self.running = None;
             result?;
             return Err(anyhow!("the runtime broke"));
@@ -186,7 +195,7 @@ impl Slot {
     }
 }
 
-/// A test for each script that proves an expected failure.
+/// Makes a test for each script that proves an expected failure.
 fn probes(expected: &[ExpectedFailure]) -> Vec<Trial> {
     let scripts: BTreeSet<&str> = expected.iter().filter_map(ExpectedFailure::script).collect();
     scripts
@@ -197,7 +206,7 @@ fn probes(expected: &[ExpectedFailure]) -> Vec<Trial> {
             let file = tools::root().join("tests/conformance").join(script);
             let probe = move || {
                 let output = tools::command("node").arg(file).arg(tools::transpiled(Transpiled::Browser)?).output()?;
-                ensure!(output.status.success(), "it is not so any more: {}", String::from_utf8_lossy(&output.stderr));
+                ensure!(output.status.success(), "the limitation is gone: {}", String::from_utf8_lossy(&output.stderr));
                 Ok(())
             };
             trial(format!("probe::{script}"), probe).with_ignored_flag(ignored)
@@ -221,5 +230,5 @@ fn check_table(tallies: &BTreeMap<&'static str, Tally>, expected: &[ExpectedFail
     for (runtime, tally) in &rows {
         ensure!(tally.suffices(), "{}: only {} of {} cases passed", runtime.name, tally.passed, tally.cases);
     }
-    report::check_readme(&table)
+    report::check_document(&table)
 }

@@ -1,4 +1,5 @@
-//! The file itself: what it imports and exports, how large it is, what it says about itself, and that it can be made again.
+//! The component file itself: its imports and exports, its size, its metadata, and that its build
+//! is reproducible.
 
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
@@ -15,9 +16,12 @@ fn bytes() -> Result<Vec<u8>> {
     Ok(std::fs::read(plugin()?)?)
 }
 
-/// A line for each interface that the component imports or exports, and for each function that it exports.
+/// Lists each interface that the component imports or exports, and each function that it exports,
+/// one a line.
 fn surface(component: &[u8]) -> Result<String> {
-    let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else { anyhow::bail!("it is no component") };
+    let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else {
+        anyhow::bail!("the file is not a component")
+    };
     let world = &resolve.worlds[world];
     let mut lines = Vec::new();
     for (direction, items) in [("import", &world.imports), ("export", &world.exports)] {
@@ -37,27 +41,27 @@ fn surface(component: &[u8]) -> Result<String> {
 fn metadata(component: &[u8]) -> Result<Metadata> {
     match Payload::from_binary(component)? {
         Payload::Component { metadata, .. } => Ok(metadata),
-        Payload::Module(_) => anyhow::bail!("it is no component"),
+        Payload::Module(_) => anyhow::bail!("the file is not a component"),
     }
 }
 
 #[test]
-fn imports_and_exports_are_the_committed_ones() -> Result<()> {
+fn imports_and_exports_match_the_committed_list() -> Result<()> {
     let found = surface(&bytes()?)?;
     let committed = include_str!("surface.txt");
-    ensure!(found == committed, "tests/surface.txt does not say so, but the component has\n{found}");
+    ensure!(found == committed, "the imports and exports differ from tests/surface.txt:\n{found}");
     Ok(())
 }
 
 #[test]
-fn it_is_small() -> Result<()> {
+fn size_is_within_the_budget() -> Result<()> {
     let size = bytes()?.len();
     ensure!(size <= LARGEST, "{size} bytes, over the budget of {LARGEST}");
     Ok(())
 }
 
 #[test]
-fn it_says_what_it_is() -> Result<()> {
+fn metadata_is_embedded() -> Result<()> {
     let metadata = metadata(&bytes()?)?;
     let text = |field: Option<String>| field.unwrap_or_default();
     let found = [
@@ -80,28 +84,29 @@ fn it_says_what_it_is() -> Result<()> {
 }
 
 #[test]
-fn no_path_of_a_machine_is_in_it() -> Result<()> {
+fn machine_paths_are_not_embedded() -> Result<()> {
     let component = bytes()?;
     let everywhere = ["/root", "/home/", "/Users/", "C:\\", "registry/src", "crates.io"];
-    // And those of this machine, wherever they are.
+    // The paths of this machine, wherever they are.
     let here = ["HOME", "CARGO_HOME", "RUSTUP_HOME", "CARGO_MANIFEST_DIR"].map(|name| std::env::var(name).unwrap_or_default());
     for path in everywhere.iter().copied().chain(here.iter().map(String::as_str)).filter(|path| path.len() > 1) {
         let found = component.windows(path.len()).position(|window| window == path.as_bytes());
         if let Some(at) = found {
             let around = &component[at.saturating_sub(40)..component.len().min(at + 120)];
-            anyhow::bail!("`{path}` is in it: {}", around.escape_ascii());
+            anyhow::bail!("`{path}` is in the component: {}", around.escape_ascii());
         }
     }
     Ok(())
 }
 
-/// From nothing, and in another folder: neither what an earlier build left nor where it is built may show. Half a minute.
+/// Builds from nothing in another folder: neither an earlier build nor the folder must affect the
+/// result. Takes half a minute.
 #[test]
-fn a_second_build_gives_the_same_bytes() -> Result<()> {
+fn second_build_gives_the_same_bytes() -> Result<()> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("a target folder")?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let second = folder.path().join("dist");
-    // The task itself is taken from where it was built; what it builds goes to the new folder.
+    // The task itself is reused from where it was built; its output goes to the new folder.
     let build = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--package", "xtask", "--target-dir"])
         .arg(target)
@@ -114,7 +119,7 @@ fn a_second_build_gives_the_same_bytes() -> Result<()> {
         let second = second.join(first.file_name().context("a file")?);
         ensure!(
             std::fs::read(&first)? == std::fs::read(second)?,
-            "{} is not what the source gives now: run `cargo xtask build` and try again",
+            "{} does not match the current source: run `cargo xtask build` and try again",
             first.display()
         );
     }

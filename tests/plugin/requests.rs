@@ -1,49 +1,22 @@
-//! What the component sends, as a server sees it.
+//! The requests that the component sends, as a server receives them.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use consul_session_host::{Behavior, Connection, Consistency, CreateOptions, Host, Options, Query, State};
 use consul_session_tests::embedded::{answer, connection, host};
-use libtest_mimic::Trial;
-use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr};
 use test_support::scripted::{Reply, Request, Scripted};
-use test_support::trial::trial;
 use test_support::{TOKEN, block_on};
 
-/// The session that the server has.
+/// The session of the server.
 const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
 const SESSION: &str = r#"[{"ID":"adf4238a-882b-9ddc-4a9d-5b6758e4159e","Name":"s1","Node":"n1","LockDelay":15000000000,
     "Behavior":"release","TTL":"","NodeChecks":["serfHealth"],"ServiceChecks":null,"CreateIndex":5,"ModifyIndex":5}]"#;
 
-/// The key that it has.
+/// The key of the server.
 const KEY: &str = r#"{"LockIndex":1,"Key":"key","Flags":0,"Value":null,"Session":"adf4238a-882b-9ddc-4a9d-5b6758e4159e","CreateIndex":6,
     "ModifyIndex":6}"#;
 
-type Test = fn() -> Result<()>;
-
-pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 14] = [
-        ("a read is these bytes", read_bytes),
-        ("a create is these bytes", create_bytes),
-        ("a create of everything has this body", create_body),
-        ("each function asks its endpoint", endpoints),
-        ("how to read stands in the query", queries),
-        ("apply asks what it needs to know and nothing else", apply_requests),
-        ("a content length always, never chunks", content_length),
-        ("the token stands in its header only", token),
-        ("names are percent-encoded in paths", node_names),
-        ("datacenter, namespace and partition are percent-encoded in every query", connection_query),
-        ("a large body arrives whole", large_body),
-        ("Host is the authority as it was given", host_header),
-        ("calls share their connections", pooled),
-        ("what is refused is not sent", not_sent),
-    ];
-    let no_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err();
-    let mut trials: Vec<Trial> = tests.map(|(name, test)| trial(format!("request: {name}"), test)).into();
-    trials.push(trial("request: an IPv6 host has its brackets", ipv6).with_ignored_flag(no_ipv6));
-    trials
-}
-
-/// An agent that has one session, by the paths of Consul.
+/// Answers as an agent with one session does.
 fn agent(request: &Request) -> Reply {
     let headers = "X-Consul-Index: 7\r\n";
     let line = request.line();
@@ -55,13 +28,13 @@ fn agent(request: &Request) -> Reply {
         "/v1/txn" => Reply::json(&format!(r#"{{"Results":[{{"KV":{KEY}}}],"Errors":null}}"#)),
         "/v1/kv/key" => Reply::http(200, headers, &format!("[{KEY}]")),
         path if path.starts_with("/v1/session/destroy/") => Reply::json("true"),
-        // Without a token this agent may hide something.
+        // Without a token this agent may hide sessions.
         "/v1/session/node/n1" => Reply::http(200, "X-Consul-Default-ACL-Policy: deny\r\n", "[]"),
         _ => Reply::http(200, headers, SESSION),
     }
 }
 
-/// What such an agent receives while `calls` are made.
+/// Makes `calls` to such an agent and returns the requests that it received.
 fn received(calls: impl AsyncFnOnce(&Host, &Connection) -> Result<()>) -> Result<Vec<Request>> {
     let server = Scripted::start(agent)?;
     block_on(calls(host()?, &connection(server.address())))?;
@@ -72,7 +45,7 @@ fn lines(requests: &[Request]) -> Vec<String> {
     requests.iter().map(Request::line).collect()
 }
 
-/// Every function once, and `apply` so that it asks the endpoints that only it asks.
+/// Calls every function once, and `apply` so that it uses the endpoints that only it uses.
 async fn every_endpoint(host: &Host, to: &Connection) -> Result<()> {
     answer(host.create(&CreateOptions::default(), Some(to))).await?.value()?;
     answer(host.destroy(ID, Some(to))).await?.value()?;
@@ -83,15 +56,15 @@ async fn every_endpoint(host: &Host, to: &Connection) -> Result<()> {
     answer(host.acquire("key", ID, None, Some(to))).await?.value()?;
     answer(host.release("key", ID, None, Some(to))).await?.value()?;
     answer(host.holder("key", None, Some(to))).await?.value()?;
-    let present = Options { name: Some("s1".into()), ..of(to) };
+    let present = Options { name: Some("s1".into()), ..options_of(to) };
     answer(host.apply(&present)).await?.value()?;
-    let absent = Options { state: Some(State::Absent), name: Some("s2".into()), node: Some("n1".into()), ..of(to) };
+    let absent = Options { state: Some(State::Absent), name: Some("s2".into()), node: Some("n1".into()), ..options_of(to) };
     answer(host.apply(&absent)).await?.value()?;
     Ok(())
 }
 
 /// Options for the same connection.
-fn of(to: &Connection) -> Options {
+fn options_of(to: &Connection) -> Options {
     let to = to.clone();
     Options {
         host: to.host,
@@ -104,7 +77,8 @@ fn of(to: &Connection) -> Options {
     }
 }
 
-fn read_bytes() -> Result<()> {
+#[test]
+fn read_sends_these_bytes() -> Result<()> {
     let server = Scripted::start(agent)?;
     let to = Connection { token: Some(TOKEN.into()), ..connection(server.address()) };
     block_on(answer(host()?.list_sessions(None, Some(&to))))?.value()?;
@@ -116,7 +90,8 @@ fn read_bytes() -> Result<()> {
     Ok(())
 }
 
-fn create_bytes() -> Result<()> {
+#[test]
+fn create_sends_these_bytes() -> Result<()> {
     let server = Scripted::start(agent)?;
     let session = CreateOptions { name: Some("s1".into()), ..CreateOptions::default() };
     let id = block_on(answer(host()?.create(&session, Some(&connection(server.address())))))?.value()?;
@@ -131,7 +106,8 @@ fn create_bytes() -> Result<()> {
     Ok(())
 }
 
-fn create_body() -> Result<()> {
+#[test]
+fn create_with_every_option_sends_this_body() -> Result<()> {
     let session = CreateOptions {
         name: Some("\"quoted\" \\ \u{1} ü 🔒".into()),
         node: Some("n1".into()),
@@ -153,7 +129,8 @@ fn create_body() -> Result<()> {
     Ok(())
 }
 
-fn endpoints() -> Result<()> {
+#[test]
+fn functions_call_their_endpoints() -> Result<()> {
     let lines = lines(&received(every_endpoint)?);
     let expected = [
         "PUT /v1/session/create",
@@ -170,13 +147,15 @@ fn endpoints() -> Result<()> {
     Ok(())
 }
 
-fn apply_requests() -> Result<()> {
+#[test]
+fn apply_sends_only_the_requests_that_it_needs() -> Result<()> {
     let requests = received(async |host, to| {
-        let create = Options { name: Some("new".into()), ..of(to) };
+        let create = Options { name: Some("new".into()), ..options_of(to) };
         answer(host.apply(&create)).await?.value()?;
-        let find = Options { name: Some("s1".into()), ..of(to) };
+        let find = Options { name: Some("s1".into()), ..options_of(to) };
         answer(host.apply(&find)).await?.value()?;
-        let destroy = Options { state: Some(State::Absent), name: Some("s2".into()), node: Some("n1".into()), ..of(to) };
+        let destroy =
+            Options { state: Some(State::Absent), name: Some("s2".into()), node: Some("n1".into()), ..options_of(to) };
         answer(host.apply(&destroy)).await?.value()?;
         Ok(())
     })?;
@@ -184,10 +163,10 @@ fn apply_requests() -> Result<()> {
         "GET /v1/session/list",
         "PUT /v1/session/create",
         "GET /v1/session/list?consistent",
-        // One of that name is seen: is it on the agent's own node?
+        // A session has the name: is it on the agent's own node?
         "GET /v1/session/list",
         "GET /v1/agent/self",
-        // None is seen, and without a token Consul does not say whether something was hidden.
+        // No session has the name, and without a token Consul does not say whether it hid some.
         "GET /v1/session/node/n1?consistent",
         "POST /v1/internal/acl/authorize",
     ];
@@ -196,7 +175,8 @@ fn apply_requests() -> Result<()> {
     Ok(())
 }
 
-fn queries() -> Result<()> {
+#[test]
+fn query_fields_are_sent_as_query_parameters() -> Result<()> {
     let query = |consistency, index, wait| Query { consistency, index, wait };
     let requests = received(async |host, to| {
         for query in [
@@ -227,7 +207,8 @@ fn queries() -> Result<()> {
     Ok(())
 }
 
-fn content_length() -> Result<()> {
+#[test]
+fn requests_have_a_content_length_and_no_chunks() -> Result<()> {
     for request in received(every_endpoint)? {
         let length = request.header("content-length");
         ensure!(length == [request.body().len().to_string()], "{request:?}");
@@ -236,8 +217,9 @@ fn content_length() -> Result<()> {
     Ok(())
 }
 
-fn token() -> Result<()> {
-    // Every character that may stand in a token and would be encoded elsewhere.
+#[test]
+fn token_is_sent_only_in_its_header() -> Result<()> {
+    // Every character that a token can contain and that would be encoded elsewhere.
     let token = format!("{TOKEN}/?&=%#+\"\\");
     let requests =
         received(async |host, to| every_endpoint(host, &Connection { token: Some(token.clone()), ..to.clone() }).await)?;
@@ -248,7 +230,8 @@ fn token() -> Result<()> {
     Ok(())
 }
 
-fn node_names() -> Result<()> {
+#[test]
+fn node_names_are_percent_encoded() -> Result<()> {
     let names = [
         ("a b", "a%20b"),
         ("a/b", "a%2Fb"),
@@ -270,7 +253,8 @@ fn node_names() -> Result<()> {
     Ok(())
 }
 
-fn connection_query() -> Result<()> {
+#[test]
+fn datacenter_namespace_and_partition_are_percent_encoded() -> Result<()> {
     let requests = received(async |host, to| {
         let to = Connection {
             datacenter: Some("dc 1&x=y".into()),
@@ -287,7 +271,8 @@ fn connection_query() -> Result<()> {
     Ok(())
 }
 
-fn large_body() -> Result<()> {
+#[test]
+fn large_body_arrives_whole() -> Result<()> {
     let checks: Vec<String> = (0..10_000).map(|number| format!("check-{number:04}")).collect();
     let session = CreateOptions { node_checks: Some(checks.clone()), ..CreateOptions::default() };
     let requests = received(async |host, to| {
@@ -299,7 +284,8 @@ fn large_body() -> Result<()> {
     Ok(())
 }
 
-fn host_header() -> Result<()> {
+#[test]
+fn host_header_is_the_given_authority() -> Result<()> {
     let server = Scripted::start(agent)?;
     let port = server.address().port();
     for name in ["localhost", "127.0.0.1"] {
@@ -311,8 +297,9 @@ fn host_header() -> Result<()> {
     Ok(())
 }
 
-fn ipv6() -> Result<()> {
-    let server = Scripted::start_on(IpAddr::V6(Ipv6Addr::LOCALHOST), agent)?;
+#[test]
+fn ipv6_host_has_brackets() -> Result<()> {
+    let server = Scripted::start_on(IpAddr::V6(Ipv6Addr::LOCALHOST), agent).context("no IPv6 loopback address")?;
     for host_name in ["::1", "[::1]", "0:0:0:0:0:0:0:1"] {
         let to = Connection { host: Some(host_name.into()), ..connection(server.address()) };
         block_on(answer(host()?.list_sessions(None, Some(&to))))?.value()?;
@@ -324,7 +311,8 @@ fn ipv6() -> Result<()> {
     Ok(())
 }
 
-fn pooled() -> Result<()> {
+#[test]
+fn calls_share_their_connections() -> Result<()> {
     let requests = received(async |host, to| {
         every_endpoint(host, to).await?;
         every_endpoint(host, to).await
@@ -335,8 +323,9 @@ fn pooled() -> Result<()> {
     Ok(())
 }
 
-/// Each function checks its arguments before it asks anything.
-fn not_sent() -> Result<()> {
+/// Each function checks its arguments before it sends a request.
+#[test]
+fn invalid_arguments_are_not_sent() -> Result<()> {
     let requests = received(async |host, to| {
         let created = async |session: CreateOptions| answer(host.create(&session, Some(to))).await;
         let listed = async |to: Connection| answer(host.list_sessions(None, Some(&to))).await;
@@ -369,9 +358,9 @@ fn not_sent() -> Result<()> {
             ("timeout", listed(Connection { timeout: Some(f64::INFINITY), ..to.clone() }).await?.invalid_option()),
             ("token", listed(Connection { token: Some(evil), ..to.clone() }).await?.invalid_option()),
         ] {
-            let (of, message) = refused?;
-            ensure!(of == option, "not about `{option}`, but `{of}`: {message}");
-            ensure!(!message.contains(TOKEN), "a token in {message}");
+            let (found, message) = refused?;
+            ensure!(found == option, "expected an error about `{option}`, found one about `{found}`: {message}");
+            ensure!(!message.contains(TOKEN), "the token is in {message}");
         }
         Ok(())
     })?;

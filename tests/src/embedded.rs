@@ -1,5 +1,5 @@
-//! The plugin embedded in wasmtime, as a program has it that uses `consul_session_host`: one host and one runtime for all
-//! tests of a program, since compiling the component takes seconds.
+//! The plugin embedded in wasmtime by `consul_session_host`: one plugin host and one async runtime
+//! for all tests of a program, since compiling the component takes seconds.
 
 use anyhow::{Context, Result, anyhow, bail};
 use consul_session_dev_agent::DevAgent;
@@ -12,29 +12,34 @@ use test_support::agent::Api;
 use test_support::consul::Kind;
 use test_support::{block_on, plugin, started};
 
-/// How much longer than its own timeout a call may take on a busy machine.
+/// The time that a call may take beyond its timeout, on a busy machine.
 pub const SLACK: Duration = Duration::from_secs(5);
 
-/// The host of this program, which lets the plugin connect to wherever a test says, and read more than the plugin will.
+/// Returns the plugin host of this program. It allows every address, and larger answers than the
+/// plugin reads.
 pub fn host() -> Result<&'static Host> {
     static HOST: LazyLock<Result<Host>> = LazyLock::new(load);
     started(&HOST)
 }
 
-/// Such a host.
+/// Makes a plugin host as [`host`] returns it.
 pub fn load() -> Result<Host> {
     let host = Host::builder().allow("*:*".parse()?).limit("response", "1GiB")?.build(plugin()?);
     host.map_err(|error| anyhow!("{error:?}"))
 }
 
-/// Starts a dev agent with the checks that the tests count on.
+/// Starts a dev agent with the checks that the tests rely on.
 pub fn start_dev_agent(listen: SocketAddr) -> Result<DevAgent> {
     let agent = block_on(DevAgent::start(listen))?;
     Api::new(agent.addr(), Kind::Plain).register_checks()?;
     Ok(agent)
 }
 
-/// The answer of a call, which must come in no more than this and [`SLACK`]; a component that trapped or was stopped is an error.
+/// Returns the answer of a call that must end within `limit` and [`SLACK`].
+///
+/// # Errors
+///
+/// The call took longer, or the component trapped or was stopped.
 pub async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, CallError>>) -> Result<Answer<T>> {
     let answer = tokio::time::timeout(limit + SLACK, call).await;
     let answer = answer.with_context(|| format!("no answer within {limit:?} and {SLACK:?} more"))?;
@@ -45,45 +50,57 @@ pub async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Cal
     }
 }
 
-/// The answer of a call that has the default timeout of 10 seconds.
+/// Returns the answer of a call with the default timeout of 10 seconds; see [`within`].
 pub async fn answer<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<Answer<T>> {
     within(Duration::from_secs(10), call).await
 }
 
-/// What the plugin answered.
+/// The answer of the plugin.
 #[derive(Debug)]
 pub struct Answer<T>(pub Result<T, Error>);
 
 impl<T: Debug> Answer<T> {
-    /// The value; an error of the plugin fails the test.
+    /// Returns the value.
+    ///
+    /// # Errors
+    ///
+    /// The plugin answered with an error.
     pub fn value(self) -> Result<T> {
         self.0.map_err(|error| anyhow!("{}: {}", error.name(), error.message()))
     }
 
-    /// The text of an error of this case; anything else fails the test.
+    /// Returns the message of an error of this case.
+    ///
+    /// # Errors
+    ///
+    /// Any other answer.
     pub fn error(self, case: &str) -> Result<String> {
         match self.0 {
-            Ok(value) => bail!("expected `{case}`, and it succeeded: {value:?}"),
+            Ok(value) => bail!("expected `{case}`, found {value:?}"),
             Err(error) if error.name() == case => Ok(error.message().to_owned()),
-            Err(error) => bail!("expected `{case}`, not {error:?}"),
+            Err(error) => bail!("expected `{case}`, found {error:?}"),
         }
     }
 
-    /// The name and the text of an option that was refused; anything else fails the test.
+    /// Returns the option and the message of an invalid option.
+    ///
+    /// # Errors
+    ///
+    /// Any other answer.
     pub fn invalid_option(self) -> Result<(String, String)> {
         match self.0 {
             Err(Error::InvalidOption(InvalidOption { option, message })) => Ok((option, message)),
-            other => bail!("expected `invalid-option`, not {other:?}"),
+            other => bail!("expected `invalid-option`, found {other:?}"),
         }
     }
 }
 
-/// A connection to this address.
+/// Returns a connection to this address.
 pub fn connection(address: SocketAddr) -> Connection {
     Connection { host: Some(address.ip().to_string()), port: Some(address.port()), ..Connection::default() }
 }
 
-/// Options for this address.
+/// Returns options for this address.
 pub fn options(address: SocketAddr) -> Options {
     Options { host: Some(address.ip().to_string()), port: Some(address.port()), ..Options::default() }
 }

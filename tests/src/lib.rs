@@ -1,4 +1,4 @@
-//! The plugin in the runtimes that load it: embedded in wasmtime, and in those of others.
+//! The plugin in the runtimes that load it: embedded in wasmtime, and in other runtimes.
 
 pub mod embedded;
 pub mod report;

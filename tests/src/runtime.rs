@@ -1,4 +1,4 @@
-//! The runtimes that the conformance cases run in, each answering `apply-json` in its own way.
+//! The runtimes of the conformance cases, each with its own way to call `apply-json`.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use consul_session_host::{CallError, Difference, Error};
@@ -19,25 +19,25 @@ use wasm_wave::wasm::{WasmTypeKind, WasmValue};
 #[path = "../conformance/runners/wasmtime-rust/runner.rs"]
 mod wasmtime_rust;
 
-/// No call may take longer, whatever its own timeout says.
+/// The longest that a call may take, whatever its own timeout.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A runtime as its users have it.
+/// A runtime as its users install it.
 pub struct Runtime {
-    /// As it stands before the names of its tests, and in the README.
+    /// The name, as in the names of its tests and in docs/runtimes.md.
     pub name: &'static str,
-    /// What a reader of the table must know about it.
+    /// A remark for the readers of the table.
     pub note: &'static str,
-    /// The runner, below `tests/conformance/runners/`, if it needs code.
+    /// The runner, below `tests/conformance/runners/`, if the runtime needs code.
     pub host_code: Option<&'static str>,
-    /// The topic whose cases it runs, if it does not run all.
+    /// The only topic that it runs, if it does not run all.
     pub only: Option<&'static str>,
-    /// What must be installed for it.
+    /// Checks that the runtime is installed.
     needs: fn() -> Result<()>,
     start: fn() -> Result<Running>,
 }
 
-/// All of them, in the order of the table.
+/// All runtimes, in the order of the table.
 pub const ALL: &[Runtime] = &[
     Runtime {
         name: "wasmtime (embedded)",
@@ -105,21 +105,26 @@ pub const ALL: &[Runtime] = &[
     },
     Runtime {
         name: "jco run",
-        note: "transpiles in each call, which takes seconds: the page's examples only",
+        note: "transpiles in each call, which takes seconds: the examples only",
         host_code: None,
-        only: Some("page"),
+        only: Some("examples"),
         needs: || tools::node_modules().map(drop),
         start: jco_run,
     },
 ];
 
 impl Runtime {
-    /// An error says what is not installed.
+    /// Checks that the runtime is installed.
+    ///
+    /// # Errors
+    ///
+    /// The tool that is not installed.
     pub fn installed(&self) -> Result<()> {
         (self.needs)()
     }
 
-    /// Starts it: what takes long is done once, as far as the runtime lets its users do so.
+    /// Starts the runtime. Expensive steps such as compiling run once, as far as the runtime allows
+    /// it.
     pub fn start(&self) -> Result<Running> {
         (self.start)().with_context(|| format!("{} does not start", self.name))
     }
@@ -127,23 +132,26 @@ impl Runtime {
 
 type Apply = dyn FnMut(&str) -> Result<Value> + Send;
 
-/// A runtime that is ready to answer.
+/// A runtime that is ready for calls.
 pub struct Running {
-    /// Its version, and that of what it cannot do without.
+    /// Its version, and those of the packages that it needs.
     pub version: String,
     apply: Box<Apply>,
 }
 
 impl Running {
-    /// Calls `apply-json`; the answer is the object that the command line would print. An error says that the runtime gave none
-    /// of these: it trapped, hung or broke, and is to be started again.
+    /// Calls `apply-json` and returns the object that the command line would print.
+    ///
+    /// # Errors
+    ///
+    /// The runtime trapped, hung or broke, and must be restarted.
     pub fn apply(&mut self, options: &str) -> Result<Value> {
         (self.apply)(options)
     }
 }
 
 fn wasmtime_embedded() -> Result<Running> {
-    // One for all threads, as a program has it.
+    // One runner for all threads, as in a program.
     static RUNNER: LazyLock<Result<wasmtime_rust::Runner>> =
         LazyLock::new(|| wasmtime_rust::Runner::new(crate::embedded::load()?));
     let runner = started(&RUNNER)?;
@@ -158,7 +166,7 @@ fn wasmtime_embedded() -> Result<Running> {
     })
 }
 
-/// What a case of the plugin's error carries, spelt as in WIT.
+/// Returns the payload of a plugin's error, spelt as in WIT.
 fn payload(error: &Error) -> Value {
     match error {
         Error::InvalidOption(invalid) => json!({"option": invalid.option, "message": invalid.message}),
@@ -175,14 +183,14 @@ fn payload(error: &Error) -> Value {
     }
 }
 
-/// The version of a crate that this workspace is built with.
+/// Returns the version of a crate in Cargo.lock.
 fn locked_version(name: &str) -> Result<String> {
     let lock = include_str!("../../Cargo.lock");
     let (_, package) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).context("not in Cargo.lock")?;
     Ok(package.split('"').next().unwrap_or_default().to_owned())
 }
 
-/// The plugin by the command line of wasmtime: values in and out in WAVE, a process for each call.
+/// Runs the plugin by the command line of wasmtime: values are in WAVE, and each call is a process.
 fn wasmtime_invoke() -> Result<Running> {
     let plugin = plugin()?;
     let answer = result_of_apply_json(&plugin)?;
@@ -191,7 +199,8 @@ fn wasmtime_invoke() -> Result<Running> {
     })
 }
 
-/// The component of the target wasm32-wasip2 is larger, and would be compiled by each call.
+/// Runs the component of the target wasm32-wasip2. It is larger, so it is compiled once and not by
+/// each call.
 fn wasmtime_wasip2() -> Result<Running> {
     let component = wasip2()?;
     let answer = result_of_apply_json(&component)?;
@@ -204,7 +213,8 @@ fn wasmtime_wasip2() -> Result<Running> {
     })
 }
 
-/// Calls `apply-json`, whose answer is of this type, by `wasmtime run --invoke`; what it runs is added to the command.
+/// Calls `apply-json`, whose result has this type, by `wasmtime run --invoke`. `run` adds the
+/// component to the command.
 fn invoke(answer: Type, run: impl Fn(&mut Command) + Send + 'static) -> Result<Running> {
     let wasmtime = tools::wasmtime()?;
     Ok(Running {
@@ -223,14 +233,14 @@ fn invoke(answer: Type, run: impl Fn(&mut Command) + Send + 'static) -> Result<R
     })
 }
 
-/// The type of what `apply-json` answers, as the component itself says.
+/// Reads the result type of `apply-json` from the component.
 fn result_of_apply_json(plugin: &Path) -> Result<Type> {
     let decoded = wit_component::decode(&std::fs::read(plugin)?)?;
     let resolve = decoded.resolve();
     let function = resolve.interfaces.iter().find_map(|(_, interface)| interface.functions.get("apply-json"));
     let ty = wasm_wave::value::resolve_wit_func_type(resolve, function.context("no apply-json")?)?;
     use wasm_wave::wasm::WasmFunc;
-    ty.results().next().context("apply-json answers nothing")
+    ty.results().next().context("apply-json has no result")
 }
 
 fn wave_to_json(value: &wasm_wave::value::Value) -> Result<Value> {
@@ -250,7 +260,7 @@ fn wave_to_json(value: &wasm_wave::value::Value) -> Result<Value> {
         WasmTypeKind::List => value.unwrap_list().map(|element| wave_to_json(&element)).collect::<Result<_>>()?,
         WasmTypeKind::String => Value::String(value.unwrap_string().into_owned()),
         WasmTypeKind::U16 => json!(value.unwrap_u16()),
-        kind => bail!("apply-json answers with no {kind}"),
+        kind => bail!("unexpected {kind} in the result of apply-json"),
     })
 }
 
@@ -300,15 +310,15 @@ fn runner(path: &str) -> std::path::PathBuf {
     tools::root().join("tests/conformance/runners").join(path)
 }
 
-/// What the command component prints, which must be one with its exit status.
+/// Returns the output of the command component, which must match its exit status.
 fn command_answer(command: &mut Command, options: &str) -> Result<Value> {
     let (success, text) = output(command.args(["-", "--format", "json"]), options)?;
-    let answer: Value = serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))?;
+    let answer: Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
     ensure!(success != (answer["failed"] == true), "the exit status says success = {success}: {answer:#}");
     Ok(answer)
 }
 
-/// Runs a command with a text on its standard input: whether it succeeded, and what it printed.
+/// Runs a command with this standard input, and returns whether it succeeded and its output.
 fn output(command: &mut Command, input: &str) -> Result<(bool, String)> {
     let mut file = tempfile::tempfile()?;
     file.write_all(input.as_bytes())?;
@@ -316,8 +326,8 @@ fn output(command: &mut Command, input: &str) -> Result<(bool, String)> {
     command.stdin(file);
     let mut command = tokio::process::Command::from(std::mem::replace(command, Command::new("")));
     command.kill_on_drop(true);
-    let output =
-        block_on(async { timeout(LIMIT, command.output()).await }).with_context(|| format!("no end in {LIMIT:?}"))??;
+    let output = block_on(async { timeout(LIMIT, command.output()).await })
+        .with_context(|| format!("the command did not end in {LIMIT:?}"))??;
     let text = String::from_utf8(output.stdout)?;
     ensure!(!text.is_empty(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     Ok((output.status.success(), text))
@@ -325,13 +335,14 @@ fn output(command: &mut Command, input: &str) -> Result<(bool, String)> {
 
 /// A runner that speaks the protocol of `tests/conformance/runners/README.md`.
 struct LineRunner {
-    /// None when no more is to come.
+    /// `None` after the last call.
     stdin: Option<ChildStdin>,
     stdout: Lines<BufReader<ChildStdout>>,
     process: Child,
 }
 
-/// Lets the runner end by itself, so that it can close its browser. One that does not is killed.
+/// Lets the runner end by itself, so that it can close its browser. A runner that does not is
+/// killed.
 impl Drop for LineRunner {
     fn drop(&mut self) {
         self.stdin = None;
@@ -363,15 +374,16 @@ impl LineRunner {
 
     async fn read(&mut self) -> Result<Value> {
         let line = timeout(LIMIT, self.stdout.next_line()).await.with_context(|| format!("no answer in {LIMIT:?}"))??;
-        let line = line.context("the runner has ended: a trap, or what it printed above")?;
-        serde_json::from_str(&line).with_context(|| format!("no JSON: {line}"))
+        let line = line.context("the runner has ended: a trap, or the error that it printed above")?;
+        serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))
     }
 }
 
-/// The object that the command line would print, from `{"ok": text}` or `{"err": {"tag": case, "val": payload}}`.
+/// Returns the object that the command line would print, from `{"ok": text}` or `{"err": {"tag":
+/// case, "val": payload}}`.
 fn printed(answer: Value) -> Result<Value> {
     if let Some(text) = answer["ok"].as_str() {
-        return serde_json::from_str(text).with_context(|| format!("the answer is no JSON: {text}"));
+        return serde_json::from_str(text).with_context(|| format!("the answer is not JSON: {text}"));
     }
     let error = &answer["err"];
     let case = error["tag"].as_str().with_context(|| format!("neither an answer nor an error: {answer}"))?;
@@ -387,12 +399,12 @@ fn printed(answer: Value) -> Result<Value> {
                 object.insert(name, value.clone());
             }
         }
-        other => bail!("an error's payload is a text or a record: {other}"),
+        other => bail!("the payload of an error must be a string or a record, found {other}"),
     }
     Ok(Value::Object(object))
 }
 
-/// `session_id` from WIT's `session-id` and JavaScript's `sessionId`.
+/// Converts WIT's `session-id` and JavaScript's `sessionId` to `session_id`.
 fn snake_case(name: &str) -> String {
     let mut snake = String::new();
     for c in name.chars() {
@@ -410,7 +422,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runner_that_ends_is_an_error_and_no_answer() {
+    fn runner_that_ends_is_an_error() {
         let script = "echo '{\"version\": \"1\"}'; read line; echo '{\"ok\": \"{}\"}'; read line; exit 1";
         let mut running = lines(Command::new("sh").args(["-c", script])).unwrap();
         assert_eq!(running.version, "1");
@@ -420,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_must_mean_their_exit_status() {
+    fn commands_with_an_inconsistent_exit_status_are_errors() {
         let answer = |script: &str| command_answer(Command::new("sh").args(["-c", script]), "text");
         assert_eq!(answer("cat >/dev/null; echo '{}'").unwrap(), json!({}));
         assert!(answer("echo '{\"failed\": true}'; exit 1").is_ok());
@@ -430,14 +442,14 @@ mod tests {
     }
 
     #[test]
-    fn names_in_every_spelling() {
+    fn names_of_every_spelling_become_snake_case() {
         for name in ["session-id", "sessionId", "session_id"] {
             assert_eq!(snake_case(name), "session_id");
         }
     }
 
     #[test]
-    fn answers_of_runners() {
+    fn answers_of_runners_become_printed_objects() {
         assert_eq!(printed(json!({"ok": "{\"changed\": true}"})).unwrap(), json!({"changed": true}));
         assert_eq!(
             printed(json!({"err": {"tag": "hidden", "val": "text"}})).unwrap(),

@@ -1,45 +1,20 @@
-//! The program as Ansible's module `consul_session`: one file in a playbook's `library/`, run by Ansible against a real Consul. The
-//! playbooks say themselves what each task must answer; here is checked what they cannot see.
+//! The program as the Ansible module `consul_session`: one file in a playbook's `library/`, which
+//! Ansible runs against a real Consul. The playbooks check what each task answers; the tests check
+//! the rest.
 
 use anyhow::{Context, Result, bail, ensure};
-use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use tempfile::{TempDir, tempdir};
+use test_support::TOKEN;
 use test_support::certificates::Certificate;
 use test_support::consul::{Consul, Kind, Settings};
-use test_support::in_ci;
-use test_support::program::{Ran, file, run};
+use test_support::program::{Output, file, run};
 use test_support::tools::{ansible_playbook, command, root};
-use test_support::trial::trial;
 
-type Test = fn() -> Result<()>;
-
-fn main() -> ExitCode {
-    let ansible = ansible_playbook();
-    if let Err(error) = &ansible {
-        eprintln!("ignored: {error:#}");
-    }
-    let ignored = Consul::is_missing() || (ansible.is_err() && !in_ci());
-    let tests: [(&str, Test); 8] = [
-        ("the page's examples, and a second run that changes nothing", examples),
-        ("every option and every state", options),
-        ("check mode changes nothing", check_mode),
-        ("diff mode shows before and after", diff_mode),
-        ("failures are said, and change nothing", failures),
-        ("a handler runs for a change only", handler),
-        ("a token is never shown", token),
-        ("TLS and a Unix socket", tls),
-    ];
-    let tests = tests.into_iter().map(|(name, test)| trial(name, test).with_ignored_flag(ignored));
-    let trials = tests.chain([trial("a file in, one object out", by_hand)]).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-/// A folder with the playbooks, and in its `library/` the program and nothing else.
+/// A folder with the playbooks and with a `library/` that contains only the program.
 struct Project(TempDir);
 
 impl Project {
@@ -54,13 +29,13 @@ impl Project {
         Ok(Project(folder))
     }
 
-    /// Runs a playbook to its end, whatever that is.
-    fn run(&self, playbook: &str, agent: SocketAddr, words: &[&str], environment: &[(&str, &str)]) -> Result<Ran> {
+    /// Runs a playbook until it ends, in success or failure.
+    fn run(&self, playbook: &str, agent: SocketAddr, args: &[&str], environment: &[(&str, &str)]) -> Result<Output> {
         let folder = self.0.path();
         let mut ansible = command(ansible_playbook()?);
-        ansible.arg(playbook).args(["-e", &format!("agent_port={}", agent.port())]).args(words).current_dir(folder);
+        ansible.arg(playbook).args(["-e", &format!("agent_port={}", agent.port())]).args(args).current_dir(folder);
         ansible.envs([("LC_ALL", "C.UTF-8"), ("ANSIBLE_NOCOLOR", "1")]);
-        // Nothing of the user's is read, and nothing is left behind.
+        // Ansible reads no configuration of the user, and leaves nothing outside the folder.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANSIBLE_")) {
             ansible.env_remove(name);
         }
@@ -71,39 +46,41 @@ impl Project {
         run(&mut ansible)
     }
 
-    /// Runs a playbook that must succeed; what it printed, and how many tasks changed something.
-    fn plays(&self, playbook: &str, agent: SocketAddr, words: &[&str]) -> Result<(String, u32)> {
-        let ran = self.run(playbook, agent, words, &[])?;
-        ensure!(ran.status == 0, "{playbook}: {}{}", ran.stdout, ran.stderr);
-        let changed = ran.stdout.split_once(" changed=").and_then(|(_, rest)| rest.split_whitespace().next());
-        let changed = changed.and_then(|count| count.parse().ok()).with_context(|| format!("no recap: {}", ran.stdout))?;
-        Ok((ran.stdout, changed))
+    /// Runs a playbook that must succeed. Returns its output and the number of tasks with a change.
+    fn play(&self, playbook: &str, agent: SocketAddr, args: &[&str]) -> Result<(String, u32)> {
+        let output = self.run(playbook, agent, args, &[])?;
+        ensure!(output.status == 0, "{playbook}: {}{}", output.stdout, output.stderr);
+        let changed = output.stdout.split_once(" changed=").and_then(|(_, rest)| rest.split_whitespace().next());
+        let changed = changed.and_then(|count| count.parse().ok()).with_context(|| format!("no recap: {}", output.stdout))?;
+        Ok((output.stdout, changed))
     }
 }
 
-fn examples() -> Result<()> {
+#[test]
+fn examples_change_nothing_when_repeated() -> Result<()> {
     let (agent, project) = (Consul::start(Kind::Plain)?, Project::new()?);
     let check = json!({"ID": "existing_check_name", "Name": "existing", "TTL": "1000h", "Status": "passing"});
     agent.api().put("/v1/agent/check/register", Some(&check))?;
     while !agent.api().has_checks("agent-node", &["existing_check_name"])? {
         std::thread::yield_now();
     }
-    ensure!(project.plays("examples.yml", agent.http(), &[])?.1 == 3);
+    ensure!(project.play("examples.yml", agent.http(), &[])?.1 == 3);
     let sessions = agent.api().sessions()?;
-    let (shown, changed) = project.plays("examples.yml", agent.http(), &[])?;
-    ensure!(changed == 0 && agent.api().sessions()? == sessions && sessions.len() == 3, "{shown}");
+    let (output, changed) = project.play("examples.yml", agent.http(), &[])?;
+    ensure!(changed == 0 && agent.api().sessions()? == sessions && sessions.len() == 3, "{output}");
     Ok(())
 }
 
-fn options() -> Result<()> {
+#[test]
+fn every_option_and_state_is_supported() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
-    let (shown, _) = Project::new()?.plays("options.yml", agent.http(), &[])?;
-    ensure!(agent.api().sessions()?.is_empty(), "{shown}");
+    let (output, _) = Project::new()?.play("options.yml", agent.http(), &[])?;
+    ensure!(agent.api().sessions()?.is_empty(), "{output}");
     Ok(())
 }
 
-/// An agent with the sessions that `change.yml` counts on.
-fn prepared() -> Result<Consul> {
+/// Starts an agent that has the sessions that `change.yml` relies on.
+fn agent_with_sessions() -> Result<Consul> {
     let agent = Consul::start(Kind::Plain)?;
     for name in ["old", "doomed", "same"] {
         agent.api().put("/v1/session/create", Some(&json!({"Name": name, "LockDelay": "15s"})))?;
@@ -111,111 +88,118 @@ fn prepared() -> Result<Consul> {
     Ok(agent)
 }
 
-fn names(agent: &Consul) -> Result<Vec<String>> {
-    let name = |session: &Value| format!("{} {}", session["Name"].as_str().unwrap_or_default(), session["LockDelay"]);
-    let mut names: Vec<String> = agent.api().sessions()?.iter().map(name).collect();
-    names.sort();
-    Ok(names)
+/// Returns the name and the lock delay of each session, in order.
+fn names_and_delays(agent: &Consul) -> Result<Vec<String>> {
+    let describe = |session: &Value| format!("{} {}", session["Name"].as_str().unwrap_or_default(), session["LockDelay"]);
+    let mut sessions: Vec<String> = agent.api().sessions()?.iter().map(describe).collect();
+    sessions.sort();
+    Ok(sessions)
 }
 
-fn check_mode() -> Result<()> {
-    let (agent, project) = (prepared()?, Project::new()?);
+#[test]
+fn check_mode_changes_nothing() -> Result<()> {
+    let (agent, project) = (agent_with_sessions()?, Project::new()?);
     let before = agent.api().sessions()?;
-    for words in [&["--check"][..], &["--check", "--diff"]] {
-        let (shown, changed) = project.plays("change.yml", agent.http(), words)?;
-        ensure!(changed == 3 && agent.api().sessions()? == before, "{shown}");
+    for args in [&["--check"][..], &["--check", "--diff"]] {
+        let (output, changed) = project.play("change.yml", agent.http(), args)?;
+        ensure!(changed == 3 && agent.api().sessions()? == before, "{output}");
     }
-    // And the same for good.
-    ensure!(project.plays("change.yml", agent.http(), &[])?.1 == 3);
-    let after = names(&agent)?;
+    // Without check mode, the same tasks change the sessions.
+    ensure!(project.play("change.yml", agent.http(), &[])?.1 == 3);
+    let after = names_and_delays(&agent)?;
     ensure!(after == ["new 15000000000", "old 42000000000", "same 15000000000"], "{after:?}");
     Ok(())
 }
 
-fn diff_mode() -> Result<()> {
-    let (agent, project) = (prepared()?, Project::new()?);
-    let (shown, changed) = project.plays("change.yml", agent.http(), &["--diff"])?;
-    ensure!(changed == 3, "{shown}");
+#[test]
+fn diff_mode_shows_before_and_after() -> Result<()> {
+    let (agent, project) = (agent_with_sessions()?, Project::new()?);
+    let (output, changed) = project.play("change.yml", agent.http(), &["--diff"])?;
+    ensure!(changed == 3, "{output}");
     for line in [
         "\n+            \"Name\": \"new\"",
         "\n-            \"LockDelay\": 15000000000",
         "\n+            \"LockDelay\": 42000000000",
     ] {
-        ensure!(shown.contains(line), "{line} is not in {shown}");
+        ensure!(output.contains(line), "{line} is not in {output}");
     }
-    let (shown, _) = Project::new()?.plays("handler.yml", agent.http(), &[])?;
-    ensure!(!shown.contains("LockDelay"), "{shown}");
+    let (output, _) = Project::new()?.play("handler.yml", agent.http(), &[])?;
+    ensure!(!output.contains("LockDelay"), "{output}");
     Ok(())
 }
 
-fn failures() -> Result<()> {
+#[test]
+fn failures_are_reported_and_change_nothing() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     agent.api().put("/v1/session/create", Some(&json!({"Name": "old"})))?;
     let before = agent.api().sessions()?;
-    let (shown, changed) = Project::new()?.plays("failures.yml", agent.http(), &[])?;
-    ensure!(changed == 0 && agent.api().sessions()? == before, "{shown}");
+    let (output, changed) = Project::new()?.play("failures.yml", agent.http(), &[])?;
+    ensure!(changed == 0 && agent.api().sessions()? == before, "{output}");
     Ok(())
 }
 
-fn handler() -> Result<()> {
+#[test]
+fn handler_runs_only_after_a_change() -> Result<()> {
     let (agent, project) = (Consul::start(Kind::Plain)?, Project::new()?);
-    const TOLD: &str = "the session is new";
-    let (shown, changed) = project.plays("handler.yml", agent.http(), &[])?;
-    ensure!(changed == 1 && shown.contains(TOLD), "{shown}");
-    let (shown, changed) = project.plays("handler.yml", agent.http(), &[])?;
-    ensure!(changed == 0 && !shown.contains(TOLD), "{shown}");
+    const MESSAGE: &str = "the session is new";
+    let (output, changed) = project.play("handler.yml", agent.http(), &[])?;
+    ensure!(changed == 1 && output.contains(MESSAGE), "{output}");
+    let (output, changed) = project.play("handler.yml", agent.http(), &[])?;
+    ensure!(changed == 0 && !output.contains(MESSAGE), "{output}");
     Ok(())
 }
 
-fn token() -> Result<()> {
-    const SECRET: &str = "5ec2e700-0000-4000-8000-cafecafecafe";
+#[test]
+fn token_is_redacted() -> Result<()> {
     let (agent, project) = (Consul::start(Kind::Acl)?, Project::new()?);
-    let token = json!({"SecretID": SECRET, "Policies": [{"Name": "global-management"}]});
+    let token = json!({"SecretID": TOKEN, "Policies": [{"Name": "global-management"}]});
     agent.api().put("/v1/acl/token", Some(&token))?;
-    let ran = project.run("token.yml", agent.http(), &["-vvv", "--diff"], &[("SECRET", SECRET)])?;
-    let shown = (ran.stdout + &ran.stderr).replace(SECRET, "SHOWN");
-    ensure!(ran.status == 0 && !shown.contains("SHOWN"), "{shown}");
-    ensure!(shown.contains("VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") && agent.api().sessions()?.len() == 2, "{shown}");
+    let output = project.run("token.yml", agent.http(), &["-vvv", "--diff"], &[("SECRET", TOKEN)])?;
+    let text = (output.stdout + &output.stderr).replace(TOKEN, "SHOWN");
+    ensure!(output.status == 0 && !text.contains("SHOWN"), "{text}");
+    ensure!(text.contains("VALUE_SPECIFIED_IN_NO_LOG_PARAMETER") && agent.api().sessions()?.len() == 2, "{text}");
     Ok(())
 }
 
-fn tls() -> Result<()> {
+#[test]
+fn tls_and_unix_socket_options_are_honored() -> Result<()> {
     let settings = Settings { https: Some(Certificate::Good), unix_socket: true, ..Settings::default() };
     let (agent, _) = Consul::start_secure(settings)?;
     let (Some(address), Some(socket)) = (agent.https(), agent.socket()) else { bail!("no HTTPS, or no socket") };
     let project = Project::new()?;
-    // The agent's own folder has keys and the socket in it too.
+    // The agent's own folder is not used, since it also contains keys and the socket.
     let folder = project.0.path().join("ca");
     fs::create_dir(&folder)?;
     fs::copy(agent.ca(), folder.join("ca.pem"))?;
     let variables = [("ca", &agent.ca()), ("ca_folder", &folder), ("socket", &socket)];
     let variables = serde_json::to_string(&BTreeMap::from(variables))?;
-    // One session: the first task that gets through makes it.
-    let (shown, changed) = project.plays("tls.yml", address, &["-e", &variables])?;
-    ensure!(changed == 1 && agent.api().sessions()?.len() == 1, "{shown}");
+    // There is one session, which the first successful task creates.
+    let (output, changed) = project.play("tls.yml", address, &["-e", &variables])?;
+    ensure!(changed == 1 && agent.api().sessions()?.len() == 1, "{output}");
     Ok(())
 }
 
-/// As a module is tried without Ansible.
-fn by_hand() -> Result<()> {
+/// Runs the module with a file of arguments, which is how a module runs without Ansible.
+#[test]
+fn module_without_ansible_prints_one_object() -> Result<()> {
     let (folder, project) = (tempdir()?, Project::new()?);
     let answer = |name: &str, content: &str| -> Result<Value> {
         let path = file(&folder, name, content)?;
-        let ran = run(command(project.0.path().join("library/consul_session")).arg(path))?;
-        ensure!(ran.status == 1 && ran.stderr.is_empty() && ran.stdout.lines().count() == 1, "{content}: {ran:?}");
-        ran.json()
+        let output = run(command(project.0.path().join("library/consul_session")).arg(path))?;
+        ensure!(output.status == 1 && output.stderr.is_empty() && output.stdout.lines().count() == 1, "{content}: {output:?}");
+        output.json()
     };
-    // Port 1, where nothing listens.
+    // Nothing listens on port 1.
     let unreachable = answer(
         "args",
         r#"{"name": "s", "port": 1, "token": "sesame", "id": null, "_ansible_version": "2.19.14", "_ansible_check_mode": false}"#,
     )?;
-    let shown = json!({"name": "s", "port": 1, "token": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"});
-    ensure!(unreachable["error"] == "unreachable" && unreachable["invocation"]["module_args"] == shown, "{unreachable}");
+    let arguments = json!({"name": "s", "port": 1, "token": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"});
+    ensure!(unreachable["error"] == "unreachable" && unreachable["invocation"]["module_args"] == arguments, "{unreachable}");
     let unknown =
         answer("task.json", r#"{"name": "sesame", "tokn": "abracadabra", "token": "sesame", "_ansible_module_name": "own"}"#)?;
-    let shown = json!({"name": "********", "token": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"});
-    ensure!(unknown["invocation"]["module_args"] == shown, "{unknown}");
+    let arguments = json!({"name": "********", "token": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"});
+    ensure!(unknown["invocation"]["module_args"] == arguments, "{unknown}");
     let message = unknown["msg"].as_str().unwrap_or_default();
     ensure!(
         message.starts_with("Unsupported parameters for (own) module: tokn. Supported parameters include: behavior, "),

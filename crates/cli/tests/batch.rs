@@ -1,68 +1,43 @@
-//! Many sessions at once, as typed: `apply --file` and `destroy --name-prefix` against a real Consul and the dev agent.
+//! Many sessions at once: `apply --file` and `destroy --name-prefix` against a real Consul and the
+//! dev agent.
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 use test_support::agent::Api;
 use test_support::consul::{Consul, Kind, NODE};
-use test_support::program::{self, Ran, file, input, run};
-use test_support::trial::{Test, run_tests};
+use test_support::program::{self, Output, file, input, run};
 use test_support::{TOKEN, unused_address};
-
-fn main() -> ExitCode {
-    let without_consul: [(&str, Test); 5] = [
-        ("each mistake in a file is told with its line, and nothing is sent", mistakes),
-        ("what is typed wrong beside the commands", typed_wrong),
-        ("the embedded dev agent", dev),
-        ("an agent that is not there is told once", unreachable),
-        ("a host in the file needs a rule, which is found out before anything is changed", denied),
-    ];
-    let with_consul: [(&str, Test); 14] = [
-        ("what is printed", screens),
-        ("a thousand sessions, again, and none left", thousand),
-        ("YAML, JSON and standard input do the same", same_in_json),
-        ("every kind of record in one file, as each would be alone", mixed),
-        ("a failed record does not stop the others", failed_record),
-        ("four at once make one session of each name, and agree upon it", at_once),
-        ("callers of single sessions meanwhile", beside_single_callers),
-        ("SIGINT half-way, and again to the end", || interrupted(Signal::INT)),
-        ("SIGTERM half-way, and again to the end", || interrupted(Signal::TERM)),
-        ("SIGINT twice ends at once, and again to the end", interrupted_twice),
-        ("a destruction that is interrupted", destruction_interrupted),
-        ("a prefix destroys what it names, on the node that is named", prefix),
-        ("on a terminal: a question, and a bar", terminal),
-        ("ACLs: what a token may, and that it is never shown", acls),
-    ];
-    run_tests(without_consul, with_consul)
-}
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session");
 
-/// The program with these words, and the agent in its environment.
-fn command(agent: &Consul, words: &[&str]) -> Result<Command> {
-    program::host_at(PROGRAM, agent, words)
+/// Returns the command that runs the program against the agent.
+fn command(agent: &Consul, args: &[&str]) -> Result<Command> {
+    program::consul_session_at(PROGRAM, agent, args)
 }
 
-fn host(words: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
-    program::host(PROGRAM, words, environment)
+/// Returns the command that runs the program without an agent in its environment.
+fn consul_session(args: &[&str]) -> Result<Command> {
+    program::consul_session(PROGRAM, args, &[])
 }
 
-fn at(agent: &Consul, words: &[&str]) -> Result<Ran> {
-    run(&mut command(agent, words)?)
+/// Runs the program against the agent.
+fn run_at(agent: &Consul, args: &[&str]) -> Result<Output> {
+    run(&mut command(agent, args)?)
 }
 
-/// So many records, each of one line.
-fn many(count: usize) -> String {
-    (0..count).map(|at| format!("- {{name: job-{at:05}, delay: 20s}}\n")).collect()
+/// Returns a file with this many records, one on each line.
+fn records(count: usize) -> String {
+    (0..count).map(|index| format!("- {{name: job-{index:05}, delay: 20s}}\n")).collect()
 }
 
-/// The names of all sessions, and how often each is there.
+/// Returns the names of all sessions, each with the number of its sessions.
 fn names(api: &Api) -> Result<HashMap<String, usize>> {
     let mut names = HashMap::new();
     for session in api.sessions()? {
@@ -71,50 +46,51 @@ fn names(api: &Api) -> Result<HashMap<String, usize>> {
     Ok(names)
 }
 
-/// Fails unless there is one session of each of so many names.
-fn one_of_each(api: &Api, count: usize) -> Result<()> {
+/// Fails unless there are `count` names with one session each.
+fn ensure_one_of_each(api: &Api, count: usize) -> Result<()> {
     let names = names(api)?;
     ensure!(names.len() == count, "{} names", names.len());
-    let twice: Vec<_> = names.iter().filter(|(_, count)| **count != 1).collect();
-    ensure!(twice.is_empty(), "more than once: {twice:?}");
+    let duplicates: Vec<_> = names.iter().filter(|(_, count)| **count != 1).collect();
+    ensure!(duplicates.is_empty(), "more than once: {duplicates:?}");
     Ok(())
 }
 
-/// The last line on standard error, without the time that it took.
-fn summary(ran: &Ran) -> String {
-    let line = ran.stderr.lines().rfind(|line| line.contains(" in ")).unwrap_or_default();
+/// Returns the last line with a time on standard error, which is the summary, and masks the time.
+fn summary(output: &Output) -> String {
+    let line = output.stderr.lines().rfind(|line| line.contains(" in ")).unwrap_or_default();
     untimed(line)
 }
 
-/// A text with each time as `T s`.
+/// Replaces each time by `T s`.
 fn untimed(text: &str) -> String {
     let mut untimed = String::new();
-    for (at, part) in text.split(" in ").enumerate() {
+    for (index, part) in text.split(" in ").enumerate() {
         match part.split_once(" s") {
-            Some((time, rest)) if at > 0 && time.parse::<f64>().is_ok() => untimed += &format!(" in T s{rest}"),
-            _ if at > 0 => untimed += &format!(" in {part}"),
+            Some((time, rest)) if index > 0 && time.parse::<f64>().is_ok() => untimed += &format!(" in T s{rest}"),
+            _ if index > 0 => untimed += &format!(" in {part}"),
             _ => untimed += part,
         }
     }
     untimed
 }
 
-/// A screen with its ids as in the README, each by its place, and without times.
-fn screen(ran: &Ran) -> String {
-    let mut text = untimed(&format!("{}{}", ran.stdout, ran.stderr));
+/// Returns all output with times masked, and with each id replaced by the [`id`] of its place.
+fn screen(output: &Output) -> String {
+    let mut text = untimed(&format!("{}{}", output.stdout, output.stderr));
     let ids: Vec<String> =
-        text.split_whitespace().filter(|word| word.len() == 36 && word.matches('-').count() == 4).map(String::from).collect();
-    for (at, id) in ids.iter().enumerate() {
-        text = text.replace(id, &format!("{at:08}-0000-4000-8000-000000000000"));
+        text.split_whitespace().filter(|part| part.len() == 36 && part.matches('-').count() == 4).map(String::from).collect();
+    for (place, found) in ids.iter().enumerate() {
+        text = text.replace(found, &id(place));
     }
     text
 }
 
-fn id(at: usize) -> String {
-    format!("{at:08}-0000-4000-8000-000000000000")
+/// Returns the id that stands for the id at this place of a screen.
+fn id(place: usize) -> String {
+    format!("{place:08}-0000-4000-8000-000000000000")
 }
 
-/// What a program prints, as text in a failure.
+/// Fails unless the text is the expected one. Only errors and notes can be wider than 80 columns.
 fn expect(text: &str, expected: &str) -> Result<()> {
     ensure!(text == expected, "\n{text}expected:\n{expected}");
     let wide = text
@@ -125,15 +101,16 @@ fn expect(text: &str, expected: &str) -> Result<()> {
     Ok(())
 }
 
-fn mistakes() -> Result<()> {
+#[test]
+fn invalid_file_is_reported_by_line_and_nothing_is_sent() -> Result<()> {
     let folder = tempdir()?;
-    // Whatever is sent would be an error of another kind: nobody listens there.
+    // Nothing listens there, so a request would fail with another error.
     let port = format!("port={}", unused_address()?.port());
     let text = format!(
         "- name: web\n  dealy: 20s\n- {{name: db, delay: 61, token: {{a: {TOKEN}}}}}\n- {{name: db, ttl: 5, tokn: {TOKEN}}}\n- {{name: cache, token: \"{TOKEN} x\"}}\n"
     );
     let path = file(&folder, "sessions.yaml", &text)?;
-    let told = [
+    let expected_mistakes = [
         (2, "dealy", "unknown option `dealy`: did you mean `delay`?"),
         (
             3,
@@ -149,34 +126,36 @@ fn mistakes() -> Result<()> {
         (4, "tokn", "unknown option `tokn`: did you mean `token`?"),
         (5, "token", "invalid value for `token`: a space or another character that a header cannot hold (expected a string)"),
     ];
-    let lines: String = told.iter().map(|(line, _, text)| format!("error (invalid-option): {path}:{line}: {text}\n")).collect();
-    let ran = run(&mut host(&["apply", "--file", &path, &port], &[])?)?;
+    let lines: String =
+        expected_mistakes.iter().map(|(line, _, text)| format!("error (invalid-option): {path}:{line}: {text}\n")).collect();
+    let output = run(&mut consul_session(&["apply", "--file", &path, &port])?)?;
     ensure!(
-        (ran.status, ran.stdout.as_str()) == (1, "") && ran.stderr == lines.clone() + "nothing was sent\n",
+        (output.status, output.stdout.as_str()) == (1, "") && output.stderr == lines.clone() + "nothing was sent\n",
         "{}{lines}",
-        ran.stderr
+        output.stderr
     );
-    let ran = run(&mut host(&["apply", "--file", &path, &port, "--format", "json"], &[])?)?;
+    let output = run(&mut consul_session(&["apply", "--file", &path, &port, "--format", "json"])?)?;
     let mistakes: Vec<Value> =
-        told.iter().map(|(line, option, msg)| json!({"line": line, "option": option, "msg": msg})).collect();
+        expected_mistakes.iter().map(|(line, option, msg)| json!({"line": line, "option": option, "msg": msg})).collect();
     let expected = json!({
         "changed": false, "failed": true, "error": "invalid-option", "file": path,
-        "msg": format!("{path}:2: {}", told[0].2), "mistakes": mistakes
+        "msg": format!("{path}:2: {}", expected_mistakes[0].2), "mistakes": mistakes
     });
-    ensure!(ran.status == 1 && ran.stderr.is_empty() && ran.json()? == expected, "{}", ran.stdout);
-    // No more than a screen of them.
+    ensure!(output.status == 1 && output.stderr.is_empty() && output.json()? == expected, "{}", output.stdout);
+    // The program prints at most 20 of them.
     let path = file(&folder, "sessions.yaml", "- {nmae: a}\n".repeat(50))?;
-    let ran = run(&mut host(&["apply", "--file", &path, &port], &[])?)?;
+    let output = run(&mut consul_session(&["apply", "--file", &path, &port])?)?;
     ensure!(
-        ran.stderr.lines().count() == 22
-            && ran.stderr.ends_with("\nand 30 more errors; --format json has them all\nnothing was sent\n"),
+        output.stderr.lines().count() == 22
+            && output.stderr.ends_with("\nand 30 more errors; --format json has them all\nnothing was sent\n"),
         "{}",
-        ran.stderr
+        output.stderr
     );
     Ok(())
 }
 
-fn typed_wrong() -> Result<()> {
+#[test]
+fn invalid_arguments_are_rejected() -> Result<()> {
     let folder = tempdir()?;
     let good = file(&folder, "good.yaml", "- name: web\n")?;
     let latin = file(&folder, "latin.yaml", b"- name: \xe9\n")?;
@@ -227,61 +206,73 @@ fn typed_wrong() -> Result<()> {
             "invalid value `x` for --concurrency: out of range (expected 1 to 100)".into(),
         ),
     ];
-    for (words, option, message) in cases {
-        let ran = run(&mut host(words, &[])?)?;
+    for (args, option, message) in cases {
+        let output = run(&mut consul_session(args)?)?;
         let expected = format!("error (invalid-option): {message}\n");
         ensure!(
-            (ran.status, ran.stdout.as_str(), &ran.stderr) == (1, "", &expected),
-            "{words:?}: {}{}",
-            ran.stdout,
-            ran.stderr
+            (output.status, output.stdout.as_str(), &output.stderr) == (1, "", &expected),
+            "{args:?}: {}{}",
+            output.stdout,
+            output.stderr
         );
-        let ran = run(&mut host(&[words, &["--format", "json"]].concat(), &[])?)?;
+        let output = run(&mut consul_session(&[args, &["--format", "json"]].concat())?)?;
         let expected = json!({"changed": false, "failed": true, "error": "invalid-option", "option": option, "msg": message});
-        ensure!(ran.status == 1 && ran.json()? == expected, "{words:?}: {}", ran.stdout);
+        ensure!(output.status == 1 && output.json()? == expected, "{args:?}: {}", output.stdout);
     }
     Ok(())
 }
 
-fn dev() -> Result<()> {
+#[test]
+fn dev_agent_serves_batch_commands() -> Result<()> {
     let folder = tempdir()?;
-    let path = file(&folder, "s.yaml", many(300))?;
-    let ran = run(&mut host(&["--dev", "apply", "--file", &path], &[])?)?;
-    ensure!(ran.status == 0 && ran.stdout.lines().count() == 301, "{}", ran.stderr);
-    expect(&ran.stderr.replace(char::is_numeric, "").replace(". s", ""), " sessions:  created in \n")?;
-    let ran = run(&mut host(&["--dev", "apply", "--file", &path, "--dry-run"], &[])?)?;
-    expect(&untimed(&ran.stderr), "300 sessions: 300 to create in T s\n")?;
-    let ran = run(&mut host(&["--dev", "destroy", "--name-prefix", "job-"], &[])?)?;
+    let path = file(&folder, "s.yaml", records(300))?;
+    let output = run(&mut consul_session(&["--dev", "apply", "--file", &path])?)?;
+    ensure!(output.status == 0 && output.stdout.lines().count() == 301, "{}", output.stderr);
+    expect(&output.stderr.replace(char::is_numeric, "").replace(". s", ""), " sessions:  created in \n")?;
+    let output = run(&mut consul_session(&["--dev", "apply", "--file", &path, "--dry-run"])?)?;
+    expect(&untimed(&output.stderr), "300 sessions: 300 to create in T s\n")?;
+    let output = run(&mut consul_session(&["--dev", "destroy", "--name-prefix", "job-"])?)?;
     ensure!(
-        (ran.status, ran.stdout.as_str(), ran.stderr.as_str()) == (0, "", "no session's name begins with \"job-\"\n"),
+        (output.status, output.stdout.as_str(), output.stderr.as_str()) == (0, "", "no session's name begins with \"job-\"\n"),
         "{}",
-        ran.stderr
+        output.stderr
     );
     let empty = file(&folder, "empty.yaml", "[]")?;
-    let ran = run(&mut host(&["--dev", "apply", "--file", &empty], &[])?)?;
-    ensure!(ran.status == 0 && ran.stdout == "LINE  RESULT  NAME  NODE  ID\n", "{}", ran.stdout);
+    let output = run(&mut consul_session(&["--dev", "apply", "--file", &empty])?)?;
+    ensure!(output.status == 0 && output.stdout == "LINE  RESULT  NAME  NODE  ID\n", "{}", output.stdout);
     Ok(())
 }
 
-fn unreachable() -> Result<()> {
+#[test]
+fn unreachable_agent_is_reported_once() -> Result<()> {
     let folder = tempdir()?;
-    let path = file(&folder, "s.yaml", many(3))?;
+    let path = file(&folder, "s.yaml", records(3))?;
     let port = unused_address()?.port();
-    let ran = run(&mut host(&["apply", "--file", &path, "host=127.0.0.1", &format!("port={port}")], &[])?)?;
-    ensure!(ran.status == 1 && ran.stderr.starts_with(&format!("error (unreachable): {path}:1: ")), "{}", ran.stderr);
-    ensure!(summary(&ran) == "3 sessions: 1 failed, 2 not tried in T s" && ran.stderr.lines().count() == 2, "{}", ran.stderr);
-    let ran = run(&mut host(&["destroy", "--name-prefix", "a", "--yes", "host=127.0.0.1", &format!("port={port}")], &[])?)?;
-    ensure!(ran.status == 1 && ran.stderr.starts_with("error (unreachable): ") && ran.stdout.is_empty(), "{}", ran.stderr);
+    let output = run(&mut consul_session(&["apply", "--file", &path, "host=127.0.0.1", &format!("port={port}")])?)?;
+    ensure!(output.status == 1 && output.stderr.starts_with(&format!("error (unreachable): {path}:1: ")), "{}", output.stderr);
+    ensure!(
+        summary(&output) == "3 sessions: 1 failed, 2 not tried in T s" && output.stderr.lines().count() == 2,
+        "{}",
+        output.stderr
+    );
+    let output =
+        run(&mut consul_session(&["destroy", "--name-prefix", "a", "--yes", "host=127.0.0.1", &format!("port={port}")])?)?;
+    ensure!(
+        output.status == 1 && output.stderr.starts_with("error (unreachable): ") && output.stdout.is_empty(),
+        "{}",
+        output.stderr
+    );
     Ok(())
 }
 
-fn denied() -> Result<()> {
+#[test]
+fn denied_host_in_a_file_changes_nothing() -> Result<()> {
     let folder = tempdir()?;
     let path = file(&folder, "s.yaml", "- name: web\n- {name: db, host: db.example}\n- {name: db, port: 1}\n")?;
-    // The first record's agent is there, and is not written to.
-    let ran = run(&mut host(&["--dev", "apply", "--file", &path, "--format", "json"], &[])?)?;
-    let answer = ran.json()?;
-    ensure!(ran.status == 1 && answer["changed"] == false && answer["counts"]["created"] == Value::Null, "{answer}");
+    // The agent of the first record is there, and gets no write.
+    let output = run(&mut consul_session(&["--dev", "apply", "--file", &path, "--format", "json"])?)?;
+    let answer = output.json()?;
+    ensure!(output.status == 1 && answer["changed"] == false && answer["counts"]["created"] == Value::Null, "{answer}");
     ensure!(answer["records"][0] == json!({"line": 1, "result": "not tried", "name": "web"}), "{answer}");
     ensure!(answer["records"][1]["error"] == "denied-by-host" && answer["records"][1]["line"] == 2, "{answer}");
     let message = answer["records"][1]["msg"].as_str().unwrap_or_default();
@@ -292,7 +283,8 @@ fn denied() -> Result<()> {
     Ok(())
 }
 
-fn screens() -> Result<()> {
+#[test]
+fn printed_tables_and_summaries_are_exact() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
     file(
@@ -300,69 +292,74 @@ fn screens() -> Result<()> {
         "sessions.yaml",
         "- name: web\n  delay: 20s\n- {name: batch, ttl: 10m, behavior: delete}\n- {name: old, state: absent}\n",
     )?;
-    let typed = |words: &[&str]| run(command(&agent, words)?.current_dir(folder.path()));
-    let ran = typed(&["apply", "--file", "sessions.yaml"])?;
+    let run_in_folder = |args: &[&str]| run(command(&agent, args)?.current_dir(folder.path()));
+    let output = run_in_folder(&["apply", "--file", "sessions.yaml"])?;
     expect(
-        &screen(&ran),
+        &screen(&output),
         &format!(
             "LINE  RESULT     NAME   NODE        ID\n1     created    web    agent-node  {}\n3     created    batch  agent-node  {}\n4     unchanged  old    -           -\n3 sessions: 2 created, 1 unchanged in T s\n",
             id(0),
             id(1)
         ),
     )?;
-    ensure!(ran.status == 0);
-    let ran = typed(&["apply", "--file", "sessions.yaml", "delay=5", "state=absent", "--dry-run"])?;
+    ensure!(output.status == 0);
+    let output = run_in_folder(&["apply", "--file", "sessions.yaml", "delay=5", "state=absent", "--dry-run"])?;
     expect(
-        &screen(&ran),
+        &screen(&output),
         &format!(
             "LINE  RESULT      NAME   NODE        ID\n1     to destroy  web    agent-node  {}\n3     to destroy  batch  agent-node  {}\n4     unchanged   old    -           -\n3 sessions: 2 to destroy, 1 unchanged in T s\n",
             id(0),
             id(1)
         ),
     )?;
-    ensure!(ran.status == 0 && agent.api().sessions()?.len() == 2);
-    let ran = typed(&["destroy", "--name-prefix", "web"])?;
+    ensure!(output.status == 0 && agent.api().sessions()?.len() == 2);
+    let output = run_in_folder(&["destroy", "--name-prefix", "web"])?;
     expect(
-        &screen(&ran),
-        "error (invalid-option): 1 session whose name begins with \"web\": nobody can be asked, since standard input is not a terminal: give --yes to destroy, --dry-run to see them\n",
+        &screen(&output),
+        "error (invalid-option): 1 session whose name begins with \"web\": cannot ask, since standard input is not a terminal: give --yes to destroy, --dry-run to see them\n",
     )?;
-    ensure!(ran.status == 1 && agent.api().sessions()?.len() == 2);
-    let ran = typed(&["destroy", "--name-prefix", "web", "--dry-run"])?;
+    ensure!(output.status == 1 && agent.api().sessions()?.len() == 2);
+    let output = run_in_folder(&["destroy", "--name-prefix", "web", "--dry-run"])?;
     expect(
-        &screen(&ran),
+        &screen(&output),
         &format!("RESULT      NAME  NODE        ID\nto destroy  web   agent-node  {}\n1 session: 1 to destroy in T s\n", id(0)),
     )?;
-    ensure!(ran.status == 0 && agent.api().sessions()?.len() == 2);
-    let ran = typed(&["destroy", "--name-prefix", "web", "--yes"])?;
+    ensure!(output.status == 0 && agent.api().sessions()?.len() == 2);
+    let output = run_in_folder(&["destroy", "--name-prefix", "web", "--yes"])?;
     expect(
-        &screen(&ran),
+        &screen(&output),
         &format!(
             "RESULT     NAME  NODE        ID\ndestroyed  web   agent-node  {}\n1 session: 1 destroyed in T s; 0 left\n",
             id(0)
         ),
     )?;
-    ensure!(ran.status == 0 && names(&agent.api())?.keys().collect::<Vec<_>>() == ["batch"]);
+    ensure!(output.status == 0 && names(&agent.api())?.keys().collect::<Vec<_>>() == ["batch"]);
     Ok(())
 }
 
-fn thousand() -> Result<()> {
+#[test]
+fn thousand_sessions_are_created_kept_and_destroyed() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
-    let path = file(&folder, "s.yaml", many(1000))?;
-    at(&agent, &["name=other"])?.succeeded()?;
+    let path = file(&folder, "s.yaml", records(1000))?;
+    run_at(&agent, &["name=other"])?.succeeded()?;
     let log = agent.log_length();
-    let first = at(&agent, &["apply", "--file", &path])?;
+    let first = run_at(&agent, &["apply", "--file", &path])?;
     ensure!(first.status == 0 && summary(&first) == "1000 sessions: 1000 created in T s", "{}", first.stderr);
-    // In the file's order.
-    let in_order =
-        first.stdout.lines().skip(1).enumerate().all(|(at, line)| line.contains(&format!(" created  job-{at:05}  {NODE} ")));
+    // The table has the order of the file.
+    let in_order = first
+        .stdout
+        .lines()
+        .skip(1)
+        .enumerate()
+        .all(|(index, line)| line.contains(&format!(" created  job-{index:05}  {NODE} ")));
     ensure!(in_order && first.stdout.lines().count() == 1001, "{}", first.stdout);
     let text = agent.log_since(log);
     let (lists, creations) = (text.matches("url=/v1/session/list").count(), text.matches("url=/v1/session/create").count());
-    ensure!((lists, creations) == (2, 1000), "{lists} readings, {creations} creations");
-    one_of_each(&agent.api(), 1001)?;
+    ensure!((lists, creations) == (2, 1000), "{lists} list requests, {creations} create requests");
+    ensure_one_of_each(&agent.api(), 1001)?;
     let before = agent.api().sessions()?;
-    let again = at(&agent, &["apply", "--file", &path])?;
+    let again = run_at(&agent, &["apply", "--file", &path])?;
     ensure!(again.status == 0 && summary(&again) == "1000 sessions: 1000 unchanged in T s", "{}", again.stderr);
     ensure!(
         again
@@ -373,13 +370,14 @@ fn thousand() -> Result<()> {
             .eq(first.stdout.split_whitespace())
     );
     ensure!(agent.api().sessions()? == before);
-    let gone = at(&agent, &["destroy", "--name-prefix", "job-", "--yes"])?;
+    let gone = run_at(&agent, &["destroy", "--name-prefix", "job-", "--yes"])?;
     ensure!(gone.status == 0 && summary(&gone) == "1000 sessions: 1000 destroyed in T s; 0 left", "{}", gone.stderr);
     ensure!(names(&agent.api())?.keys().collect::<Vec<_>>() == ["other"]);
     Ok(())
 }
 
-fn same_in_json() -> Result<()> {
+#[test]
+fn yaml_json_and_stdin_are_equivalent() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
     let yaml = file(
@@ -390,12 +388,12 @@ fn same_in_json() -> Result<()> {
     let json = r#"[{"name": "no", "delay": 1.5, "checks": ["passing-check"]},
  {"name": "007", "delay": "1500ms", "checks": "passing-check", "behavior": "delete"},
  {"name": "\u00fc x", "ttl": 600, "node_checks": []}]"#;
-    let made = at(&agent, &["apply", "--file", &yaml])?;
+    let made = run_at(&agent, &["apply", "--file", &yaml])?;
     ensure!(made.status == 0 && summary(&made) == "3 sessions: 3 created in T s", "{}", made.stderr);
-    let mut read = command(&agent, &["apply", "--file", "-"])?;
-    let same = run(read.stdin(input(json)?))?;
+    let mut from_stdin = command(&agent, &["apply", "--file", "-"])?;
+    let same = run(from_stdin.stdin(input(json)?))?;
     ensure!(same.status == 0 && summary(&same) == "3 sessions: 3 unchanged in T s", "{}", same.stderr);
-    // What was made is what one record alone makes.
+    // Each session is the one that a single call with the same options creates.
     for session in agent.api().sessions()? {
         let (name, text) = (session["Name"].as_str().unwrap_or_default(), session.to_string());
         let expected = match name {
@@ -409,7 +407,8 @@ fn same_in_json() -> Result<()> {
     Ok(())
 }
 
-fn mixed() -> Result<()> {
+#[test]
+fn mixed_records_have_the_results_of_single_calls() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let api = agent.api();
     let create = |session: Value| -> Result<String> {
@@ -431,7 +430,7 @@ fn mixed() -> Result<()> {
     let folder = tempdir()?;
     let path = file(&folder, "s.yaml", text)?;
     let sessions = api.sessions()?;
-    let dry = at(&agent, &["apply", "--file", &path, "--dry-run", "--format", "json"])?.json()?;
+    let dry = run_at(&agent, &["apply", "--file", &path, "--dry-run", "--format", "json"])?.json()?;
     ensure!(
         (
             dry["counts"]["to_create"].as_i64(),
@@ -443,11 +442,12 @@ fn mixed() -> Result<()> {
     );
     ensure!(api.sessions()? == sessions);
     let log = agent.log_length();
-    let ran = at(&agent, &["apply", "--file", &path, "--format", "json"])?;
-    // The second one when all is created, also what had to wait for the agent's own node.
+    let output = run_at(&agent, &["apply", "--file", &path, "--format", "json"])?;
+    // The second list request follows the last creation, even that of a record which waits for the
+    // agent's own node.
     let lists = agent.log_since(log).matches("url=/v1/session/list").count();
-    ensure!(lists == 2, "{lists} readings");
-    let answer = ran.json()?;
+    ensure!(lists == 2, "{lists} list requests");
+    let answer = output.json()?;
     let results: Vec<_> = answer["records"]
         .as_array()
         .into_iter()
@@ -471,10 +471,10 @@ fn mixed() -> Result<()> {
         "{answer}"
     );
     ensure!(
-        ran.status == 1 && answer["changed"] == true && answer["failed"] == true && answer["interrupted"] == false,
+        output.status == 1 && answer["changed"] == true && answer["failed"] == true && answer["interrupted"] == false,
         "{answer}"
     );
-    let record = |at: usize| &answer["records"][at];
+    let record = |index: usize| &answer["records"][index];
     ensure!(record(0)["destroyed"] == json!([differs]) && record(1)["session_id"] == elsewhere.as_str(), "{answer}");
     ensure!(record(2)["destroyed"] == json!([first, second]) && record(4)["session_id"] == by_id.as_str(), "{answer}");
     ensure!(record(2)["name"] == "absent" && answer["counts"]["failed"] == 1, "{answer}");
@@ -482,13 +482,14 @@ fn mixed() -> Result<()> {
     ensure!(record(7)["node"] == "n2" && record(8)["node"] == NODE, "{answer}");
     ensure!(record(9)["destroyed"] == json!([there]) && api.sessions()?.len() == 6, "{answer}");
     ensure!(api.sessions()?.iter().any(|session| session["ID"] == *here));
-    // Again: nothing more to do.
-    let again = at(&agent, &["apply", "--file", &path])?;
+    // A second run has nothing left to do.
+    let again = run_at(&agent, &["apply", "--file", &path])?;
     ensure!(summary(&again) == "10 sessions: 9 unchanged, 1 failed in T s", "{}", again.stderr);
     Ok(())
 }
 
-fn failed_record() -> Result<()> {
+#[test]
+fn failed_record_does_not_stop_the_others() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     agent.api().put("/v1/session/create", Some(&json!({"Name": "other", "LockDelay": "1s"})))?;
     let folder = tempdir()?;
@@ -497,9 +498,9 @@ fn failed_record() -> Result<()> {
         "s.yaml",
         "- name: a\n- {name: b, checks: [critical-check]}\n- {name: c, node: nowhere}\n- {name: other, delay: 2}\n- name: d\n",
     )?;
-    let ran = at(&agent, &["apply", "--file", &path])?;
-    ensure!(ran.status == 1 && summary(&ran) == "5 sessions: 2 created, 3 failed in T s", "{}", ran.stderr);
-    for (line, part) in ran.stderr.lines().zip([
+    let output = run_at(&agent, &["apply", "--file", &path])?;
+    ensure!(output.status == 1 && summary(&output) == "5 sessions: 2 created, 3 failed in T s", "{}", output.stderr);
+    for (line, part) in output.stderr.lines().zip([
         format!("error (critical-check): {path}:2: a check is critical"),
         format!("error (unknown-node): {path}:3: no node of this name"),
         format!("error (mismatch): {path}:4: session "),
@@ -510,21 +511,22 @@ fn failed_record() -> Result<()> {
     Ok(())
 }
 
-/// Ends of several processes, which run at the same time.
-fn together(commands: Vec<Command>) -> Result<Vec<Ran>> {
+/// Runs several commands at the same time, each until it ends.
+fn run_concurrently(commands: Vec<Command>) -> Result<Vec<Output>> {
     std::thread::scope(|scope| {
-        let started: Vec<_> = commands.into_iter().map(|mut command| scope.spawn(move || run(&mut command))).collect();
-        started.into_iter().map(|one| one.join().map_err(|_| anyhow::anyhow!("panicked"))?).collect()
+        let threads: Vec<_> = commands.into_iter().map(|mut command| scope.spawn(move || run(&mut command))).collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("panicked"))?).collect()
     })
 }
 
-fn at_once() -> Result<()> {
+#[test]
+fn concurrent_applies_agree_on_one_session_per_name() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
-    let path = file(&folder, "s.yaml", many(200))?;
+    let path = file(&folder, "s.yaml", records(200))?;
     let commands = (0..4).map(|_| command(&agent, &["apply", "--file", &path, "--format", "json"])).collect::<Result<_>>()?;
-    let answers = together(commands)?.iter().map(Ran::json).collect::<Result<Vec<_>>>()?;
-    one_of_each(&agent.api(), 200)?;
+    let answers = run_concurrently(commands)?.iter().map(Output::json).collect::<Result<Vec<_>>>()?;
+    ensure_one_of_each(&agent.api(), 200)?;
     let ids = |answer: &Value| -> Vec<Value> {
         answer["records"].as_array().into_iter().flatten().map(|record| record["session_id"].clone()).collect()
     };
@@ -533,23 +535,27 @@ fn at_once() -> Result<()> {
     );
     let created: i64 = answers.iter().filter_map(|answer| answer["counts"]["created"].as_i64()).sum();
     ensure!(created == 200, "{created} created");
-    // That they met at all is why this is tried.
-    ensure!(answers.iter().any(|answer| answer.to_string().contains("at the same moment")), "they did not meet");
+    // Without a conflict between them the test shows nothing.
+    ensure!(
+        answers.iter().any(|answer| answer.to_string().contains("at the same moment")),
+        "no two of them created the same session"
+    );
     Ok(())
 }
 
-fn beside_single_callers() -> Result<()> {
+#[test]
+fn apply_and_single_callers_agree_on_one_session_per_name() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
-    let path = file(&folder, "s.yaml", many(20))?;
+    let path = file(&folder, "s.yaml", records(20))?;
     let mut commands = vec![command(&agent, &["apply", "--file", &path, "--format", "json", "--concurrency", "1"])?];
     for name in ["job-00000", "job-00010", "job-00019"] {
         for _ in 0..3 {
             commands.push(command(&agent, &[&format!("name={name}"), "delay=20s", "--format", "json"])?);
         }
     }
-    let answers = together(commands)?.iter().map(Ran::json).collect::<Result<Vec<_>>>()?;
-    one_of_each(&agent.api(), 20)?;
+    let answers = run_concurrently(commands)?.iter().map(Output::json).collect::<Result<Vec<_>>>()?;
+    ensure_one_of_each(&agent.api(), 20)?;
     for answer in &answers[1..] {
         let record = answers[0]["records"].as_array().into_iter().flatten().find(|record| record["name"] == answer["name"]);
         ensure!(record.is_some_and(|record| record["session_id"] == answer["session_id"]), "{answer}");
@@ -557,21 +563,22 @@ fn beside_single_callers() -> Result<()> {
     Ok(())
 }
 
-/// A program that was started, whose output is read to its end.
-struct Started(Child);
+/// A program that runs.
+struct Running(Child);
 
-impl Started {
-    fn new(mut command: Command) -> Result<Started> {
-        Ok(Started(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?))
+impl Running {
+    fn start(mut command: Command) -> Result<Running> {
+        Ok(Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?))
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill_process(Pid::from_child(&self.0), signal)?)
     }
 
-    fn ended(self) -> Result<Ran> {
+    /// Waits until the program ends.
+    fn wait(self) -> Result<Output> {
         let output = self.0.wait_with_output()?;
-        Ok(Ran {
+        Ok(Output {
             stdout: String::from_utf8(output.stdout)?,
             stderr: String::from_utf8(output.stderr)?,
             status: output.status.code().context("ended by a signal")?,
@@ -579,88 +586,102 @@ impl Started {
     }
 }
 
-/// Waits until something holds of how many sessions there are.
-fn wait_until(api: &Api, holds: impl Fn(usize) -> bool) -> Result<()> {
+/// Waits until `accept` holds of the number of sessions.
+fn wait_for_count(api: &Api, accept: impl Fn(usize) -> bool) -> Result<()> {
     let start = Instant::now();
-    while !holds(api.sessions()?.len()) {
-        ensure!(start.elapsed() < Duration::from_secs(60), "it did not come to that");
+    while !accept(api.sessions()?.len()) {
+        ensure!(start.elapsed() < Duration::from_secs(60), "no accepted number of sessions in 60 s");
         sleep(Duration::from_millis(2));
     }
     Ok(())
 }
 
+/// Enough sessions for a signal to come half-way.
 const COUNT: usize = 3000;
 
-fn interrupted(signal: Signal) -> Result<()> {
+#[test]
+fn apply_interrupted_by_sigint_can_be_repeated() -> Result<()> {
+    apply_interrupted_by(Signal::INT)
+}
+
+#[test]
+fn apply_interrupted_by_sigterm_can_be_repeated() -> Result<()> {
+    apply_interrupted_by(Signal::TERM)
+}
+
+fn apply_interrupted_by(signal: Signal) -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
-    let path = file(&folder, "s.yaml", many(COUNT))?;
-    let started = Started::new(command(&agent, &["apply", "--file", &path])?)?;
-    wait_until(&agent.api(), |count| count >= 50)?;
-    started.signal(signal)?;
-    let ran = started.ended()?;
-    let made = agent.api().sessions()?.len();
-    ensure!(ran.status == 130 && (50..COUNT).contains(&made), "{}: {made}: {}", ran.status, ran.stderr);
-    let said = format!(
-        "interrupted: what was begun is finished; once more ends at once\ninterrupted; {COUNT} sessions: {made} created, {} not tried in T s\nthe same command again does the rest\n",
-        COUNT - made
+    let path = file(&folder, "s.yaml", records(COUNT))?;
+    let running = Running::start(command(&agent, &["apply", "--file", &path])?)?;
+    wait_for_count(&agent.api(), |count| count >= 50)?;
+    running.signal(signal)?;
+    let output = running.wait()?;
+    let created = agent.api().sessions()?.len();
+    ensure!(output.status == 130 && (50..COUNT).contains(&created), "{}: {created}: {}", output.status, output.stderr);
+    let expected = format!(
+        "interrupted: finishing the requests under way; interrupt again to stop at once\ninterrupted; {COUNT} sessions: {created} created, {} not tried in T s\nrun the same command again to finish the rest\n",
+        COUNT - created
     );
-    expect(&untimed(&ran.stderr), &said)?;
-    ensure!(ran.stdout.lines().filter(|line| line.contains(" created ")).count() == made);
-    let again = at(&agent, &["apply", "--file", &path])?;
+    expect(&untimed(&output.stderr), &expected)?;
+    ensure!(output.stdout.lines().filter(|line| line.contains(" created ")).count() == created);
+    let again = run_at(&agent, &["apply", "--file", &path])?;
     ensure!(
-        again.status == 0 && summary(&again) == format!("{COUNT} sessions: {} created, {made} unchanged in T s", COUNT - made),
+        again.status == 0
+            && summary(&again) == format!("{COUNT} sessions: {} created, {created} unchanged in T s", COUNT - created),
         "{}",
         again.stderr
     );
-    one_of_each(&agent.api(), COUNT)
+    ensure_one_of_each(&agent.api(), COUNT)
 }
 
-fn interrupted_twice() -> Result<()> {
+#[test]
+fn apply_interrupted_twice_ends_at_once() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
-    let path = file(&folder, "s.yaml", many(COUNT))?;
-    let started = Started::new(command(&agent, &["apply", "--file", &path])?)?;
-    wait_until(&agent.api(), |count| count >= 50)?;
-    // What is under way does not end by itself.
+    let path = file(&folder, "s.yaml", records(COUNT))?;
+    let running = Running::start(command(&agent, &["apply", "--file", &path])?)?;
+    wait_for_count(&agent.api(), |count| count >= 50)?;
+    // A paused agent answers no request, so none that is in flight ends.
     agent.pause()?;
-    started.signal(Signal::INT)?;
+    running.signal(Signal::INT)?;
     sleep(Duration::from_millis(300));
     let start = Instant::now();
-    started.signal(Signal::INT)?;
-    let ran = started.ended()?;
+    running.signal(Signal::INT)?;
+    let output = running.wait()?;
     agent.resume()?;
     ensure!(
-        start.elapsed() < Duration::from_secs(3) && ran.status == 130 && ran.stdout.is_empty(),
+        start.elapsed() < Duration::from_secs(3) && output.status == 130 && output.stdout.is_empty(),
         "{}: {}",
-        ran.status,
-        ran.stderr
+        output.status,
+        output.stderr
     );
     ensure!(
-        ran.stderr
-            == "interrupted: what was begun is finished; once more ends at once\nended at once: what was under way may have happened\n",
+        output.stderr
+            == "interrupted: finishing the requests under way; interrupt again to stop at once\nstopped: requests that were under way may have taken effect\n",
         "{}",
-        ran.stderr
+        output.stderr
     );
-    let again = at(&agent, &["apply", "--file", &path])?;
+    let again = run_at(&agent, &["apply", "--file", &path])?;
     ensure!(again.status == 0, "{}", again.stderr);
-    one_of_each(&agent.api(), COUNT)
+    ensure_one_of_each(&agent.api(), COUNT)
 }
 
-fn destruction_interrupted() -> Result<()> {
+#[test]
+fn destroy_interrupted_by_sigint_can_be_repeated() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
-    let path = file(&folder, "s.yaml", many(COUNT))?;
-    ensure!(at(&agent, &["apply", "--file", &path])?.status == 0);
-    let started = Started::new(command(&agent, &["destroy", "--name-prefix", "job-", "--yes"])?)?;
-    wait_until(&agent.api(), |count| count < COUNT - 50)?;
-    started.signal(Signal::INT)?;
-    let ran = started.ended()?;
+    let path = file(&folder, "s.yaml", records(COUNT))?;
+    ensure!(run_at(&agent, &["apply", "--file", &path])?.status == 0);
+    let running = Running::start(command(&agent, &["destroy", "--name-prefix", "job-", "--yes"])?)?;
+    wait_for_count(&agent.api(), |count| count < COUNT - 50)?;
+    running.signal(Signal::INT)?;
+    let output = running.wait()?;
     let left = agent.api().sessions()?.len();
-    ensure!(ran.status == 130 && (1..COUNT - 50).contains(&left), "{left}: {}", ran.stderr);
-    let said = format!("interrupted; {COUNT} sessions: {} destroyed, {left} not tried in T s; {left} left", COUNT - left);
-    ensure!(summary(&ran) == said, "{}", ran.stderr);
-    let again = at(&agent, &["destroy", "--name-prefix", "job-", "--yes"])?;
+    ensure!(output.status == 130 && (1..COUNT - 50).contains(&left), "{left}: {}", output.stderr);
+    let expected = format!("interrupted; {COUNT} sessions: {} destroyed, {left} not tried in T s; {left} left", COUNT - left);
+    ensure!(summary(&output) == expected, "{}", output.stderr);
+    let again = run_at(&agent, &["destroy", "--name-prefix", "job-", "--yes"])?;
     ensure!(
         again.status == 0 && summary(&again) == format!("{left} sessions: {left} destroyed in T s; 0 left"),
         "{}",
@@ -670,7 +691,8 @@ fn destruction_interrupted() -> Result<()> {
     Ok(())
 }
 
-fn prefix() -> Result<()> {
+#[test]
+fn destroy_is_limited_to_the_prefix_and_the_node() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let api = agent.api();
     api.put("/v1/catalog/register", Some(&json!({"Node": "n2", "Address": "127.0.0.1"})))?;
@@ -689,10 +711,10 @@ fn prefix() -> Result<()> {
         left.sort();
         Ok(left)
     };
-    let ran = at(&agent, &["destroy", "--name-prefix", "web-", &format!("node={NODE}"), "--yes", "--format", "json"])?;
-    let answer = ran.json()?;
+    let output = run_at(&agent, &["destroy", "--name-prefix", "web-", &format!("node={NODE}"), "--yes", "--format", "json"])?;
+    let answer = output.json()?;
     ensure!(
-        ran.status == 0
+        output.status == 0
             && answer["counts"]["destroyed"] == 2
             && answer["left"] == 0
             && answer["changed"] == true
@@ -705,12 +727,14 @@ fn prefix() -> Result<()> {
         "{:?}",
         left()?
     );
-    ensure!(at(&agent, &["destroy", "--name-prefix", "web", "--yes"])?.status == 0);
+    ensure!(run_at(&agent, &["destroy", "--name-prefix", "web", "--yes"])?.status == 0);
     ensure!(left()? == ["@agent-node", "Web-3@agent-node", "aweb-4@agent-node", "we@agent-node"], "{:?}", left()?);
     Ok(())
 }
 
-/// Runs a program at a terminal of its own, on which this is typed; what it shows, and its status.
+/// Runs a program at its own terminal and types this there.
+///
+/// Returns the output on the terminal and the exit status.
 fn at_terminal(mut command: Command, typed: &str) -> Result<(String, i32)> {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
@@ -720,48 +744,53 @@ fn at_terminal(mut command: Command, typed: &str) -> Result<(String, i32)> {
     let terminal = std::fs::OpenOptions::new().read(true).write(true).open(name.to_str()?)?;
     command.stdin(terminal.try_clone()?).stderr(terminal).stdout(Stdio::null());
     let mut child = command.spawn()?;
-    // The child alone has the other end now, so that reading ends with it.
+    // Now only the child has the other end open, so reading ends when the child does.
     drop(command);
     let mut master = std::fs::File::from(master);
     master.write_all(typed.as_bytes())?;
     let mut shown = Vec::new();
     let mut part = [0; 4096];
-    // Linux answers with an error where nobody has the other end any more.
+    // On Linux, reading fails when no process has the other end open.
     while let Ok(length @ 1..) = master.read(&mut part) {
         shown.extend_from_slice(&part[..length]);
     }
     Ok((String::from_utf8_lossy(&shown).into_owned(), child.wait()?.code().context("ended by a signal")?))
 }
 
-fn terminal() -> Result<()> {
+#[test]
+fn terminal_shows_a_progress_bar_and_a_question() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
-    let path = file(&folder, "s.yaml", many(COUNT))?;
-    let (shown, status) = at_terminal(command(&agent, &["apply", "--file", &path])?, "")?;
+    let path = file(&folder, "s.yaml", records(COUNT))?;
+    let (screen, status) = at_terminal(command(&agent, &["apply", "--file", &path])?, "")?;
     ensure!(
-        status == 0 && shown.contains(&format!("/{COUNT}, ")) && shown.contains("sessions [") && shown.contains("created in"),
-        "{shown}"
+        status == 0
+            && screen.contains(&format!("/{COUNT}, "))
+            && screen.contains("sessions [")
+            && screen.contains("created in"),
+        "{screen}"
     );
     for answer in ["\n", "n\n", "maybe\n"] {
-        let (shown, status) = at_terminal(command(&agent, &["destroy", "--name-prefix", "job-"])?, answer)?;
+        let (screen, status) = at_terminal(command(&agent, &["destroy", "--name-prefix", "job-"])?, answer)?;
         let question = format!(
             "job-00000, job-00001, job-00002, job-00003, job-00004, …\r\nDestroy {COUNT} sessions whose name begins with \"job-\"? [y/N] "
         );
-        // In the order in which they were made, which is about that of the file.
+        // The names come in the order of creation, which is only about that of the file.
         let question = question.split_once('…').map(|(_, question)| question).unwrap_or_default();
-        ensure!(status == 1 && shown.contains(question) && shown.ends_with("nothing was destroyed\r\n"), "{shown}");
+        ensure!(status == 1 && screen.contains(question) && screen.ends_with("nothing was destroyed\r\n"), "{screen}");
         ensure!(agent.api().sessions()?.len() == COUNT);
     }
-    let (shown, status) = at_terminal(command(&agent, &["destroy", "--name-prefix", "job-"])?, "y\n")?;
-    ensure!(status == 0 && shown.contains("? [y/N] ") && shown.contains(&format!("{COUNT} destroyed in ")), "{shown}");
+    let (screen, status) = at_terminal(command(&agent, &["destroy", "--name-prefix", "job-"])?, "y\n")?;
+    ensure!(status == 0 && screen.contains("? [y/N] ") && screen.contains(&format!("{COUNT} destroyed in ")), "{screen}");
     ensure!(agent.api().sessions()?.is_empty());
-    // Neither a bar nor a question for programs, or where nobody style.
-    let (shown, _) = at_terminal(command(&agent, &["apply", "--file", &path, "--format", "json"])?, "")?;
-    ensure!(shown.is_empty(), "{shown}");
+    // With `--format json` there is no progress bar.
+    let (screen, _) = at_terminal(command(&agent, &["apply", "--file", &path, "--format", "json"])?, "")?;
+    ensure!(screen.is_empty(), "{screen}");
     Ok(())
 }
 
-fn acls() -> Result<()> {
+#[test]
+fn acl_errors_are_reported_and_the_token_is_redacted() -> Result<()> {
     let agent = Consul::start(Kind::Acl)?;
     let api = agent.api();
     api.put("/v1/catalog/register", Some(&json!({"Node": "n2", "Address": "127.0.0.1"})))?;
@@ -777,26 +806,27 @@ fn acls() -> Result<()> {
             "- name: a\n- {{name: b, token: {TOKEN}}}\n- {{name: c, node: n2, checks: '', token: {TOKEN}}}\n- {{name: a, node: {NODE}, state: absent, token: {TOKEN}}}\n- {{name: hidden, node: n2, state: absent, token: {TOKEN}}}\n"
         ),
     )?;
-    let ran = at(&agent, &["apply", "--file", &path])?;
-    ensure!(!format!("{}{}", ran.stdout, ran.stderr).contains(&TOKEN[..8]), "{}", ran.stderr);
-    ensure!(summary(&ran) == "5 sessions: 1 created, 1 unchanged, 3 failed in T s", "{}", ran.stderr);
-    for (line, part) in ran.stderr.lines().zip([
+    let output = run_at(&agent, &["apply", "--file", &path])?;
+    ensure!(!format!("{}{}", output.stdout, output.stderr).contains(&TOKEN[..8]), "{}", output.stderr);
+    ensure!(summary(&output) == "5 sessions: 1 created, 1 unchanged, 3 failed in T s", "{}", output.stderr);
+    for (line, part) in output.stderr.lines().zip([
         format!("error (access-denied): {path}:1: "),
         format!("error (access-denied): {path}:3: "),
         format!("error (hidden): {path}:5: no session named `hidden` can be seen on node `n2`, but there may be one"),
     ]) {
-        ensure!(line.starts_with(&part), "{}", ran.stderr);
+        ensure!(line.starts_with(&part), "{}", output.stderr);
     }
-    // The agent may not be asked for its node, and the session is found all the same.
+    // The token cannot read the agent's node, and the session is found anyway.
     let again = file(&folder, "again.yaml", format!("- {{name: b, token: {TOKEN}}}\n"))?;
-    let ran = at(&agent, &["apply", "--file", &again])?;
-    ensure!(summary(&ran) == "1 session: 1 unchanged in T s", "{}", ran.stderr);
-    let ran = at(&agent, &["destroy", "--name-prefix", "hid", "--yes", &format!("token={TOKEN}")])?;
+    let output = run_at(&agent, &["apply", "--file", &again])?;
+    ensure!(summary(&output) == "1 session: 1 unchanged in T s", "{}", output.stderr);
+    let output = run_at(&agent, &["destroy", "--name-prefix", "hid", "--yes", &format!("token={TOKEN}")])?;
     ensure!(
-        ran.status == 0
-            && ran.stderr == "note: ACLs hid sessions, or may have: there may be more\nno session's name begins with \"hid\"\n",
+        output.status == 0
+            && output.stderr
+                == "note: ACLs hid sessions, or may have: there may be more\nno session's name begins with \"hid\"\n",
         "{}",
-        ran.stderr
+        output.stderr
     );
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Requests to an agent itself, which is a real Consul or the dev agent, to set up what a test needs and to see what it did.
+//! Direct requests to an agent, a real Consul or the dev agent, that prepare a test and check its
+//! results.
 
 use crate::consul::{Kind, ROOT_TOKEN, START_LIMIT};
 use anyhow::{Context, Result, bail, ensure};
@@ -7,27 +8,27 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// The HTTP API of an agent, with all rights.
+/// A client of the HTTP API of an agent, with all permissions.
 #[derive(Clone)]
 pub struct Api {
-    /// Where the agent listens.
+    /// The address of the API.
     pub address: SocketAddr,
-    /// Whether it has ACLs, which a test may have changed.
+    /// Whether it has ACLs, which tests change.
     kind: Kind,
     client: ureq::Agent,
 }
 
-/// What an agent answered.
+/// The answer of an agent.
 #[derive(Debug)]
 pub struct Answer {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
     /// The body.
     pub text: String,
 }
 
 impl Api {
-    /// The API of the agent at this address.
+    /// Makes a client of the agent at this address.
     pub fn new(address: SocketAddr, kind: Kind) -> Api {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -37,13 +38,13 @@ impl Api {
         Api { address, kind, client: config.new_agent() }
     }
 
-    /// The name of the agent's own node.
+    /// Returns the name of the agent's own node.
     pub fn node(&self) -> Result<String> {
         let agent = self.get("/v1/agent/self")?;
         Ok(agent["Config"]["NodeName"].as_str().context("/v1/agent/self without a node name")?.to_owned())
     }
 
-    /// Sends a request and gives back whatever is answered.
+    /// Sends a request and returns the answer, whatever its status.
     pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
         let request = ureq::http::Request::builder()
             .method(method)
@@ -56,17 +57,26 @@ impl Api {
         Ok(Answer { status, text })
     }
 
-    /// GET; anything but 200 with JSON is an error.
+    /// Sends a GET request and returns the JSON of a 200.
+    ///
+    /// # Errors
+    ///
+    /// Any other status.
     pub fn get(&self, path: &str) -> Result<Value> {
         self.send("GET", path, None)?.json().with_context(|| format!("GET {path}"))
     }
 
-    /// PUT; anything but 200 is an error. What is not JSON comes back as a string: some endpoints answer nothing.
+    /// Sends a PUT request and returns the JSON of a 200, or a string if the body is not JSON: some
+    /// endpoints send no body.
+    ///
+    /// # Errors
+    ///
+    /// Any other status.
     pub fn put(&self, path: &str, body: Option<&Value>) -> Result<Value> {
         self.send("PUT", path, body)?.json().with_context(|| format!("PUT {path}"))
     }
 
-    /// All sessions, in Consul's order.
+    /// Returns all sessions, in Consul's order.
     pub fn sessions(&self) -> Result<Vec<Value>> {
         match self.get("/v1/session/list")? {
             Value::Array(sessions) => Ok(sessions),
@@ -74,7 +84,8 @@ impl Api {
         }
     }
 
-    /// Makes the agent forget what tests have done: all sessions, all nodes but its own, keys, tokens and policies.
+    /// Undoes the changes of tests: removes all sessions, all nodes but the agent's own, keys,
+    /// tokens and policies.
     pub fn clean(&self) -> Result<()> {
         if self.kind == Kind::Acl {
             self.clean_acls()?;
@@ -92,8 +103,8 @@ impl Api {
         Ok(())
     }
 
-    /// Registers the checks of the agent's own node that the conformance cases count on; see their README. By the agent's own
-    /// API, since an agent removes from its node whatever it does not know of.
+    /// Registers the checks of the agent's own node that the conformance cases rely on; see their
+    /// README. It uses the agent's own API, since an agent removes unknown checks from its node.
     pub fn register_checks(&self) -> Result<()> {
         let register = |name: &str, status: &str| {
             let check = json!({"ID": name, "Name": name, "TTL": "1000h", "Status": status});
@@ -104,7 +115,7 @@ impl Api {
         let check = json!({"CheckID": "service:web", "TTL": "1000h", "Status": "passing"});
         let service = self.send("PUT", "/v1/agent/service/register", Some(&json!({"Name": "web", "Check": check})))?;
         if service.status == 404 {
-            // The dev agent has no services, and to a session any check is as good.
+            // The dev agent has no services, and a session accepts any check.
             register("service:web", "passing")?;
         }
         let start = Instant::now();
@@ -116,13 +127,14 @@ impl Api {
         Ok(())
     }
 
-    /// Whether the node has all of these checks in the catalog.
+    /// Returns whether the node has all of these checks in the catalog.
     pub fn has_checks(&self, node: &str, ids: &[&str]) -> Result<bool> {
         let checks = array(self.get(&format!("/v1/health/node/{node}"))?);
         Ok(ids.iter().all(|id| checks.iter().any(|check| check["CheckID"] == *id)))
     }
 
-    /// Leaves the management token, the anonymous one without rights, and what is built in.
+    /// Removes all tokens and policies except the management token, the anonymous token without
+    /// permissions, and the built-in ones.
     fn clean_acls(&self) -> Result<()> {
         const ANONYMOUS: &str = "00000000-0000-0000-0000-000000000002";
         self.put("/v1/agent/token/default", Some(&json!({"Token": ""})))?;
@@ -135,7 +147,7 @@ impl Api {
         }
         for policy in array(self.get("/v1/acl/policies")?) {
             let id = text(&policy, "ID")?;
-            // Consul's own policies have ids that count from zero.
+            // The ids of Consul's own policies start with zeros.
             if !id.starts_with("00000000-") {
                 self.send("DELETE", &format!("/v1/acl/policy/{id}"), None)?.json()?;
             }
@@ -146,7 +158,7 @@ impl Api {
 }
 
 impl Answer {
-    /// The JSON of a 200.
+    /// Returns the JSON of a 200, or its body as a string.
     fn json(self) -> Result<Value> {
         if self.status != 200 {
             bail!("status {}: {}", self.status, self.text);

@@ -1,4 +1,4 @@
-//! The conformance cases: reading, running and comparing, as `tests/conformance/README.md` says.
+//! Reads, runs and compares the conformance cases, as `tests/conformance/README.md` specifies.
 
 use crate::agent::Api;
 use anyhow::{Context, Result, bail, ensure};
@@ -10,19 +10,19 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// One case.
+/// A conformance case.
 #[derive(Debug)]
 pub struct Case {
-    /// The file that it is in, without its ending.
+    /// The name of its file, without the extension.
     pub topic: String,
-    /// What it shows.
+    /// Its unique name.
     pub name: String,
-    /// The agents that run it.
+    /// The kind of agent that runs it.
     pub agent: Agent,
     steps: Vec<Step>,
 }
 
-/// The kind of agent that a case is about.
+/// The kind of agent of a case.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Agent {
@@ -46,7 +46,7 @@ enum Action {
     Apply(Value),
 }
 
-/// A case as it is written.
+/// A case as it is in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -68,16 +68,17 @@ struct WrittenStep {
     r#as: Option<String>,
 }
 
-/// The names that a case need not remember: set by the runner, and those with a meaning in comparisons.
+/// The names that the runner sets.
 const GIVEN: [&str; 4] = ["agent_node", "host", "port", "silent_port"];
+/// The names that are patterns in comparisons.
 const PATTERNS: [&str; 5] = ["any", "uuid", "absent", "set", "one_of"];
-/// The key of an object that stands for an array in any order.
+/// `{"${set}": […]}` matches an array in any order.
 const SET: &str = "${set}";
-/// `{"${one_of}": […]}` stands for one of these values.
+/// `{"${one_of}": […]}` matches one of these values.
 const ONE_OF: &str = "${one_of}";
 
-/// Reads every case of a directory, and checks that each is sound: it is named, compares something, and uses only names that
-/// are known by then.
+/// Reads every case of a directory, and checks that each is valid: its name is unique, it compares
+/// an answer, and it uses only names that are known at that step.
 pub fn load(directory: &Path) -> Result<Vec<Case>> {
     let mut files: Vec<_> = std::fs::read_dir(directory)
         .with_context(|| directory.display().to_string())?
@@ -91,7 +92,7 @@ pub fn load(directory: &Path) -> Result<Vec<Case>> {
         let topic = file.file_stem().and_then(|stem| stem.to_str()).context("a file without a name")?;
         let text = std::fs::read_to_string(&file)?;
         for case in parse(topic, &text).with_context(|| file.display().to_string())? {
-            ensure!(names.insert(case.name.clone()), "{topic}: two cases are named {:?}", case.name);
+            ensure!(names.insert(case.name.clone()), "{topic}: two cases have the name {:?}", case.name);
             cases.push(case);
         }
     }
@@ -118,7 +119,7 @@ impl Case {
             let step = Step::new(step, &mut known).with_context(|| format!("step {}", index + 1))?;
             steps.push(step);
         }
-        ensure!(steps.iter().any(|step| matches!(step.action, Action::Apply(_))), "it applies nothing");
+        ensure!(steps.iter().any(|step| matches!(step.action, Action::Apply(_))), "no step is an `apply`");
         Ok(Case { topic: topic.to_owned(), name: written.name, agent: written.agent, steps })
     }
 }
@@ -129,13 +130,13 @@ impl Step {
         let action = match (put, get, apply) {
             (Some(path), None, None) => Action::Request { method: "PUT", path, body, status },
             (None, Some(path), None) => {
-                ensure!(body.is_none(), "`body` goes with `put`");
+                ensure!(body.is_none(), "`body` is only valid with `put`");
                 Action::Request { method: "GET", path, body, status }
             }
             (None, None, Some(options)) => {
-                ensure!(body.is_none() && status.is_none(), "`body` and `status` go with `put` and `get`");
-                let expect = expect.as_ref().context("an `apply` without `expect` shows nothing")?;
-                ensure!(expect.is_object(), "the answer is an object");
+                ensure!(body.is_none() && status.is_none(), "`body` and `status` are only valid with `put` and `get`");
+                let expect = expect.as_ref().context("`apply` needs `expect`")?;
+                ensure!(expect.is_object(), "`expect` of `apply` must be an object");
                 ensure!(expect.get("msg").is_none(), "message texts are not compared");
                 Action::Apply(options)
             }
@@ -149,22 +150,22 @@ impl Step {
             }
             Action::Apply(options) => names_in(options, &mut used),
         }
-        ensure!(used.iter().all(|name| known.contains(name)), "one of {used:?} is not remembered by then");
+        ensure!(used.iter().all(|name| known.contains(name)), "one of {used:?} is not known at this step");
         let mut compared = Vec::new();
         expect.iter().for_each(|expect| names_in(expect, &mut compared));
         ensure!(
             compared.iter().all(|name| known.contains(name) || PATTERNS.contains(&name.as_str())),
-            "one of {compared:?} is not remembered by then"
+            "one of {compared:?} is not known at this step"
         );
         if let Some(name) = &remember {
             let reserved = GIVEN.iter().chain(&PATTERNS).any(|reserved| reserved == name);
-            ensure!(!reserved, "{name:?} has a meaning already");
+            ensure!(!reserved, "{name:?} is reserved");
             known.insert(name.clone());
         }
         Ok(Step { action, expect, remember })
     }
 
-    /// What the step does, for a message.
+    /// Describes the step, for a message.
     fn summary(&self) -> String {
         match &self.action {
             Action::Request { method, path, .. } => format!("{method} {path}"),
@@ -173,10 +174,15 @@ impl Step {
     }
 }
 
-/// Runs a case. `apply` calls `apply-json` with a text, and answers with the object that the command line would print. The
-/// error says which step failed, where, what was expected and what was found.
+/// Runs a case. `apply` calls `apply-json` with a string, and returns the object that the command
+/// line would print.
+///
+/// # Errors
+///
+/// A step failed. The error contains the step, the path of the difference, the expected value and
+/// the value found.
 pub fn run(case: &Case, api: &Api, mut apply: impl FnMut(&str) -> Result<Value>) -> Result<()> {
-    /// Accepts connections (the kernel does) and never answers.
+    /// Accepts connections and never answers.
     static SILENT: LazyLock<Option<TcpListener>> = LazyLock::new(|| crate::scripted::Scripted::silent().ok());
     let silent = SILENT.as_ref().context("no port for the silent server")?.local_addr()?;
     let mut names = BTreeMap::from([
@@ -219,7 +225,7 @@ impl Step {
         if let Some(name) = &self.remember {
             let key = if matches!(self.action, Action::Apply(_)) { "session_id" } else { "SecretID" };
             let value = answer.get(key).or_else(|| answer.get("ID")).and_then(Value::as_str);
-            let value = value.with_context(|| format!("nothing to remember as {name:?} in {answer:#}"))?;
+            let value = value.with_context(|| format!("no value for {name:?} in {answer:#}"))?;
             names.insert(name.clone(), value.to_owned());
         }
         if let Some(expect) = &self.expect {
@@ -230,30 +236,30 @@ impl Step {
     }
 }
 
-/// What holds for every answer, so that no case needs to say it.
+/// Checks the properties of every answer, which no case needs to repeat.
 fn check_always(options: &Value, answer: &Value) -> Result<()> {
-    ensure!(answer.is_object(), "the answer is no object: {answer}");
+    ensure!(answer.is_object(), "the answer is not an object: {answer}");
     if let Some(token) = options.get("token").and_then(Value::as_str) {
-        // A short one may be part of another word.
+        // A short token might be part of another word.
         ensure!(token.len() < 8 || !answer.to_string().contains(token), "the token is in the answer: {answer:#}");
     }
     if answer.get("failed").is_some() {
         let text = answer.get("msg").and_then(Value::as_str).unwrap_or_default();
-        ensure!(!text.is_empty(), "an error without a text: {answer}");
+        ensure!(!text.is_empty(), "an error without a message: {answer}");
         ensure!(answer["changed"] == false && answer["failed"] == true && answer["error"].is_string(), "{answer:#}");
     }
     Ok(())
 }
 
-/// The text that `apply-json` is called with: `host` and `port` are added where an object has neither; a string is such a
-/// text itself, for what is no JSON.
+/// Returns the argument of `apply-json`. An object that has neither `host` nor `port` gets both; a
+/// string is passed as it is, for input that is not JSON.
 fn options_text(options: Value, names: &BTreeMap<String, String>) -> String {
     match options {
         Value::String(text) => text,
         Value::Object(mut options) => {
             if !options.contains_key("host") && !options.contains_key("port") {
                 options.insert("host".into(), names["host"].as_str().into());
-                // As a number, which is how a program gives it.
+                // As a number, as a program passes it.
                 options.insert("port".into(), names["port"].parse::<u16>().unwrap_or_default().into());
             }
             Value::Object(options).to_string()
@@ -278,7 +284,7 @@ fn names_in(value: &Value, names: &mut Vec<String>) {
     }
 }
 
-/// Puts what is remembered in the place of its name.
+/// Replaces each `${NAME}` with its value.
 fn substitute(value: &Value, names: &BTreeMap<String, String>) -> Value {
     match value {
         Value::String(text) => Value::String(substitute_text(text, names)),
@@ -295,7 +301,7 @@ fn substitute_text(text: &str, names: &BTreeMap<String, String>) -> String {
     names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
 }
 
-/// Compares what was found with what was expected; one text for each place where they differ.
+/// Compares a value with the expected one, and describes each difference with its path.
 pub fn differences(expected: &Value, found: &Value) -> Vec<String> {
     let mut all = Vec::new();
     compare("$", expected, Some(found), &mut all);
@@ -312,7 +318,8 @@ fn compare(path: &str, expected: &Value, found: Option<&Value>, all: &mut Vec<St
             "${uuid}" => found.as_str().is_some_and(is_uuid),
             text => found.as_str() == Some(text),
         },
-        // 15 and 15.0 are the same number in JSON; but large whole numbers are not the same that only look so as fractions.
+        // 15 and 15.0 are the same number in JSON. Large integers are compared exactly, since as
+        // floats different ones can be equal.
         (Value::Number(expected), Some(Value::Number(found))) => {
             expected == found || ((expected.is_f64() || found.is_f64()) && expected.as_f64() == found.as_f64())
         }
@@ -350,7 +357,7 @@ fn compare(path: &str, expected: &Value, found: Option<&Value>, all: &mut Vec<St
     }
 }
 
-/// Whether each expected element can be given a found one of its own.
+/// Returns whether each expected element matches a different element found.
 fn matches_in_any_order(expected: &[Value], found: &[&Value]) -> bool {
     let Some((first, rest)) = expected.split_first() else { return found.is_empty() };
     (0..found.len()).any(|index| {
@@ -360,7 +367,7 @@ fn matches_in_any_order(expected: &[Value], found: &[&Value]) -> bool {
     })
 }
 
-/// A UUID as Consul writes it: in lower case.
+/// Returns whether this is a UUID as Consul writes it, in lower case.
 fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.char_indices().all(|(index, c)| match index {
@@ -381,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_need_the_given_keys_and_may_have_others() {
+    fn objects_with_the_given_keys_match() {
         assert!(same(json!({"a": 1}), json!({"a": 1, "b": 2})));
         assert!(same(json!({}), json!({"a": 1})));
         assert!(!same(json!({"a": 1}), json!({"a": 2})));
@@ -393,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several() {
+    fn one_of_matches_any_of_its_values() {
         assert!(same(json!({"${one_of}": ["a", "b"]}), json!("b")));
         assert!(same(json!({"x": {"${one_of}": [{"a": 1}, 2]}}), json!({"x": {"a": 1, "b": 2}})));
         assert!(!same(json!({"${one_of}": ["a", "b"]}), json!("c")));
@@ -402,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_need_exactly_the_given_elements_in_order() {
+    fn arrays_with_the_same_elements_in_order_match() {
         assert!(same(json!([1, {"a": 1}]), json!([1, {"a": 1, "b": 2}])));
         assert!(!same(json!([1, 2]), json!([2, 1])));
         assert!(!same(json!([1]), json!([1, 2])));
@@ -412,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars() {
+    fn scalars_match_by_value_and_type() {
         assert!(same(json!(15), json!(15.0)));
         assert!(same(json!(null), json!(null)));
         assert!(!same(json!(15), json!(15.5)));
@@ -425,19 +432,19 @@ mod tests {
     }
 
     #[test]
-    fn patterns() {
+    fn patterns_match_their_values() {
         assert!(same(json!({"a": "${any}"}), json!({"a": null})));
         assert!(!same(json!({"a": "${any}"}), json!({})));
         assert!(same(json!({"a": "${absent}"}), json!({})));
         assert!(!same(json!({"a": "${absent}"}), json!({"a": null})));
         assert!(same(json!("${uuid}"), json!(ID)));
-        for no in [json!(ID.to_uppercase()), json!(""), json!(ID.replace('-', "")), json!(format!("{ID}0")), json!(1)] {
-            assert!(!same(json!("${uuid}"), no.clone()), "{no}");
+        for other in [json!(ID.to_uppercase()), json!(""), json!(ID.replace('-', "")), json!(format!("{ID}0")), json!(1)] {
+            assert!(!same(json!("${uuid}"), other.clone()), "{other}");
         }
     }
 
     #[test]
-    fn sets() {
+    fn sets_match_in_any_order() {
         let set = |elements: Value| json!({"${set}": elements});
         assert!(same(set(json!([1, 2, 3])), json!([3, 1, 2])));
         assert!(same(set(json!([])), json!([])));
@@ -446,13 +453,13 @@ mod tests {
         assert!(!same(set(json!([1, 1])), json!([1, 2])));
         assert!(!same(set(json!([1])), json!({"1": 1})));
         assert!(!same(set(json!([1])), json!(1)));
-        // The first pattern fits both, the second only one of them.
+        // The first pattern matches both elements, the second only one.
         assert!(same(set(json!(["${any}", "a"])), json!(["a", "b"])));
         assert!(same(set(json!([{"a": 1}, {"a": 2}])), json!([{"a": 2, "b": 0}, {"a": 1}])));
     }
 
     #[test]
-    fn the_place_is_named() {
+    fn differences_contain_the_path() {
         assert_eq!(
             differences(&json!({"a": [{"b": 1, "c": true}]}), &json!({"a": [{"b": 2}]})),
             ["$.a[0].b: expected 1, found 2", "$.a[0].c: expected true, found no such key"]
@@ -460,27 +467,27 @@ mod tests {
     }
 
     #[test]
-    fn unsound_cases_are_refused() {
-        let refused = |steps: Value| {
+    fn invalid_cases_are_rejected() {
+        let rejected = |steps: Value| {
             let text = json!([{"name": "x", "steps": steps}]).to_string();
-            parse("t", &text).map(|_| ()).expect_err("this case is unsound")
+            parse("t", &text).map(|_| ()).expect_err("this case is invalid")
         };
-        refused(json!([]));
-        refused(json!([{"get": "/", "expect": {}}]));
-        refused(json!([{"apply": {}}]));
-        refused(json!([{"apply": {}, "expect": {"msg": "text"}}]));
-        refused(json!([{"apply": {}, "get": "/", "expect": {}}]));
-        refused(json!([{"apply": {}, "expect": {}, "expects": {}}]));
-        refused(json!([{"apply": {"id": "${old}"}, "expect": {}}]));
-        refused(json!([{"apply": {}, "expect": {"session_id": "${old}"}}]));
-        refused(json!([{"apply": {}, "expect": {}, "as": "port"}]));
-        refused(json!([{"apply": {}, "expect": {}, "as": "any"}]));
+        rejected(json!([]));
+        rejected(json!([{"get": "/", "expect": {}}]));
+        rejected(json!([{"apply": {}}]));
+        rejected(json!([{"apply": {}, "expect": {"msg": "text"}}]));
+        rejected(json!([{"apply": {}, "get": "/", "expect": {}}]));
+        rejected(json!([{"apply": {}, "expect": {}, "expects": {}}]));
+        rejected(json!([{"apply": {"id": "${old}"}, "expect": {}}]));
+        rejected(json!([{"apply": {}, "expect": {"session_id": "${old}"}}]));
+        rejected(json!([{"apply": {}, "expect": {}, "as": "port"}]));
+        rejected(json!([{"apply": {}, "expect": {}, "as": "any"}]));
         parse("t", r#"[{"name": "x", "steps": [], "more": 1}]"#).expect_err("an unknown key");
         parse("t", r#"[{"name": "x", "steps": [], "agent": "any"}]"#).expect_err("an unknown agent");
     }
 
     #[test]
-    fn options_get_the_address_where_they_have_none() {
+    fn options_without_an_address_get_host_and_port() {
         let names = BTreeMap::from([("host".to_owned(), "h".to_owned()), ("port".to_owned(), "1".to_owned())]);
         let text = |options: Value| options_text(options, &names);
         assert_eq!(text(json!({"a": 1})), r#"{"a":1,"host":"h","port":1}"#);
@@ -490,20 +497,20 @@ mod tests {
     }
 
     #[test]
-    fn what_always_holds() {
+    fn answers_are_checked_always() {
         check_always(&json!({}), &json!({"changed": true})).unwrap();
         check_always(&json!({}), &json!({"changed": false, "failed": true, "error": "timeout", "msg": "x"})).unwrap();
-        let unsound = |options: Value, answer: Value| check_always(&options, &answer).expect_err("unsound");
-        unsound(json!({}), json!([]));
-        unsound(json!({}), json!({"changed": true, "failed": true, "error": "timeout", "msg": "x"}));
-        unsound(json!({}), json!({"changed": false, "failed": true, "error": "timeout", "msg": ""}));
-        unsound(json!({}), json!({"changed": false, "failed": true, "msg": "x"}));
-        unsound(json!({"token": "long-enough"}), json!({"notes": ["my long-enough token"]}));
+        let invalid = |options: Value, answer: Value| check_always(&options, &answer).expect_err("invalid");
+        invalid(json!({}), json!([]));
+        invalid(json!({}), json!({"changed": true, "failed": true, "error": "timeout", "msg": "x"}));
+        invalid(json!({}), json!({"changed": false, "failed": true, "error": "timeout", "msg": ""}));
+        invalid(json!({}), json!({"changed": false, "failed": true, "msg": "x"}));
+        invalid(json!({"token": "long-enough"}), json!({"notes": ["my long-enough token"]}));
     }
 
-    /// The committed cases can be read, and none of the options and states of the page is forgotten.
+    /// The committed cases can be read, and cover every option and state.
     #[test]
-    fn the_cases_are_sound() {
+    fn committed_cases_are_valid() {
         let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../conformance/cases"));
         let cases = load(directory).unwrap();
         assert!(cases.len() >= 130, "only {} cases", cases.len());

@@ -1,4 +1,4 @@
-//! Certificates as good and as bad as a test needs them, of CAs that nobody else trusts.
+//! Valid and invalid certificates for tests, from private CAs.
 
 use anyhow::Result;
 use rcgen::{
@@ -9,21 +9,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// And a half, so that it is ten days for hours to come.
+/// Ten days and a half, so that it still rounds to ten days hours later.
 const TEN_DAYS: Duration = Duration::from_secs(252 * 3600);
 
-/// What is special about a certificate.
+/// The kind of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certificate {
-    /// Nothing: for `localhost`, `127.0.0.1` and `::1`, of the CA that is trusted.
+    /// Valid for `localhost`, `127.0.0.1` and `::1`, and signed by the trusted CA.
     Good,
-    /// It is for `server.dc1.consul` alone, as those that `consul tls cert create -server` makes, less `localhost`.
+    /// Valid for `server.dc1.consul` only, as `consul tls cert create -server` makes them but
+    /// without `localhost`.
     Server,
-    /// It expired ten days and a half ago.
+    /// Expired ten days and a half ago.
     Expired,
-    /// It will be valid in ten days and a half.
+    /// Valid in ten days and a half.
     NotYetValid,
-    /// Another CA signed it.
+    /// Signed by another CA.
     OtherCa,
 }
 
@@ -40,7 +41,7 @@ pub struct Pair {
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    /// A new one, with a name of its own, as those that `consul tls ca create` makes.
+    /// Creates a CA with a unique name, as `consul tls ca create` makes them.
     pub fn new() -> Result<Authority> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let mut params = CertificateParams::new([])?;
@@ -51,12 +52,13 @@ impl Authority {
         Ok(Authority(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    /// Its certificate.
+    /// Returns the certificate of the CA.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// Makes a certificate, for a server and for a client, and writes `NAME.pem` and `NAME-key.pem` into the folder.
+    /// Issues a certificate for servers and clients, and writes `NAME.pem` and `NAME-key.pem` into
+    /// the folder.
     pub fn issue(&self, certificate: Certificate, folder: &Path, name: &str) -> Result<Pair> {
         let names: &[&str] = match certificate {
             Certificate::Server => &["server.dc1.consul"],

@@ -1,4 +1,4 @@
-//! Three Consul servers on this machine, of which any may be killed and started again.
+//! A cluster of three Consul servers on this machine, each of which can be killed and restarted.
 
 use crate::agent::Api;
 use crate::consul::{Consul, Kind, START_LIMIT, free_port, spawn};
@@ -11,10 +11,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How many servers there are: one may be missing.
+/// The number of servers. The cluster works without one of them.
 pub const SERVERS: usize = 3;
 
-/// The servers, by number. Killed when this is dropped.
+/// The running servers, by number. They are killed when this is dropped.
 pub struct Cluster(Vec<Server>);
 
 struct Server {
@@ -27,7 +27,7 @@ struct Server {
 }
 
 impl Cluster {
-    /// Starts the servers, and waits until they have a leader and each can make sessions.
+    /// Starts the servers, and waits until they have a leader and each can create sessions.
     pub fn start() -> Result<Cluster> {
         let ports: Vec<[u16; 3]> = (0..SERVERS).map(|_| [free_port(), free_port(), free_port()]).collect();
         let gossip: Vec<u16> = ports.iter().map(|[_, _, serf]| *serf).collect();
@@ -41,22 +41,22 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The name of a server's node.
+    /// Returns the name of a server's node.
     pub fn node(number: usize) -> String {
         format!("server-{number}")
     }
 
-    /// Where the HTTP API of a server is.
+    /// Returns the address of the HTTP API of a server.
     pub fn http(&self, number: usize) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.0[number].http).into()
     }
 
-    /// Requests to a server.
+    /// Returns a client of the API of a server.
     pub fn api(&self, number: usize) -> Api {
         Api::new(self.http(number), Kind::Plain)
     }
 
-    /// Which server leads, as another says, or itself.
+    /// Returns the leader, according to the server `asked`.
     pub fn leader(&self, asked: usize) -> Result<usize> {
         let answer = self.api(asked).get("/v1/status/leader")?;
         let leads = |server: &Server| answer == format!("127.0.0.1:{}", server.server);
@@ -70,7 +70,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a server again after [`Cluster::kill`], with its data, and waits until each can make sessions.
+    /// Restarts a server after [`Cluster::kill`] with its data, and waits until each can create
+    /// sessions.
     pub fn restart(&mut self, number: usize) -> Result<()> {
         let gossip: Vec<u16> = self.0.iter().map(|server| server.serf).collect();
         let server = &mut self.0[number];
@@ -111,7 +112,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         for server in &mut self.0 {
-            // Both fail only for a process that is gone already.
+            // Both fail only for a process that has ended.
             let _ = server.process.kill();
             let _ = server.process.wait();
         }

@@ -1,4 +1,4 @@
-//! A real Consul agent of one's own, on free ports.
+//! A real Consul agent for one test, on free ports.
 
 use crate::agent::Api;
 use crate::certificates::{Authority, Certificate, Pair};
@@ -20,10 +20,12 @@ use tempfile::TempDir;
 pub const NODE: &str = "agent-node";
 /// The management token of an agent with ACLs. Any other agent ignores it.
 pub const ROOT_TOKEN: &str = "root";
-/// The longest that an agent may take until it can make sessions. It takes half a second; after a restart with data, five.
+/// The time limit for an agent to become ready to create sessions. It takes half a second; after a
+/// restart with data, five.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Lets any web page use the API and read what the component reads of an answer. Only the runner in a browser needs it.
+/// Lets any web page use the API and read the headers that the component reads. Only the browser's
+/// runner needs it.
 const CORS: &str = r#"http_config { response_headers {
     "Access-Control-Allow-Origin" = "*"
     "Access-Control-Allow-Methods" = "GET, PUT"
@@ -32,36 +34,36 @@ const CORS: &str = r#"http_config { response_headers {
 } }
 "#;
 
-/// What is in an agent's folder.
+/// The names of the files in an agent's folder.
 const CA: &str = "ca.pem";
 const AGENT: &str = "agent";
 const SOCKET: &str = "consul.sock";
 
 const MISSING: &str = "no Consul agent: run `cargo xtask test`, which builds one, or set CONSUL_BIN";
 
-/// The usual ways in which an agent is set up; [`Settings`] has the others.
+/// The common setups of an agent; [`Settings`] has the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// No ACLs, no TLS.
     Plain,
-    /// ACLs on, default policy deny, [`ROOT_TOKEN`] may do everything.
+    /// ACLs on, default policy deny, all permissions for [`ROOT_TOKEN`].
     Acl,
-    /// As `Plain`, and HTTPS on a second port, with a good certificate of a private CA.
+    /// As `Plain`, and HTTPS on a second port, with a valid certificate of a private CA.
     Tls,
 }
 
-/// How an agent is set up. It listens for plain HTTP in any case. Default: [`Kind::Plain`].
+/// The setup of an agent. It always listens for plain HTTP too. Default: [`Kind::Plain`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
-    /// ACLs on, default policy deny, [`ROOT_TOKEN`] may do everything.
+    /// ACLs on, default policy deny, all permissions for [`ROOT_TOKEN`].
     pub acl: bool,
     /// HTTPS on a second port, with this certificate of a private CA.
     pub https: Option<Certificate>,
-    /// HTTPS only for clients that show a certificate of the same CA.
+    /// HTTPS only for clients with a certificate of the same CA.
     pub verify_incoming: bool,
     /// HTTP on a Unix socket too.
     pub unix_socket: bool,
-    /// As many connections from one address as are wanted, in place of Consul's 200.
+    /// 10,000 connections from one address instead of Consul's 200.
     pub many_connections: bool,
 }
 
@@ -76,18 +78,20 @@ impl From<Kind> for Settings {
     }
 }
 
-/// A running agent. Killed when this is dropped, and (on Linux) also when the test process dies without dropping it.
+/// A running agent. It is killed when this is dropped, and on Linux also when the test process dies
+/// without dropping it.
 pub struct Consul {
     binary: PathBuf,
     settings: Settings,
     ports: Ports,
-    /// Raft's data, if the agent is to survive a restart. A dev agent keeps everything in memory.
+    /// Raft's data, for an agent that keeps it across a restart. An agent with `-dev` keeps
+    /// everything in memory.
     data: Option<TempDir>,
     ca: Authority,
-    /// Certificates, and the Unix socket.
+    /// Holds the certificates and the Unix socket.
     folder: TempDir,
     process: Child,
-    /// Without a name in the file system, so that nothing stays behind.
+    /// An unnamed file, so that nothing is left in the file system.
     log: File,
 }
 
@@ -99,9 +103,12 @@ struct Ports {
 }
 
 impl Consul {
-    /// The Consul program to test with: `CONSUL_BIN`, else the one that `cargo xtask test` has built.
+    /// Returns the Consul program: the one that `CONSUL_BIN` names, or the one that `cargo xtask
+    /// test` has built.
     ///
-    /// Panics where a missing program is no reason to skip tests: in CI, and where `CONSUL_BIN` names one.
+    /// # Panics
+    ///
+    /// The program is missing in CI, or `CONSUL_BIN` names one that is missing.
     pub fn binary() -> Option<PathBuf> {
         let given = std::env::var_os("CONSUL_BIN").map(PathBuf::from);
         let must_exist = given.is_some() || crate::in_ci();
@@ -111,8 +118,8 @@ impl Consul {
         binary.is_file().then_some(binary)
     }
 
-    /// Whether there is no Consul to test with, so that the tests that need one are to be shown as ignored. Says so, and how to
-    /// get one.
+    /// Returns whether there is no Consul program, for data-driven tests, which are then shown as
+    /// ignored. Prints how to get one.
     pub fn is_missing() -> bool {
         let missing = Consul::binary().is_none();
         if missing {
@@ -121,17 +128,19 @@ impl Consul {
         missing
     }
 
-    /// Starts an agent that keeps everything in memory (`-dev`), and waits until it can make sessions: about half a second.
+    /// Starts an agent that keeps everything in memory (`-dev`), and waits until it can create
+    /// sessions: about half a second.
     pub fn start(kind: Kind) -> Result<Consul> {
         Consul::start_with(kind.into())
     }
 
-    /// As [`Consul::start`].
+    /// Starts an agent with these settings; see [`Consul::start`].
     pub fn start_with(settings: Settings) -> Result<Consul> {
         Consul::launch(settings, None)
     }
 
-    /// Starts an agent that keeps its data in a directory of its own, so that [`Consul::restart`] finds it again.
+    /// Starts an agent that keeps its data in its own directory, where [`Consul::restart`] finds
+    /// it.
     pub fn start_persistent(kind: Kind) -> Result<Consul> {
         Consul::launch(kind.into(), Some(TempDir::new()?))
     }
@@ -152,39 +161,41 @@ impl Consul {
         Ok(agent)
     }
 
-    /// Where its HTTP API is.
+    /// Returns the address of its HTTP API.
     pub fn http(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports.http).into()
     }
 
-    /// As [`Consul::start_with`], with the port of its HTTPS API, which it must have.
+    /// Starts an agent as [`Consul::start_with`], and returns it with the port of its HTTPS API,
+    /// which it must have.
     pub fn start_secure(settings: Settings) -> Result<(Consul, u16)> {
         let agent = Consul::start_with(settings)?;
         let port = agent.https().context("an agent without HTTPS")?.port();
         Ok((agent, port))
     }
 
-    /// Where its HTTPS API is, if it has one.
+    /// Returns the address of its HTTPS API, if it has one.
     pub fn https(&self) -> Option<SocketAddr> {
         self.settings.https.map(|_| (Ipv4Addr::LOCALHOST, self.ports.https).into())
     }
 
-    /// The certificate (PEM) of the CA that signed the agent's, unless that is [`Certificate::OtherCa`].
+    /// Returns the certificate (PEM) of the CA that signed the agent's, unless that is
+    /// [`Certificate::OtherCa`].
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join(CA)
     }
 
-    /// A certificate for a client, which the agent accepts if it is a good one.
+    /// Issues a certificate for a client. The agent accepts a valid one.
     pub fn issue(&self, certificate: Certificate) -> Result<Pair> {
         self.ca.issue(certificate, self.folder.path(), &format!("client-{certificate:?}"))
     }
 
-    /// Its Unix socket, if it has one.
+    /// Returns its Unix socket, if it has one.
     pub fn socket(&self) -> Option<PathBuf> {
         self.settings.unix_socket.then(|| self.folder.path().join(SOCKET))
     }
 
-    /// Requests to the agent itself.
+    /// Returns a client of its API.
     pub fn api(&self) -> Api {
         Api::new(self.http(), if self.settings.acl { Kind::Acl } else { Kind::Plain })
     }
@@ -196,21 +207,21 @@ impl Consul {
         Ok(())
     }
 
-    /// Halts the agent: connections are accepted by the kernel, and nothing answers (SIGSTOP).
+    /// Pauses the agent (SIGSTOP): the kernel accepts connections, and nothing answers.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
-        // Until then some of its threads may still answer.
+        // Before that, some of its threads might still answer.
         waitpid(Some(Pid::from_child(&self.process)), WaitOptions::UNTRACED)?;
         Ok(())
     }
 
-    /// Lets a halted agent go on (SIGCONT).
+    /// Resumes a paused agent (SIGCONT).
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
-    /// Starts the agent again after [`Consul::kill`] on the same ports, and waits until it can make sessions. One that was
-    /// started with [`Consul::start_persistent`] still has its sessions.
+    /// Restarts the agent after [`Consul::kill`] on the same ports, and waits until it can create
+    /// sessions. An agent that was started with [`Consul::start_persistent`] keeps its sessions.
     pub fn restart(&mut self) -> Result<()> {
         let data = self.data.as_ref().map(TempDir::path);
         let command = command(&self.binary, self.settings, &self.ports, data, self.folder.path(), &self.log)?;
@@ -223,22 +234,23 @@ impl Consul {
         Ok(kill_process(Pid::from_child(&self.process), signal)?)
     }
 
-    /// How long the agent's log is now, for [`Consul::log_since`].
+    /// Returns the current length of the agent's log, for [`Consul::log_since`].
     pub fn log_length(&self) -> u64 {
         self.log.metadata().map_or(0, |log| log.len())
     }
 
-    /// What the agent has logged since its log was this long.
+    /// Returns the part of the agent's log after this length.
     pub fn log_since(&self, length: u64) -> String {
         let mut text = vec![0; usize::try_from(self.log_length().saturating_sub(length)).unwrap_or(0)];
-        // Not by seeking: the agent writes at the offset that both share.
+        // Without seeking: the agent writes at the offset, which both share.
         match self.log.read_exact_at(&mut text, length) {
             Ok(()) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) => format!("(cannot read the agent's log: {error})"),
         }
     }
 
-    /// Waits until the agent leads and its node is healthy: before that a session cannot be made.
+    /// Waits until the agent is the leader and its node is healthy: before that no session can be
+    /// created.
     fn wait_until_ready(&mut self) -> Result<()> {
         let start = Instant::now();
         let api = self.api();
@@ -259,7 +271,7 @@ impl Consul {
 
 impl Drop for Consul {
     fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
+        // Both fail only for a process that has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
@@ -319,8 +331,8 @@ fn command(
     Ok(command)
 }
 
-/// A port that is free for TCP and UDP (gossip takes both), below those that the system hands out to clients, so that none
-/// takes it while the agent is being restarted.
+/// Returns a port that is free for TCP and UDP (gossip uses both). It is below the ports that the
+/// system gives to clients, so that no client takes it while the agent restarts.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 10_000;
@@ -335,17 +347,17 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Starts the process so that it is killed when this process dies, however it dies.
+/// Starts a process that is killed when this process dies in any way.
 ///
-/// Linux sends that signal when the *thread* ends that started the child, and each test has a thread of its own: so one
-/// thread starts them all, and lives as long as the process.
+/// Linux sends that signal when the *thread* that started the child ends, and each test has its own
+/// thread. So one thread, which lives as long as this process, starts all children.
 pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     type Job = (Command, mpsc::Sender<io::Result<Child>>);
     static STARTER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
         let (sender, jobs) = mpsc::channel::<Job>();
         std::thread::spawn(move || {
             for (mut command, answer) in jobs {
-                // The other side waits for the answer.
+                // The receiver waits for the result.
                 let _ = answer.send(die_with_parent(&mut command).spawn());
             }
         });
@@ -361,11 +373,11 @@ fn die_with_parent(command: &mut Command) -> &mut Command {
     use rustix::process::{getppid, set_parent_process_death_signal};
     use std::os::unix::process::CommandExt;
     let parent = rustix::process::getpid();
-    // SAFETY: between fork and exec only two system calls are made, and nothing is allocated.
+    // SAFETY: between fork and exec the closure makes only two system calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            // It may have died before.
+            // The parent might have died before that.
             if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
         })
     }

@@ -1,5 +1,6 @@
-//! What the tests of every crate stand on: real Consul agents, servers that follow a script, the conformance cases, and the
-//! programs as people type them. It knows no other crate of this workspace, so that each may use it.
+//! Shared test support: real Consul agents, scripted servers, the conformance cases, and the
+//! programs as operators type them. It depends on no other crate of this workspace, so that each
+//! can use it.
 
 pub mod agent;
 pub mod case;
@@ -7,10 +8,10 @@ pub mod certificates;
 pub mod cluster;
 pub mod consul;
 pub mod program;
+pub mod screen;
 pub mod scripted;
 pub mod terminal;
 pub mod tools;
-pub mod trial;
 
 use anyhow::{Context, Result, anyhow};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,29 +19,34 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use tokio::runtime::Runtime;
 
-/// A token with no letter that JSON, HTML or a URL would write otherwise, so that an echo of it is always found.
+/// A token without a character that JSON, HTML or a URL would escape, so that an echo of it is
+/// always found.
 pub const TOKEN: &str = "5ec2e700-0000-4000-8000-cafecafecafe";
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a tokio runtime"));
 
-/// Runs a future on the one runtime of this program, on which a host's connections live.
+/// Runs a future on the one runtime of this program, on which the connections of plugin hosts live.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
 
-/// What was started once for many tests. The error stays with it; every test that needs it tells it again.
-pub fn started<T>(thing: &Result<T>) -> Result<&T> {
-    thing.as_ref().map_err(|error| anyhow!("{error:#}"))
+/// Returns a value that is started once for many tests, or a copy of the error that its start ended
+/// with.
+pub fn started<T>(result: &Result<T>) -> Result<&T> {
+    result.as_ref().map_err(|error| anyhow!("{error:#}"))
 }
 
-/// A free port of this machine, on which nothing listens.
+/// Returns a free port of this machine, on which nothing listens.
 pub fn unused_address() -> Result<SocketAddr> {
     Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// The plugin that `cargo xtask build` makes, or the one that `CONSUL_SESSION_PLUGIN` names.
+/// Returns the plugin that `CONSUL_SESSION_PLUGIN` names, or the one that `cargo xtask build`
+/// makes.
 ///
-/// A missing file is an error: it is always buildable, so its absence excuses no test.
+/// # Errors
+///
+/// The file is missing. It can always be built, so no test is skipped without it.
 pub fn plugin() -> Result<PathBuf> {
     let path = match std::env::var_os("CONSUL_SESSION_PLUGIN") {
         Some(path) => PathBuf::from(path),
@@ -49,7 +55,8 @@ pub fn plugin() -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("no plugin at {}: run `cargo xtask build`", path.display()))
 }
 
-/// The plugin as plain `cargo build --release --target wasm32-wasip2` makes it, or the one that `CONSUL_SESSION_WASIP2` names.
+/// Returns the plugin that `CONSUL_SESSION_WASIP2` names, or the one that plain `cargo build
+/// --release --target wasm32-wasip2` makes.
 pub fn wasip2() -> Result<PathBuf> {
     let path = match std::env::var_os("CONSUL_SESSION_WASIP2") {
         Some(path) => PathBuf::from(path),
@@ -59,13 +66,13 @@ pub fn wasip2() -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("no component at {}: {advice}", path.display()))
 }
 
-/// The command component, which lies beside the plugin.
+/// Returns the command component, which is in the folder of the plugin.
 pub fn component() -> Result<PathBuf> {
     let path = plugin()?.with_file_name("consul-session.wasm");
     path.canonicalize().with_context(|| format!("no command at {}: run `cargo xtask build`", path.display()))
 }
 
-/// Whether this is a CI run, where nothing is skipped.
+/// Returns whether this is a CI run, where no test is skipped.
 pub fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }

@@ -1,4 +1,4 @@
-//! The programs as a person types them.
+//! The programs as typed in a shell.
 
 use crate::consul::Consul;
 use crate::tools::{self, command, root};
@@ -10,41 +10,45 @@ use std::io::{Seek, Write};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// What a run of a program printed, and how it ended.
+/// The output and the exit status of a program that ended.
 #[derive(Debug)]
-pub struct Ran {
-    /// Its standard output.
+pub struct Output {
+    /// Standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// Standard error.
     pub stderr: String,
-    /// Its exit status.
+    /// The exit status.
     pub status: i32,
 }
 
-impl Ran {
-    /// The one JSON value on standard output.
+impl Output {
+    /// Parses standard output as one JSON value.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.stdout).with_context(|| format!("no JSON: {}{}", self.stdout, self.stderr))
     }
 
-    /// Fails unless the program succeeded.
-    pub fn succeeded(self) -> Result<Ran> {
+    /// Fails unless the program succeeded and wrote nothing to standard error.
+    pub fn succeeded(self) -> Result<Output> {
         ensure!(self.status == 0 && self.stderr.is_empty(), "status {}: {}{}", self.status, self.stdout, self.stderr);
         Ok(self)
     }
 }
 
-/// Runs it to its end.
-pub fn run(command: &mut Command) -> Result<Ran> {
+/// Runs a command until it ends.
+///
+/// # Errors
+///
+/// Fails if a signal ends the command, or if its output is not UTF-8.
+pub fn run(command: &mut Command) -> Result<Output> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
-    Ok(Ran {
+    Ok(Output {
         stdout: String::from_utf8(output.stdout)?,
         stderr: String::from_utf8(output.stderr)?,
         status: output.status.code().context("ended by a signal")?,
     })
 }
 
-/// Standard input with this text.
+/// Returns a file with this text, for standard input.
 pub fn input(text: &str) -> Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(text.as_bytes())?;
@@ -52,102 +56,121 @@ pub fn input(text: &str) -> Result<File> {
     Ok(file)
 }
 
-/// A line as it is typed in a shell, variables first and without the program's name, and what is read on standard input.
-pub struct Typed {
+/// A line as typed in a shell, and the text on standard input.
+///
+/// The line starts with the environment variables and leaves out the program's name.
+pub struct CommandLine {
     program: &'static str,
     line: String,
     input: String,
 }
 
-impl Typed {
-    /// To the `consul-session` that is at `program`. The line has no blanks but those between its words.
-    pub fn new(program: &'static str, line: impl Into<String>) -> Typed {
-        Typed { program, line: line.into(), input: String::new() }
+impl CommandLine {
+    /// Creates a command line for the `consul-session` at the path `program`. Spaces separate
+    /// arguments; the line has no quotes.
+    pub fn new(program: &'static str, line: impl Into<String>) -> CommandLine {
+        CommandLine { program, line: line.into(), input: String::new() }
     }
 
-    /// The same with this on standard input.
+    /// Sets the text on standard input.
     #[must_use]
-    pub fn reading(self, input: impl Into<String>) -> Typed {
-        Typed { input: input.into(), ..self }
+    pub fn reading(self, input: impl Into<String>) -> CommandLine {
+        CommandLine { input: input.into(), ..self }
     }
 
-    /// Runs it, with these words at the end.
-    pub fn run(&self, more: &[&str]) -> Result<Ran> {
-        let is_variable = |word: &&str| {
-            word.split_once('=').is_some_and(|(name, _)| name.contains('_') && !name.contains(|c: char| c.is_lowercase()))
+    /// Runs the line with more arguments at its end.
+    pub fn run(&self, more: &[&str]) -> Result<Output> {
+        let is_variable = |part: &&str| {
+            part.split_once('=').is_some_and(|(name, _)| name.contains('_') && !name.contains(|c: char| c.is_lowercase()))
         };
         let variables = self.line.split_whitespace().take_while(is_variable);
-        let environment: Vec<_> = variables.filter_map(|word| word.split_once('=')).collect();
-        let words: Vec<_> = self.line.split_whitespace().skip_while(is_variable).chain(more.iter().copied()).collect();
-        run(host(self.program, &words, &environment)?.stdin(input(&self.input)?))
+        let environment: Vec<_> = variables.filter_map(|variable| variable.split_once('=')).collect();
+        let args: Vec<_> = self.line.split_whitespace().skip_while(is_variable).chain(more.iter().copied()).collect();
+        run(consul_session(self.program, &args, &environment)?.stdin(input(&self.input)?))
     }
 
-    /// Fails unless the program succeeds and prints just this.
+    /// Fails unless the program succeeds and prints exactly this.
     pub fn prints(&self, expected: &str) -> Result<()> {
-        let ran = self.run(&[])?.succeeded().with_context(|| self.line.clone())?;
-        ensure!(ran.stdout == expected, "{}: {}", self.line, ran.stdout);
+        let output = self.run(&[])?.succeeded().with_context(|| self.line.clone())?;
+        ensure!(output.stdout == expected, "{}: {}", self.line, output.stdout);
         Ok(())
     }
 
-    /// Fails unless the program succeeds and what it prints begins so.
+    /// Fails unless the program succeeds and its output begins with this.
     pub fn begins(&self, expected: &str) -> Result<()> {
-        let ran = self.run(&[])?.succeeded().with_context(|| self.line.clone())?;
-        ensure!(ran.stdout.starts_with(expected), "{}: {}", self.line, ran.stdout);
+        let output = self.run(&[])?.succeeded().with_context(|| self.line.clone())?;
+        ensure!(output.stdout.starts_with(expected), "{}: {}", self.line, output.stdout);
         Ok(())
     }
 
-    /// Fails unless the program ends with this error and prints nothing else, for people and as JSON.
+    /// Fails unless the program reports this error and prints nothing else, as text and with
+    /// `--format json`.
     pub fn fails(&self, case: &str, message: &str) -> Result<()> {
-        let Typed { line, .. } = self;
-        let ran = self.run(&[])?;
-        ensure!(ran.status == 1 && ran.stdout.is_empty(), "{line}: status {}: {}{}", ran.status, ran.stdout, ran.stderr);
+        let CommandLine { line, .. } = self;
+        let output = self.run(&[])?;
+        ensure!(
+            output.status == 1 && output.stdout.is_empty(),
+            "{line}: status {}: {}{}",
+            output.status,
+            output.stdout,
+            output.stderr
+        );
         let expected = format!("error ({case}): {message}\n");
-        ensure!(ran.stderr == expected, "{line}:\n{}expected:\n{expected}", ran.stderr);
-        let ran = self.run(&["--format", "json"])?;
-        ensure!(ran.status == 1 && ran.stderr.is_empty(), "{line}: status {}: {}{}", ran.status, ran.stdout, ran.stderr);
-        let mut error = ran.json()?;
-        let own = match case {
+        ensure!(output.stderr == expected, "{line}:\n{}expected:\n{expected}", output.stderr);
+        let output = self.run(&["--format", "json"])?;
+        ensure!(
+            output.status == 1 && output.stderr.is_empty(),
+            "{line}: status {}: {}{}",
+            output.status,
+            output.stdout,
+            output.stderr
+        );
+        let mut error = output.json()?;
+        let extra_field = match case {
             "invalid-option" => Some("option"),
             "refused" | "access-denied" => Some("status"),
             _ => None,
         };
-        if let (Some(own), Some(fields)) = (own, error.as_object_mut()) {
-            ensure!(fields.remove(own).is_some(), "{line}: no {own}");
+        if let (Some(field), Some(fields)) = (extra_field, error.as_object_mut()) {
+            ensure!(fields.remove(field).is_some(), "{line}: no {field}");
         }
         ensure!(error == json!({"changed": false, "failed": true, "error": case, "msg": message}), "{line}: {error}");
         Ok(())
     }
 }
 
-/// A file of this name and content, in a test's folder; its path.
+/// Writes a file into a test's folder and returns its path.
 pub fn file(folder: &TempDir, name: &str, content: impl AsRef<[u8]>) -> Result<String> {
     let path = folder.path().join(name);
     std::fs::write(&path, content)?;
     Ok(path.display().to_string())
 }
 
-/// `consul-session`, which is at `program`, with these words and no other environment of its own than this.
-pub fn host(program: &str, words: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
-    let mut host = command(program);
-    host.args(words).env("CONSUL_SESSION_PLUGIN", plugin()?);
-    // Not the user's.
-    host.env("CONSUL_SESSION_CACHE", root().join("target/tmp/compiled"));
-    host.envs(environment.iter().copied());
-    Ok(host)
+/// Returns the command that runs `program` with these arguments.
+///
+/// The program is `consul-session` or starts it. The command inherits no variable that configures
+/// `consul-session`: it has those of `environment`, the plugin and a cache.
+pub fn consul_session(program: &str, args: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
+    let mut consul_session = command(program);
+    consul_session.args(args).env("CONSUL_SESSION_PLUGIN", plugin()?);
+    // Leaves the user's own cache alone.
+    consul_session.env("CONSUL_SESSION_CACHE", root().join("target/tmp/compiled"));
+    consul_session.envs(environment.iter().copied());
+    Ok(consul_session)
 }
 
-/// The same, to be typed at this agent.
-pub fn host_at(program: &str, agent: &Consul, words: &[&str]) -> Result<Command> {
-    host(program, words, &[("CONSUL_HTTP_ADDR", &agent.http().to_string())])
+/// Returns the command that runs `consul-session` against this agent.
+pub fn consul_session_at(program: &str, agent: &Consul, args: &[&str]) -> Result<Command> {
+    consul_session(program, args, &[("CONSUL_HTTP_ADDR", &agent.http().to_string())])
 }
 
-/// `wasmtime run` on the command component.
-pub fn component(words: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
+/// Returns the command that runs the command component under `wasmtime run`.
+pub fn component(args: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
     let mut wasmtime = command(tools::wasmtime()?);
     wasmtime.args(["run", "-S", "http"]);
     for (name, value) in environment {
         wasmtime.arg("--env").arg(format!("{name}={value}"));
     }
-    wasmtime.arg(command_component()?).args(words);
+    wasmtime.arg(command_component()?).args(args);
     Ok(wasmtime)
 }

@@ -1,4 +1,5 @@
-//! A server that follows a script: for what a real agent cannot be made to do, and for seeing the very bytes of a request.
+//! A server that follows a script, for behavior that a real agent does not show, and for the exact
+//! bytes of requests.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,16 +13,16 @@ pub struct Scripted {
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
-/// A request as it came in.
+/// A request as the server received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Every byte, head and body.
+    /// All bytes of the head and the body.
     pub bytes: Vec<u8>,
-    /// The connection that it came on, counted from 0.
+    /// The number of its connection, counted from 0.
     pub connection: usize,
 }
 
-/// What the server does about a request.
+/// The reply of the server to a request.
 #[derive(Clone, Debug)]
 pub struct Reply {
     bytes: Vec<u8>,
@@ -38,12 +39,12 @@ enum Then {
 }
 
 impl Scripted {
-    /// Answers each request with what `script` makes of it.
+    /// Starts a server that sends the reply that `script` returns for each request.
     pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> io::Result<Scripted> {
         Scripted::start_on(Ipv4Addr::LOCALHOST.into(), script)
     }
 
-    /// As [`Scripted::start`], on this address of the machine.
+    /// Starts a server as [`Scripted::start`] does, on this address of the machine.
     pub fn start_on(ip: IpAddr, script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> io::Result<Scripted> {
         let listener = TcpListener::bind((ip, 0))?;
         let address = listener.local_addr()?;
@@ -53,14 +54,15 @@ impl Scripted {
             for (connection, stream) in listener.incoming().enumerate() {
                 let Ok(stream) = stream else { return };
                 let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
-                // The other side may break off whenever it likes, and some tests want it to.
+                // An error means that the client closed the connection, which some tests do.
                 std::thread::spawn(move || serve(stream, connection, &*script, &seen));
             }
         });
         Ok(Scripted { address, requests })
     }
 
-    /// Answers the requests with these replies in turn, on whichever connection they come, and those beyond with the last.
+    /// Starts a server that sends these replies in turn, across all connections, and repeats the
+    /// last.
     pub fn replies(replies: impl IntoIterator<Item = Reply>) -> io::Result<Scripted> {
         let mut left: Vec<Reply> = replies.into_iter().collect();
         left.reverse();
@@ -72,37 +74,37 @@ impl Scripted {
         })
     }
 
-    /// A server that accepts connections and never reads or answers.
+    /// Starts a server that accepts connections and never reads or answers.
     pub fn silent() -> io::Result<TcpListener> {
-        // The kernel accepts for it.
+        // The kernel accepts the connections.
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The requests so far, in the order in which they were complete.
+    /// Returns the requests so far, in the order of their completion.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Request {
-    /// The request as text.
+    /// Returns the request as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// `GET /v1/session/list`: method and path, with the query.
+    /// Returns method and path with the query, as in `GET /v1/session/list`.
     pub fn line(&self) -> String {
         let text = self.text();
         let line = text.lines().next().unwrap_or_default();
         line.strip_suffix(" HTTP/1.1").unwrap_or(line).to_owned()
     }
 
-    /// The value of a header, whatever the case of its name; all of them, if it is there more than once.
+    /// Returns all values of a header. The case of its name does not matter.
     pub fn header(&self, name: &str) -> Vec<String> {
         let text = self.text();
         let head = text.split("\r\n\r\n").next().unwrap_or_default();
@@ -110,7 +112,7 @@ impl Request {
         headers.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned()).collect()
     }
 
-    /// The body as text, as it was on the wire.
+    /// Returns the body as text, as it was on the wire.
     pub fn body(&self) -> String {
         let text = self.text();
         text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
@@ -118,40 +120,41 @@ impl Request {
 }
 
 impl Reply {
-    /// These bytes and nothing else; the connection stays open for the next request.
+    /// Sends these bytes, and keeps the connection open for the next request.
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Reply {
         Reply { bytes: bytes.into(), pause: Duration::ZERO, filler: 0, then: Then::KeepOpen }
     }
 
-    /// A whole answer with this status, these headers (each with its line end) and this body.
+    /// Sends a complete answer with this status, these headers (each with its line end) and this
+    /// body.
     pub fn http(status: u16, headers: &str, body: &str) -> Reply {
         let length = body.len();
         Reply::raw(format!("HTTP/1.1 {status} -\r\n{headers}Content-Length: {length}\r\n\r\n{body}"))
     }
 
-    /// A 200 with JSON, as Consul answers.
+    /// Sends a 200 with JSON, as Consul does.
     pub fn json(body: &str) -> Reply {
         Reply::http(200, "Content-Type: application/json\r\n", body)
     }
 
-    /// Nothing: the connection is closed.
+    /// Sends nothing and closes the connection.
     pub fn close() -> Reply {
         Reply::raw([]).then_close()
     }
 
-    /// Nothing, for ever: the connection stays open.
+    /// Sends nothing and keeps the connection open forever.
     pub fn stall() -> Reply {
         Reply::raw([]).then_stall()
     }
 
-    /// After the bytes so far, sends so many spaces more: for bodies that are too large to keep.
+    /// Sends `count` spaces after the bytes, for bodies that are too large to store.
     #[must_use]
     pub fn filled(mut self, count: u64) -> Reply {
         self.filler = count;
         self
     }
 
-    /// Pauses after each byte: alive, and yet too slow.
+    /// Pauses after each byte, as a server that is too slow.
     #[must_use]
     pub fn dripping(mut self, pause: Duration) -> Reply {
         self.pause = pause;
@@ -165,7 +168,7 @@ impl Reply {
         self
     }
 
-    /// Sends nothing more afterwards, for ever, and keeps the connection open.
+    /// Sends nothing more afterwards and keeps the connection open forever.
     #[must_use]
     pub fn then_stall(mut self) -> Reply {
         self.then = Then::Stall;
@@ -203,14 +206,15 @@ fn serve(
     Ok(())
 }
 
-/// Reads one request: the head, and a body by length or in chunks. `None` at the end of the connection.
+/// Reads one request: the head, and a body by length or in chunks. Returns `None` at the end of the
+/// connection.
 fn read_request(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let mut byte = [0];
     while !bytes.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte)? {
             0 if bytes.is_empty() => return Ok(None),
-            // Half a head: what there is may be just what a test looks for.
+            // A partial head, which a test might check.
             0 => return Ok(Some(bytes)),
             _ => bytes.push(byte[0]),
         }
@@ -241,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn records_and_answers_in_turn() {
+    fn requests_are_recorded_and_answered_in_turn() {
         let server = Scripted::replies([Reply::json("[]"), Reply::http(500, "", "no").filled(2).then_close()]).unwrap();
         let create = "PUT /v1/session/create?dc=a HTTP/1.1\r\nhost: x\r\nContent-Length: 2\r\n\r\n{}";
         let list = "GET /v1/session/list HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -251,7 +255,7 @@ mod tests {
             "HTTP/1.1 200 -\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]\
              HTTP/1.1 500 -\r\nContent-Length: 2\r\n\r\nno  "
         );
-        // The last reply is that of all further requests, here on another connection.
+        // The last reply is repeated for all further requests, here on another connection.
         assert_eq!(ask(server.address(), list), "HTTP/1.1 500 -\r\nContent-Length: 2\r\n\r\nno  ");
         let requests = server.requests();
         assert_eq!(requests.len(), 3);
@@ -264,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn records_chunked_bodies_as_they_are() {
+    fn chunked_bodies_are_recorded_unchanged() {
         let server = Scripted::replies([Reply::close()]).unwrap();
         let request = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
         assert_eq!(ask(server.address(), request), "");

@@ -1,4 +1,4 @@
-//! A terminal, and what stands on its screen.
+//! A pseudoterminal and its screen.
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{Mode, OFlags, open};
@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-/// The most rows of it.
+/// The rows of a terminal, unless a function says otherwise.
 pub const ROWS: u16 = 12;
 
-/// A terminal, of [`ROWS`] rows where nothing else is said.
+/// A pseudoterminal whose screen can be read, with [`ROWS`] rows unless a function says otherwise.
 pub struct Terminal {
     master: OwnedFd,
     rows: u16,
@@ -24,43 +24,52 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts a program whose standard output goes to a terminal with so many columns.
+    /// Starts a program whose standard output is a terminal with this many columns.
     pub fn run(command: &mut Command, columns: u16) -> Result<(Terminal, Child)> {
         let (mut terminal, slave) = Terminal::open(columns, ROWS)?;
-        let child = command.stdin(Stdio::null()).stdout(slave).spawn().context("cannot start it")?;
+        let child = command.stdin(Stdio::null()).stdout(slave).spawn().context("cannot start the program")?;
         // The command keeps the terminal's other side open.
         command.stdout(Stdio::null());
         terminal.read()?;
         Ok((terminal, child))
     }
 
-    /// Runs a program to its end on a terminal that has room for all that it prints, errors too; and how it ended.
+    /// Runs a program until it ends, on a terminal with enough rows for all its output, errors
+    /// included.
+    ///
+    /// Returns the terminal and the program's exit status.
     pub fn run_to_end(command: &mut Command, columns: u16) -> Result<(Terminal, ExitStatus)> {
         let (mut terminal, slave) = Terminal::open(columns, 200)?;
-        let mut child =
-            command.stdin(Stdio::null()).stdout(slave.try_clone()?).stderr(slave).spawn().context("cannot start it")?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(slave.try_clone()?)
+            .stderr(slave)
+            .spawn()
+            .context("cannot start the program")?;
         command.stdout(Stdio::null()).stderr(Stdio::null());
         terminal.read()?;
         let status = child.wait()?;
-        // It ends when nobody has the other side any more.
+        // Reading ends when no process has the other side open.
         if let Some(reader) = terminal.reader.take() {
-            reader.join().map_err(|_| anyhow!("what the terminal shows could not be read"))?;
+            reader.join().map_err(|_| anyhow!("the thread that reads the terminal panicked"))?;
         }
         Ok((terminal, status))
     }
 
-    /// Starts a program at a terminal with so many columns: it reads what is typed there, writes there, and signals are sent to
-    /// it or to whom it gives the terminal. The command is to begin with `setsid --ctty`.
+    /// Starts a program whose standard streams are all a terminal with this many columns.
+    ///
+    /// The command must begin with `setsid --ctty`. The terminal is then its controlling terminal:
+    /// keys such as Ctrl-C send signals to the foreground process group.
     pub fn control(command: &mut Command, columns: u16) -> Result<(Terminal, Child)> {
         let (mut terminal, slave) = Terminal::open(columns, ROWS)?;
         command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
-        let child = command.spawn().context("cannot start it")?;
+        let child = command.spawn().context("cannot start the program")?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         terminal.read()?;
         Ok((terminal, child))
     }
 
-    /// Types this.
+    /// Types these keys.
     pub fn type_in(&self, keys: &str) -> Result<()> {
         Ok(File::from(self.master.try_clone()?).write_all(keys.as_bytes())?)
     }
@@ -76,7 +85,8 @@ impl Terminal {
         Ok((terminal, slave))
     }
 
-    /// Shows what comes, when somebody has the other side.
+    /// Starts to copy the program's output to the screen. A process must have the other side open
+    /// by then.
     fn read(&mut self) -> Result<()> {
         let mut output = File::from(self.master.try_clone()?);
         let screen = self.screen.clone();
@@ -89,7 +99,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Gives it so many columns. The program is not told.
+    /// Changes the number of columns of the terminal and its screen. The program gets no signal.
     pub fn resize(&self, columns: u16) -> Result<()> {
         self.set_size(columns)?;
         self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen_mut().set_size(self.rows, columns);
@@ -100,22 +110,26 @@ impl Terminal {
         Ok(tcsetwinsize(&self.master, Winsize { ws_row: self.rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?)
     }
 
-    /// The text on it, without the empty rows below.
+    /// Returns the text on the screen, without the empty rows at its end.
     pub fn text(&self) -> String {
         self.with(|screen| screen.contents().lines().map(|line| format!("{}\n", line.trim_end())).collect())
     }
 
-    /// Looks at the screen.
-    pub fn with<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
-        look(self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen())
+    /// Passes the screen to `read`.
+    pub fn with<T>(&self, read: impl FnOnce(&vt100::Screen) -> T) -> T {
+        read(self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen())
     }
 
-    /// Waits until the text is as wanted.
-    pub fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    /// Waits until the text on the screen satisfies `accept`, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// Fails after 30 seconds.
+    pub fn wait_for(&self, accept: impl Fn(&str) -> bool) -> Result<String> {
         let start = Instant::now();
         loop {
             let text = self.text();
-            if wanted(&text) {
+            if accept(&text) {
                 return Ok(text);
             }
             if start.elapsed() > Duration::from_secs(30) {

@@ -1,4 +1,5 @@
-//! What `cargo xtask test` installs below `target/tools/`: other people's runtimes.
+//! The tools that `cargo xtask test` installs below `target/tools/`: wasmtime, jco, Python
+//! packages.
 
 use crate::{component, plugin};
 use anyhow::{Context, Result, ensure};
@@ -10,33 +11,33 @@ use tempfile::TempDir;
 
 const INSTALL: &str = "run `cargo xtask test`, which installs it";
 
-/// The repository.
+/// Returns the folder of the repository.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The wasmtime command line, which `WASMTIME_BIN` names.
+/// Returns the wasmtime command line, which `WASMTIME_BIN` names.
 pub fn wasmtime() -> Result<PathBuf> {
     let path = std::env::var_os("WASMTIME_BIN").map(PathBuf::from);
     path.filter(|path| path.is_file()).with_context(|| format!("no wasmtime at WASMTIME_BIN: {INSTALL}"))
 }
 
-/// The Python that has wasmtime-py.
+/// Returns the Python that has wasmtime-py.
 pub fn python() -> Result<PathBuf> {
     installed("python/bin/python3", "wasmtime-py")
 }
 
-/// Ansible's program that runs a playbook. Its wheels want a newer Python than the others.
+/// Returns `ansible-playbook`. Its wheels require a newer Python than the others.
 pub fn ansible_playbook() -> Result<PathBuf> {
     installed("python/bin/ansible-playbook", "ansible-core (Python 3.11 or newer)")
 }
 
-/// jco and what it needs, as npm installs them.
+/// Returns the folder of jco and its dependencies, as npm installs them.
 pub fn node_modules() -> Result<PathBuf> {
     installed("npm/node_modules", "jco")
 }
 
-/// The browser, which is the system's own: `CHROMIUM_BIN` or Debian's.
+/// Returns the browser of the system: the one that `CHROMIUM_BIN` names, or Debian's.
 pub fn chromium() -> Result<PathBuf> {
     let path = std::env::var_os("CHROMIUM_BIN").map_or("/usr/bin/chromium".into(), PathBuf::from);
     ensure!(path.is_file(), "no Chromium at {}: install it (137 or newer), or set CHROMIUM_BIN", path.display());
@@ -44,13 +45,13 @@ pub fn chromium() -> Result<PathBuf> {
 }
 
 fn installed(path: &str, name: &str) -> Result<PathBuf> {
-    // Not made canonical: what stands at the end of Python's links is a Python without the packages.
+    // Not canonical: Python's links lead to a Python without the packages.
     let path = std::path::absolute(root().join("target/tools").join(path))?;
     ensure!(path.join(".package-lock.json").is_file() || path.is_file(), "no {name}: {INSTALL}");
     Ok(path)
 }
 
-/// A command without what this process would tell a program of ours by its environment.
+/// Makes a command without the environment variables that configure the programs under test.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (variable, _) in std::env::vars_os() {
@@ -62,7 +63,7 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// How jco makes JavaScript of the components.
+/// The target of jco's transpilation.
 #[derive(Clone, Copy, Debug)]
 pub enum Transpiled {
     /// For Node, where calls block.
@@ -71,10 +72,10 @@ pub enum Transpiled {
     Browser,
 }
 
-/// A folder with `node_modules` and the transpiled components: `plugin/`, for Node also `command/`. Made once for each build of
-/// the components.
+/// Returns a folder with `node_modules` and the transpiled components: `plugin/`, and `command/`
+/// for Node. It is made once for each build of the components.
 pub fn transpiled(target: Transpiled) -> Result<PathBuf> {
-    // One at a time; the others then find it.
+    // One test makes it, and the others wait and find it.
     static MAKING: Mutex<()> = Mutex::new(());
     let _making = MAKING.lock();
     let modules = node_modules()?;
@@ -85,7 +86,7 @@ pub fn transpiled(target: Transpiled) -> Result<PathBuf> {
     if folder.is_dir() {
         return Ok(folder);
     }
-    let part = TempDir::new_in(folder.parent().context("a folder in no folder")?)?;
+    let part = TempDir::new_in(folder.parent().context("node_modules has no parent")?)?;
     match target {
         Transpiled::Node => {
             transpile(&plugin()?, &part.path().join("plugin"), &[])?;
@@ -97,16 +98,16 @@ pub fn transpiled(target: Transpiled) -> Result<PathBuf> {
         }
     }
     std::os::unix::fs::symlink(modules, part.path().join("node_modules"))?;
-    // ES modules, all of them.
+    // All files are ES modules.
     std::fs::write(part.path().join("package.json"), r#"{"type": "module"}"#)?;
     match std::fs::rename(part.keep(), &folder) {
-        // Another test program was faster.
+        // Another test program made it first.
         Err(_) if folder.is_dir() => Ok(folder),
         result => Ok(result.map(|()| folder)?),
     }
 }
 
-/// The SHA-256 of a file, in hexadecimal.
+/// Returns the SHA-256 of a file, in hexadecimal.
 pub fn sha256(file: &Path) -> Result<String> {
     Ok(Sha256::digest(std::fs::read(file)?).iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -1,39 +1,16 @@
-//! What the other tests count on: that an agent of theirs can be halted, killed and started again, and that none is left over.
+//! The guarantees that the other tests rely on: an agent can be paused, killed and restarted, and
+//! none outlives its test.
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::json;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use test_support::consul::{Consul, Kind, NODE};
 
-/// Set in the copy of this program that starts an agent and then dies.
-const DOOMED: &str = "CONSUL_SESSION_TEST_DOOMED";
-
-type Test = fn() -> Result<()>;
-
-fn main() -> ExitCode {
-    if std::env::var_os(DOOMED).is_some() {
-        return doomed();
-    }
-    let tests: [(&str, Test); 6] = [
-        ("an agent has the checks that the cases count on", has_the_checks),
-        ("a persistent agent keeps its sessions when it is killed and started again", keeps_its_sessions),
-        ("a paused agent does not answer until it goes on", pauses),
-        ("a dropped agent is gone", is_gone_when_dropped),
-        ("an agent dies with the test that aborts", dies_with_its_test),
-        ("a TLS agent has a certificate of its CA", speaks_tls),
-    ];
-    let no_consul = Consul::is_missing();
-    let trials = tests.map(|(name, test)| {
-        Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}")))).with_ignored_flag(no_consul)
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
-}
-
-fn has_the_checks() -> Result<()> {
+#[test]
+fn started_agent_has_the_checks_of_the_cases() -> Result<()> {
     let agent = Consul::start(Kind::Acl)?;
     ensure!(agent.api().node()? == NODE);
     let create =
@@ -44,12 +21,13 @@ fn has_the_checks() -> Result<()> {
     Ok(())
 }
 
-fn keeps_its_sessions() -> Result<()> {
+#[test]
+fn persistent_agent_keeps_its_sessions_across_a_kill() -> Result<()> {
     let mut agent = Consul::start_persistent(Kind::Plain)?;
     let created = agent.api().put("/v1/session/create", Some(&json!({"Name": "kept"})))?;
     let address = agent.http();
     agent.kill()?;
-    ensure!(TcpStream::connect(address).is_err(), "killed, and yet it listens");
+    ensure!(TcpStream::connect(address).is_err(), "the killed agent listens");
     agent.restart()?;
     ensure!(agent.http() == address);
     let sessions = agent.api().sessions()?;
@@ -57,62 +35,75 @@ fn keeps_its_sessions() -> Result<()> {
     Ok(())
 }
 
-fn pauses() -> Result<()> {
+#[test]
+fn paused_agent_answers_only_after_it_resumes() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     agent.pause()?;
     let api = agent.api();
     let answer = std::thread::spawn(move || api.sessions());
     std::thread::sleep(Duration::from_millis(300));
-    ensure!(!answer.is_finished(), "paused, and yet it answered");
+    ensure!(!answer.is_finished(), "the paused agent answered");
     agent.resume()?;
     answer.join().expect("the thread does not panic").map(|_| ())
 }
 
-fn is_gone_when_dropped() -> Result<()> {
+#[test]
+fn dropped_agent_stops() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let address = agent.http();
     TcpStream::connect(address)?;
     drop(agent);
-    ensure!(TcpStream::connect(address).is_err(), "dropped, and yet it listens");
+    ensure!(TcpStream::connect(address).is_err(), "the dropped agent listens");
     Ok(())
 }
 
-/// Elsewhere than on Linux nothing ends an agent whose test was killed.
-#[cfg(not(target_os = "linux"))]
-fn dies_with_its_test() -> Result<()> {
-    Ok(())
-}
-
+/// Only Linux ends an agent whose test process was killed.
 #[cfg(target_os = "linux")]
-fn dies_with_its_test() -> Result<()> {
-    let output = Command::new(std::env::current_exe()?).env(DOOMED, "1").stderr(Stdio::inherit()).output()?;
-    ensure!(!output.status.success(), "it was to abort");
-    let address: SocketAddr = String::from_utf8(output.stdout)?.trim().parse()?;
+#[test]
+fn agent_dies_with_the_test_that_aborts() -> Result<()> {
+    use std::net::SocketAddr;
+    use std::time::Instant;
+
+    /// Set in the copy of this program that starts an agent and aborts.
+    const ABORTS: &str = "CONSUL_SESSION_TEST_ABORTS";
+    /// Precedes the agent's address in the output of that copy.
+    const ADDRESS: &str = "agent at ";
+
+    if std::env::var_os(ABORTS).is_some() {
+        let agent = Consul::start(Kind::Plain)?;
+        // On a line of its own: the harness may have written the name of the test to this one.
+        println!("\n{ADDRESS}{}", agent.http());
+        std::process::abort();
+    }
+    let mut copy = Command::new(std::env::current_exe()?);
+    copy.args(["--exact", "agent_dies_with_the_test_that_aborts", "--nocapture"]).env(ABORTS, "1");
+    let output = copy.stderr(Stdio::inherit()).output()?;
+    ensure!(!output.status.success(), "the copy did not abort");
+    let text = String::from_utf8(output.stdout)?;
+    let address = text.lines().find_map(|line| line.strip_prefix(ADDRESS));
+    let address: SocketAddr = address.with_context(|| format!("no address in {text:?}"))?.parse()?;
     let start = Instant::now();
     while TcpStream::connect(address).is_ok() {
-        ensure!(start.elapsed() < Duration::from_secs(10), "the agent at {address} is still there");
+        ensure!(start.elapsed() < Duration::from_secs(10), "the agent at {address} is still running");
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
 
-fn doomed() -> ExitCode {
-    let agent = Consul::start(Kind::Plain).expect("an agent");
-    println!("{}", agent.http());
-    std::process::abort()
-}
-
-fn speaks_tls() -> Result<()> {
+#[test]
+fn tls_agent_has_a_certificate_of_its_ca() -> Result<()> {
     let agent = Consul::start(Kind::Tls)?;
-    // Consul's own client: the test needs no TLS library, and what it takes is what an operator would use.
+    // Consul's own client: the test needs no TLS library, and the client accepts what an operator
+    // would use.
     let members = |host: &str, ca: &Path| -> Result<bool> {
         let port = agent.https().context("an HTTPS port")?.port();
         let mut client = Command::new(Consul::binary().context("no Consul")?);
         client.arg("members").arg(format!("-http-addr=https://{host}:{port}")).arg("-ca-file").arg(ca);
         Ok(client.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
     };
-    ensure!(members("localhost", &agent.ca())? && members("127.0.0.1", &agent.ca())?, "not for its names");
+    ensure!(members("localhost", &agent.ca())?, "the certificate is not valid for localhost");
+    ensure!(members("127.0.0.1", &agent.ca())?, "the certificate is not valid for 127.0.0.1");
     let other = Consul::start(Kind::Tls)?;
-    ensure!(!members("localhost", &other.ca())?, "another CA will do");
+    ensure!(!members("localhost", &other.ca())?, "the certificate is valid for another CA");
     Ok(())
 }

@@ -1,4 +1,4 @@
-// Opens a page in headless Chromium: for the runner, the test of the example, and the probe.
+// Opens a page in headless Chromium, for the runner, the tests and the probe.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -7,9 +7,10 @@ import { extname, join, resolve } from "node:path";
 
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".wasm": "application/wasm" };
 
-// Serves the page `html`, with what is in `folder` beside it, on a free port of 127.0.0.1, and opens it.
+// Serves the page `html` and the files of `folder` on a free port of 127.0.0.1, and opens the page.
 //
-// Not by Playwright's `page.route`, under which Playwright answers the preflights of CORS itself, instead of the agent.
+// Playwright's `page.route` does not work here: with it, Playwright answers CORS preflights instead
+// of the agent.
 export async function open(html, folder, args = []) {
   const { chromium } = createRequire(resolve(folder, "package.json"))("playwright-core");
   const executablePath = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";

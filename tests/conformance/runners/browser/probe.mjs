@@ -1,5 +1,6 @@
-// Proves expected-failures.json: whatever keeps a request from being answered, a page is told the same, so that nothing in it
-// can tell one from another. `node probe.mjs FOLDER`; fails when a page is told more. See README.md.
+// Proves expected-failures.json: a page gets the same error for every cause of a failed request, so
+// that it cannot distinguish them. `node probe.mjs FOLDER` fails when a page gets different errors.
+// See README.md.
 
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -7,33 +8,33 @@ import { join } from "node:path";
 import { open } from "./chromium.mjs";
 
 const listen = async (server) => (await once(server.listen(0, "127.0.0.1"), "listening"), server.address().port);
-// Answers, but without the headers of CORS.
-const silent = createServer((_, response) => response.end("[]"));
-const port = await listen(silent);
+// Answers without CORS headers.
+const withoutCors = createServer((_, response) => response.end("[]"));
+const port = await listen(withoutCors);
 const closed = createServer();
 const free = await listen(closed);
 closed.close();
 
 const { page, close } = await open(join(import.meta.dirname, "page.html"), process.argv[2]);
 try {
-  // What only the driver of the browser is told.
+  // The causes, which only the driver of the browser gets.
   const causes = new Map();
   page.on("requestfailed", (request) => causes.set(request.url(), request.failure().errorText));
-  const told = new Set();
-  for (const [what, url] of [
-    ["nothing listens there", `http://127.0.0.1:${free}/`],
-    ["nothing listens there, IPv6", `http://[::1]:${free}/`],
+  const errors = new Set();
+  for (const [cause, url] of [
+    ["no listener", `http://127.0.0.1:${free}/`],
+    ["no listener, IPv6", `http://[::1]:${free}/`],
     ["a port that browsers block", "http://127.0.0.1:1/"],
-    ["no such host", "http://no-such-host.invalid:8500/"],
-    ["https to a server of http", `https://127.0.0.1:${port}/`],
-    ["answered, but not for this page", `http://127.0.0.1:${port}/`],
+    ["a host that does not resolve", "http://no-such-host.invalid:8500/"],
+    ["https to an http server", `https://127.0.0.1:${port}/`],
+    ["an answer that does not allow this page", `http://127.0.0.1:${port}/`],
   ]) {
     const error = await page.evaluate((url) => fetch(url).then(String, String), url);
-    console.log(`${what}: ${error} (${causes.get(url)})`);
-    told.add(error);
+    console.log(`${cause}: ${error} (${causes.get(url)})`);
+    errors.add(error);
   }
-  if (told.size !== 1) throw new Error("a page is told more than it was: see expected-failures.json");
+  if (errors.size !== 1) throw new Error("the errors in a page differ by cause: update expected-failures.json");
 } finally {
   await close();
-  silent.close();
+  withoutCors.close();
 }

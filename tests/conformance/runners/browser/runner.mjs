@@ -1,5 +1,5 @@
-// The conformance runner for jco in Chromium: `node runner.mjs FOLDER`, which holds the transpiled plugin and node_modules. The
-// protocol is in ../README.md.
+// The conformance runner for jco in Chromium: `node runner.mjs FOLDER`, where FOLDER holds the
+// transpiled plugin and node_modules. ../README.md specifies the protocol.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,7 +15,8 @@ async function version(name) {
 
 const print = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 try {
-  // The page counts as loaded before a module has run that itself waits, as the plugin's does for its compilation.
+  // The page counts as loaded before a module with top-level `await` has run, and the plugin's
+  // module awaits its compilation.
   await page.waitForFunction(() => window.answer);
   print({ runtime: "jco (Chromium)", version: `jco ${await version("jco")}, preview2-shim ${await version("preview2-shim")}` });
   for await (const line of createInterface({ input: process.stdin })) {

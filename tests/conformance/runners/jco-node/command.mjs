@@ -1,4 +1,5 @@
-// Runs the transpiled command as `jco run` does, which would transpile it again each time: `node command.mjs FOLDER WORD…`.
+// Runs the transpiled command as `jco run` does, but without transpiling it in each call: `node
+// command.mjs FOLDER ARGUMENT…`.
 
 import { join } from "node:path";
 
@@ -8,6 +9,6 @@ try {
   run.run();
   process.exit(0);
 } catch {
-  // What went wrong is printed already: the error is the exit status.
+  // The command has printed its error; the exception is only the exit status.
   process.exit(1);
 }

@@ -1,5 +1,5 @@
-// Calls each function of `locks` by jco on Node: `node locks.mjs FOLDER PORT SESSION SESSION`, where FOLDER holds the transpiled
-// plugin. Prints the second session's fencing number.
+// Calls each function of `locks` with jco on Node: `node locks.mjs FOLDER PORT SESSION SESSION`,
+// where FOLDER holds the transpiled plugin. Prints the fencing number of the second session.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// Proves expected-failures.json: what preview2-shim does on Node, without any component. `node probe.mjs FOLDER`; fails when it is
-// not so any more.
+// Proves expected-failures.json: shows the limitations of preview2-shim on Node without a
+// component. `node probe.mjs FOLDER` fails when they are gone.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -10,7 +10,7 @@ const shim = join(process.argv[2], "node_modules/@bytecodealliance/preview2-shim
 const { http } = await import(shim);
 const { Fields, OutgoingRequest, OutgoingBody } = http.types;
 
-// It refuses authorities that are valid.
+// preview2-shim refuses valid authorities.
 const accepts = (authority) => {
   try {
     new OutgoingRequest(new Fields()).setAuthority(authority);
@@ -21,7 +21,8 @@ const accepts = (authority) => {
 };
 assert.deepEqual(["consul-1:8500", "[::1]:8500", "consul_1:8500"].map(accepts), [true, false, false]);
 
-// It does not tell a TLS error from others. The server is in a thread of its own, since calls block this one.
+// preview2-shim reports a TLS error like other errors. The server has its own thread, since calls
+// block this one.
 const server = new Worker(
   `const server = require("node:http").createServer((_, response) => response.end("[]"));
    server.listen(0, "127.0.0.1", () => require("node:worker_threads").parentPort.postMessage(server.address().port));`,

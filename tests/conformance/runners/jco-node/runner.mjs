@@ -1,5 +1,5 @@
-// The conformance runner for jco on Node: `node runner.mjs FOLDER`, which holds the transpiled plugin and node_modules. The
-// protocol is in ../README.md.
+// The conformance runner for jco on Node: `node runner.mjs FOLDER`, where FOLDER holds the
+// transpiled plugin and node_modules. ../README.md specifies the protocol.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,7 +8,8 @@ import { createInterface } from "node:readline";
 const folder = process.argv[2];
 const { desiredState } = await import(join(folder, "plugin/consul-session-plugin.js"));
 
-// An error of the plugin is thrown with its case and value as `payload`; anything else that is thrown is a trap.
+// An error of the plugin is thrown with its case and value as `payload`. Any other exception is a
+// trap.
 function answer(options) {
   try {
     return { ok: desiredState.applyJson(options) };

@@ -1,5 +1,6 @@
-"""Calls each function of `locks` by wasmtime-py: `python3 locks.py PLUGIN PORT SESSION SESSION`. Prints the second session's
-fencing number."""
+"""Calls each function of `locks` with wasmtime-py: `python3 locks.py PLUGIN PORT SESSION SESSION`.
+
+Prints the fencing number of the second session."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The conformance runner for wasmtime-py: `python3 runner.py PLUGIN`. The protocol is in ../README.md."""
+"""The conformance runner for wasmtime-py: `python3 runner.py PLUGIN`. ../README.md specifies the protocol."""
 
 import json
 import sys
@@ -22,7 +22,8 @@ apply_json = instance.get_func(store, instance.get_export_index(store, "apply-js
 def answer(options):
     result = apply_json(store, options)
     apply_json.post_return(store)
-    # wasmtime-py unwraps a `result` whose sides have different types: a text is the answer, a variant the error.
+    # wasmtime-py unwraps a `result` whose sides have different types: a string is the answer, a
+    # variant the error.
     if isinstance(result, str):
         return {"ok": result}
     return {"err": {"tag": result.tag, "val": result.payload}}
@@ -30,5 +31,5 @@ def answer(options):
 
 print(json.dumps({"runtime": "wasmtime-py", "version": version("wasmtime")}), flush=True)
 for line in sys.stdin:
-    # Records are objects with an attribute for each field.
+    # A record is an object with an attribute for each field.
     print(json.dumps(answer(json.loads(line)), default=vars), flush=True)

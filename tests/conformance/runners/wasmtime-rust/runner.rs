@@ -1,11 +1,11 @@
-//! The conformance runner for wasmtime embedded in Rust, by the library consul-session-host. In the test program itself, so that it
-//! has no protocol.
+//! The conformance runner for wasmtime embedded in Rust by the library consul-session-host. It is
+//! compiled into the test program and needs no protocol.
 
 use anyhow::Result;
 use consul_session_host::{CallError, Host};
 use tokio::runtime::Runtime;
 
-/// The plugin, loaded once; each call runs in an instance of its own.
+/// The plugin, loaded once. Each call runs in its own instance.
 pub struct Runner {
     host: Host,
     runtime: Runtime,

@@ -1,39 +1,40 @@
-//! `locks` in every runtime. The conformance cases call `apply-json`, which any runtime can with a text; these functions take and
-//! give records, lists of bytes, variants and whole numbers of 64 bits, which each runtime maps in its own way.
+//! Typed calls through each runtime's bindings. The conformance cases call `apply-json`, which
+//! takes and returns a string; the functions of `locks` take and return records, lists of bytes,
+//! variants and 64-bit integers, which each runtime maps differently.
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use test_support::consul::{Consul, Kind};
+use test_support::plugin;
 use test_support::tools::{self, Transpiled, root, transpiled};
-use test_support::trial::trial;
-use test_support::{in_ci, plugin};
 
-fn main() -> ExitCode {
-    let no_consul = Consul::is_missing();
-    let runs = |name: &str, missing: bool, run: fn(&Locks) -> Result<String>| -> Trial {
-        trial(format!("locks in {name}"), move || Locks::check(run)).with_ignored_flag(no_consul || (missing && !in_ci()))
-    };
-    let trials = vec![
-        runs("wasmtime run --invoke", tools::wasmtime().is_err(), invoke),
-        runs("wasmtime-py", tools::python().is_err(), |locks| {
-            let script = root().join("tests/conformance/runners/wasmtime-py/locks.py");
-            locks.run(tools::command(tools::python()?).arg(script).arg(plugin()?))
-        }),
-        runs("jco (Node)", tools::node_modules().is_err(), |locks| {
-            let script = root().join("tests/conformance/runners/jco-node/locks.mjs");
-            locks.run(tools::command("node").arg(script).arg(transpiled(Transpiled::Node)?))
-        }),
-        trial("a call while another waits is refused in jco (Chromium)", reentry)
-            .with_ignored_flag(no_consul || (tools::node_modules().and(tools::chromium()).is_err() && !in_ci())),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+#[test]
+fn locks_work_in_wasmtime_run_invoke() -> Result<()> {
+    Locks::check(invoke)
 }
 
-/// The browser's script says what has to be so; it prints the id of the one session that it made.
-fn reentry() -> Result<()> {
+#[test]
+fn locks_work_in_wasmtime_py() -> Result<()> {
+    Locks::check(|locks| {
+        let script = root().join("tests/conformance/runners/wasmtime-py/locks.py");
+        locks.run(tools::command(tools::python()?).arg(script).arg(plugin()?))
+    })
+}
+
+#[test]
+fn locks_work_in_jco_on_node() -> Result<()> {
+    Locks::check(|locks| {
+        let script = root().join("tests/conformance/runners/jco-node/locks.mjs");
+        locks.run(tools::command("node").arg(script).arg(transpiled(Transpiled::Node)?))
+    })
+}
+
+/// The script checks the results and prints the id of the one session that it created.
+#[test]
+fn call_while_another_waits_is_refused_in_jco_in_chromium() -> Result<()> {
     let consul = Consul::start(Kind::Plain)?;
+    tools::chromium()?;
     let script = root().join("tests/conformance/runners/browser/reentry.mjs");
     let mut node = tools::command("node");
     node.arg(script).arg(transpiled(Transpiled::Browser)?).arg(consul.http().port().to_string());
@@ -44,16 +45,17 @@ fn reentry() -> Result<()> {
     Ok(())
 }
 
-/// An agent, and two sessions that want its key `key`.
+/// An agent and two sessions that contend for its key `key`.
 struct Locks {
     consul: Consul,
     sessions: [String; 2],
 }
 
 impl Locks {
-    /// The runtime lets the first session acquire the key and release it, and then the second acquire it; it answers with the
-    /// fencing number, which must be what Consul has stored.
-    fn check(run: fn(&Locks) -> Result<String>) -> Result<()> {
+    /// Checks a runtime: with the first session it acquires and releases the key, then it acquires
+    /// it with the second session and returns the fencing number, which must be what Consul has
+    /// stored.
+    fn check(run: impl FnOnce(&Locks) -> Result<String>) -> Result<()> {
         let consul = Consul::start(Kind::Plain)?;
         let session = || -> Result<String> {
             let answer = consul.api().put("/v1/session/create", Some(&json!({"LockDelay": "0s"})))?;
@@ -71,7 +73,7 @@ impl Locks {
         Ok(())
     }
 
-    /// Runs a script with the agent's port and the sessions; what it prints.
+    /// Runs a script with the agent's port and the sessions, and returns its output.
     fn run(&self, command: &mut Command) -> Result<String> {
         let output = command.arg(self.consul.http().port().to_string()).args(&self.sessions).output()?;
         ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -79,7 +81,7 @@ impl Locks {
     }
 }
 
-/// By hand, as one types it, and each call in a process of its own.
+/// Calls the functions as an operator types them, each call in a process of its own.
 fn invoke(locks: &Locks) -> Result<String> {
     const CONTENTS: &str = "{value: [0, 255, 62], flags: 3304740253564472344}";
     let connection = format!("{{port: {}}}", locks.consul.http().port());
