@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use test_support::agent::Api;
+use test_support::api::Api;
 use test_support::case::{self, Case};
 use test_support::consul::{Consul, Kind};
 use test_support::tools::{self, Transpiled};

@@ -5,7 +5,7 @@
 //! beyond them. So a whole situation is a plain value, and a copy of it can continue in another
 //! order.
 
-use crate::cluster::Cluster;
+use crate::memory::InMemoryConsul;
 use consul_session::apply::Plan;
 use consul_session::error::{Error, ErrorKind};
 use consul_session::transport::{Request, Response, Transport};
@@ -105,7 +105,7 @@ impl Caller {
     }
 
     /// Sends one request, which meets its fate. With `past`, reads can be stale.
-    fn step(&mut self, cluster: &mut Cluster, past: Option<&Cluster>, fate: Fate) {
+    fn step(&mut self, cluster: &mut InMemoryConsul, past: Option<&InMemoryConsul>, fate: Fate) {
         let Next::Sends(request) = &self.next else { panic!("the caller has ended") };
         // The caller's time stays over, and the agent stays down.
         if let Some(last @ (Answer::Late | Answer::Down)) = self.answers.last() {
@@ -161,14 +161,14 @@ fn run(plan: &Plan, answers: &[Answer]) -> Next {
 /// A Consul and its callers.
 #[derive(Clone)]
 pub struct World {
-    pub cluster: Cluster,
+    pub cluster: InMemoryConsul,
     callers: Vec<Caller>,
     /// The number of requests so far whose fate was a fault.
     pub faults: usize,
 }
 
 impl World {
-    pub fn new(cluster: Cluster, options: &[Value]) -> World {
+    pub fn new(cluster: InMemoryConsul, options: &[Value]) -> World {
         World { cluster, callers: options.iter().map(Caller::new).collect(), faults: 0 }
     }
 
@@ -182,7 +182,7 @@ impl World {
     }
 
     /// Sends one request of one caller.
-    fn step(&mut self, at: usize, past: Option<&Cluster>, fate: Fate) {
+    fn step(&mut self, at: usize, past: Option<&InMemoryConsul>, fate: Fate) {
         self.faults += usize::from(fate != Fate::Answered);
         self.callers[at].step(&mut self.cluster, past, fate);
     }

@@ -1,10 +1,10 @@
 //! The core through its public API: no Consul, no plugin runtime, no clock.
 //!
 //! Two transports take the place of Consul. [`script`] expects each request exactly and returns a
-//! fixed answer. [`cluster`] is the dev agent in memory, which [`interleavings`] uses to let the
+//! fixed answer. [`memory`] is the dev agent in memory, which [`interleavings`] uses to let the
 //! requests of several callers arrive in every order.
 
-mod cluster;
+mod memory;
 mod endpoints;
 mod interleavings;
 mod options;

@@ -1,6 +1,6 @@
 //! Concurrent callers, and faults of the network.
 
-use crate::cluster::Cluster;
+use crate::memory::InMemoryConsul;
 use crate::interleavings::World;
 use consul_session::Outcome;
 use consul_session::error::{Error, ErrorKind};
@@ -8,14 +8,14 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 /// Returns a Consul with one session named `web` with the defaults, and its id.
-fn with_one_session() -> (Cluster, String) {
-    let mut cluster = Cluster::default();
+fn with_one_session() -> (InMemoryConsul, String) {
+    let mut cluster = InMemoryConsul::default();
     let id = cluster.create(&json!({"Name": "web"}));
     (cluster, id)
 }
 
 /// Allows or denies reads of `agent/self`.
-fn with_agent_read(allowed: bool, mut cluster: Cluster) -> Cluster {
+fn with_agent_read(allowed: bool, mut cluster: InMemoryConsul) -> InMemoryConsul {
     cluster.agent_read = allowed;
     cluster
 }
@@ -45,7 +45,7 @@ fn one_reports_a_change(world: &World) {
 #[test]
 fn two_creators_get_one_session_in_every_order() {
     for options in [json!({"name": "web"}), json!({"name": "web", "node": "N1"}), json!({"name": "web", "delay": 5})] {
-        let ways = World::new(Cluster::default(), &same(options, 2)).every_way(0, &mut |world| {
+        let ways = World::new(InMemoryConsul::default(), &same(options, 2)).every_way(0, &mut |world| {
             all_get_one_session(world);
             one_reports_a_change(world);
         });
@@ -55,7 +55,7 @@ fn two_creators_get_one_session_in_every_order() {
 
 #[test]
 fn three_creators_get_one_session_in_every_order() {
-    let ways = World::new(Cluster::default(), &same(json!({"name": "web"}), 3)).every_way(0, &mut |world| {
+    let ways = World::new(InMemoryConsul::default(), &same(json!({"name": "web"}), 3)).every_way(0, &mut |world| {
         all_get_one_session(world);
         one_reports_a_change(world);
     });
@@ -64,7 +64,7 @@ fn three_creators_get_one_session_in_every_order() {
 
 #[test]
 fn creators_without_agent_read_get_one_session_in_every_order() {
-    let empty = with_agent_read(false, Cluster::default());
+    let empty = with_agent_read(false, InMemoryConsul::default());
     World::new(empty.clone(), &same(json!({"name": "web"}), 2)).every_way(0, &mut |world| {
         all_get_one_session(world);
     });
@@ -99,7 +99,7 @@ fn three_replacers_leave_one_new_session_in_every_order() {
 #[test]
 fn fifty_creators_get_one_session() {
     for seed in 0..10 {
-        let world = World::new(Cluster::default(), &same(json!({"name": "web"}), 50));
+        let world = World::new(InMemoryConsul::default(), &same(json!({"name": "web"}), 50));
         let world = world.one_way(&mut Rng::with_seed(seed), 0, seed % 2 == 1);
         all_get_one_session(&world);
         one_reports_a_change(&world);
@@ -121,7 +121,7 @@ fn fifty_replacers_leave_one_new_session() {
 fn callers_in_random_orders_get_one_session() {
     for seed in 0..250 {
         let mut rng = Rng::with_seed(seed);
-        let mut cluster = with_agent_read(rng.bool(), Cluster::default());
+        let mut cluster = with_agent_read(rng.bool(), InMemoryConsul::default());
         // A session of the same name on another node, which does not concern the callers.
         let other = cluster.create(&json!({"Name": "web", "Node": "n2"}));
         if rng.bool() {
@@ -154,7 +154,7 @@ fn replacers_with_different_options_leave_one_session() {
 #[test]
 fn creators_with_different_options_get_one_session_or_a_mismatch() {
     let options = [5, 10].map(|delay| json!({"name": "web", "delay": delay}));
-    World::new(Cluster::default(), &options).every_way(0, &mut |world| {
+    World::new(InMemoryConsul::default(), &options).every_way(0, &mut |world| {
         let left = world.cluster.named("web");
         assert_eq!(left.len(), 1);
         let (mut succeeded, mut refused) = (0, 0);
@@ -178,7 +178,7 @@ fn creators_with_different_options_get_one_session_or_a_mismatch() {
 #[test]
 fn concurrent_create_and_destroy_succeed_and_leave_at_most_one_session() {
     let callers = [json!({"name": "web"}), json!({"name": "web"}), json!({"name": "web", "state": "absent"})];
-    for cluster in [Cluster::default(), with_one_session().0] {
+    for cluster in [InMemoryConsul::default(), with_one_session().0] {
         World::new(cluster, &callers).every_way(0, &mut |world| {
             assert!(world.results().iter().all(|result| result.is_ok()));
             assert!(world.cluster.named("web").len() <= 1);
@@ -235,7 +235,7 @@ fn faults_are_reported(world: &World, extra: usize) {
 #[test]
 fn creator_with_faults_succeeds_or_reports_them() {
     for options in [json!({"name": "web"}), json!({"name": "web", "node": "n1"})] {
-        World::new(Cluster::default(), &same(options.clone(), 1)).every_way(2, &mut |world| {
+        World::new(InMemoryConsul::default(), &same(options.clone(), 1)).every_way(2, &mut |world| {
             faults_are_reported(world, 0);
             retries_get_one_session(world, &options);
         });
@@ -245,7 +245,7 @@ fn creator_with_faults_succeeds_or_reports_them() {
 #[test]
 fn two_creators_with_two_faults_leave_at_most_two_extra_sessions() {
     let options = json!({"name": "web"});
-    let ways = World::new(Cluster::default(), &same(options.clone(), 2)).every_way(2, &mut |world| {
+    let ways = World::new(InMemoryConsul::default(), &same(options.clone(), 2)).every_way(2, &mut |world| {
         faults_are_reported(world, world.faults);
         retries_get_one_session(world, &options);
     });
@@ -317,7 +317,7 @@ fn callers_with_random_faults_leave_at_most_one_extra_session_per_fault() {
     for seed in 0..200 {
         let mut rng = Rng::with_seed(seed);
         let callers = 2 + rng.usize(..5);
-        let world = World::new(Cluster::default(), &same(options.clone(), callers)).one_way(&mut rng, 8, seed % 2 == 1);
+        let world = World::new(InMemoryConsul::default(), &same(options.clone(), callers)).one_way(&mut rng, 8, seed % 2 == 1);
         faults_are_reported(&world, world.faults);
         retries_get_one_session(&world, &options);
         faults += world.faults;

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
-use test_support::agent::Api;
+use test_support::api::Api;
 use test_support::consul::{Consul, Kind};
 use test_support::{TOKEN, block_on};
 

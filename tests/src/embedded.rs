@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
-use test_support::agent::Api;
+use test_support::api::Api;
 use test_support::consul::Kind;
 use test_support::{block_on, plugin, started};
 

@@ -202,7 +202,7 @@ struct Locker {
 impl Locker {
     fn new(host: Host, invocation: &Invocation, once: bool) -> Result<Locker, Error> {
         invocation
-            .only(&OPTIONS, |option| format!("option `{option}` means nothing to `lock`, which makes a session of its own"))?;
+            .only(&OPTIONS, |option| format!("option `{option}` does not apply to `lock`, which creates its own session"))?;
         let options = invocation.options.clone().resolve();
         let ttl = match options.ttl.unwrap_or(TTL) {
             0 => {

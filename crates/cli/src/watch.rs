@@ -76,7 +76,7 @@ impl Source {
 /// blocking query meets is an error at any time.
 pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     invocation.only(&FILTERS, |option| {
-        format!("option `{option}` means nothing to `watch`, which reads all sessions: `name` and `node` filter")
+        format!("option `{option}` does not apply to `watch`, which reads all sessions: `name` and `node` filter")
     })?;
     // The ids alone do not tell which of them came or went.
     invocation.accept(&[Format::Table, Format::Json], COMMAND.name)?;

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
-use test_support::agent::Api;
+use test_support::api::Api;
 use test_support::consul::{Consul, Kind, NODE};
 use test_support::program::{self, Output, file, input, run};
 use test_support::{TOKEN, unused_address};

@@ -12,7 +12,7 @@ use std::sync::Once;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use test_support::agent::Api;
+use test_support::api::Api;
 use test_support::consul::{Consul, Kind, ROOT_TOKEN};
 use test_support::program::{Output, consul_session, input, run};
 use test_support::terminal::Terminal;
@@ -295,8 +295,8 @@ fn wrong_usage_is_rejected() -> Result<()> {
     for (args, option, message) in [
         ("lock", "arguments", "missing argument <KEY> of `lock`; see `help lock`"),
         ("lock k", "arguments", "`lock` needs `-- COMMAND [ARG]...`"),
-        ("lock k state=list -- true", "state", "option `state` means nothing to `lock`"),
-        ("lock k --dry-run -- true", "dry_run", "means nothing to `lock`"),
+        ("lock k state=list -- true", "state", "option `state` does not apply to `lock`"),
+        ("lock k --dry-run -- true", "dry_run", "does not apply to `lock`"),
         ("lock k ttl=0 -- true", "ttl", "`lock` needs one"),
         ("lock k ttl=5 -- true", "ttl", "10s to 86400s"),
         ("lock k --wait soon -- true", "wait", "invalid value `soon` for --wait: not a duration"),

@@ -71,7 +71,7 @@ fn certificates_are_verified_with_each_ca_source() -> Result<()> {
 fn unknown_ca_is_rejected() -> Result<()> {
     let (agent, port) = start_with(Certificate::OtherCa)?;
     let env = format!("CONSUL_HTTP_ADDR=https://localhost:{port}");
-    let message = format!("the certificate of localhost:{port} is signed by no CA that this host trusts: {CA_REMEDY}");
+    let message = format!("the certificate of localhost:{port} is not signed by a CA that this host trusts: {CA_REMEDY}");
     consul_session(format!("{env} state=list")).fails("tls", &message)?;
     // The program refuses the connection before it can change anything.
     consul_session(format!("{env} CONSUL_CACERT={} delay=20s", agent.ca().display())).fails("tls", &message)?;
@@ -81,7 +81,7 @@ fn unknown_ca_is_rejected() -> Result<()> {
     let (trusted, port) = start_with(Certificate::Good)?;
     let (folder, ca) = (tempdir()?, trusted.ca());
     let env = format!("CONSUL_HTTP_ADDR=https://localhost:{port} SSL_CERT_FILE={}", ca.display());
-    let message = format!("the certificate of localhost:{port} is signed by no CA that this host trusts: {CA_REMEDY}");
+    let message = format!("the certificate of localhost:{port} is not signed by a CA that this host trusts: {CA_REMEDY}");
     let other_ca = agent.ca();
     consul_session(format!("{env} state=list --ca-file {}", other_ca.display())).fails("tls", &message)?;
     let both = file(&folder, "c.toml", format!("[tls]\nca_file = {other_ca:?}\nplatform_roots = true\n"))?;
@@ -216,7 +216,7 @@ fn wrong_scheme_for_the_port_is_explained() -> Result<()> {
     let plain = agent.http().port();
     let ca_env = format!("CONSUL_CACERT={}", agent.ca().display());
     consul_session(format!("{ca_env} CONSUL_HTTP_ADDR=https://localhost:{plain} delay=20s"))
-        .fails("tls", &format!("what listens at localhost:{plain} does not speak TLS: check `port`, or give `scheme=http`"))?;
+        .fails("tls", &format!("the server at localhost:{plain} does not speak TLS: check `port`, or give `scheme=http`"))?;
     consul_session(format!("{ca_env} CONSUL_HTTP_ADDR=localhost:{port} state=list"))
         .fails("refused", "consul answered 400: Client sent an HTTP request to an HTTPS server.")?;
     // Consul reads only the beginning of a request with a body. How much of its answer arrives is
@@ -256,7 +256,7 @@ fn insecure_is_granted_by_flag_and_file_only() -> Result<()> {
     consul_session(format!("CONSUL_HTTP_SSL_VERIFY=false {env} state=list --insecure localhost:{port}")).prints(NO_SESSION)?;
     // The permission alone does not turn verification off.
     consul_session(format!("{env} delay=20s --insecure localhost:{port}"))
-        .fails("tls", &format!("the certificate of localhost:{port} is signed by no CA that this host trusts: {CA_REMEDY}"))?;
+        .fails("tls", &format!("the certificate of localhost:{port} is not signed by a CA that this host trusts: {CA_REMEDY}"))?;
     // No other error in the certificate matters either.
     for certificate in [Certificate::Expired, Certificate::NotYetValid, Certificate::Server] {
         let (_agent, port) = start_with(certificate)?;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{scope, sleep, spawn};
 use std::time::{Duration, Instant};
-use test_support::agent::Api;
+use test_support::api::Api;
 use test_support::cluster::{Cluster, SERVERS};
 use test_support::consul::{Consul, Kind, NODE};
 use test_support::program::{CommandLine, consul_session};
@@ -527,7 +527,7 @@ fn options_without_a_meaning_are_rejected() -> Result<()> {
         ("--dry-run", "dry_run"),
         ("checks=a", "checks"),
     ] {
-        let message = format!("option `{option}` means nothing to `watch`, which reads all sessions: `name` and `node` filter");
+        let message = format!("option `{option}` does not apply to `watch`, which reads all sessions: `name` and `node` filter");
         CommandLine::new(PROGRAM, format!("watch {arg}")).fails("invalid-option", &message)?;
     }
     let message =

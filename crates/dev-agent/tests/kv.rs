@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
-use test_support::agent::Api;
+use test_support::api::Api;
 use test_support::block_on;
 use test_support::consul::{Consul, Kind};
 

@@ -1,6 +1,6 @@
 //! Reads, runs and compares the conformance cases, as `tests/conformance/README.md` specifies.
 
-use crate::agent::Api;
+use crate::api::Api;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};

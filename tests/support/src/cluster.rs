@@ -1,6 +1,6 @@
 //! A cluster of three Consul servers on this machine, each of which can be killed and restarted.
 
-use crate::agent::Api;
+use crate::api::Api;
 use crate::consul::{Consul, Kind, START_LIMIT, free_port, spawn};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;

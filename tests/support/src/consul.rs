@@ -1,6 +1,6 @@
 //! A real Consul agent for one test, on free ports.
 
-use crate::agent::Api;
+use crate::api::Api;
 use crate::certificates::{Authority, Certificate, Pair};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};

@@ -2,7 +2,7 @@
 //! programs as operators type them. It depends on no other crate of this workspace, so that each
 //! can use it.
 
-pub mod agent;
+pub mod api;
 pub mod case;
 pub mod certificates;
 pub mod cluster;

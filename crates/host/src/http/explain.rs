@@ -256,7 +256,7 @@ fn handshake_error(error: &io::Error, client_cert: bool, at: &Authority) -> (Cod
             tls(Code::TlsCertificateError, format!("{at} has no certificate: give the agent one"))
         }
         Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            tls(Code::TlsProtocolError, format!("what listens at {at} does not speak TLS: check `port`, or give `scheme=http`"))
+            tls(Code::TlsProtocolError, format!("the server at {at} does not speak TLS: check `port`, or give `scheme=http`"))
         }
         Some(error) => tls(Code::TlsProtocolError, format!("no TLS handshake with {at}: {error}")),
         None => match error.kind() {
@@ -281,7 +281,7 @@ fn certificate_text(error: &CertificateError, at: &Authority) -> String {
         // The signature is wrong if a CA of the same name was created again.
         Cause::UnknownIssuer | Cause::BadSignature => {
             format!(
-                "the certificate of {at} is signed by no CA that this host trusts: give the CA's certificate with {CA_FILE}"
+                "the certificate of {at} is not signed by a CA that this host trusts: give the CA's certificate with {CA_FILE}"
             )
         }
         Cause::NotValidForNameContext { expected, presented } => {

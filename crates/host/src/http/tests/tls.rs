@@ -205,7 +205,7 @@ async fn certificates_are_verified() {
             let name = |name: &str| Tls { server_name: Some(name.into()), ..ca.trusted() };
             assert_eq!(check(name("localhost"), address).await, Ok(good()));
             let unknown = format!(
-                "the certificate of {at} is signed by no CA that this host trusts: give the CA's certificate with `--ca-file FILE` (CONSUL_CACERT)"
+                "the certificate of {at} is not signed by a CA that this host trusts: give the CA's certificate with `--ca-file FILE` (CONSUL_CACERT)"
             );
             assert_eq!(check(other.trusted(), at).await, Err(unknown.clone()));
             assert_eq!(check(recreated.trusted(), at).await, Err(unknown.clone()));
@@ -302,7 +302,7 @@ async fn alert_after_a_response_is_not_a_refusal() {
 #[tokio::test]
 async fn peers_without_tls_are_explained() {
     let mut outgoing = anywhere();
-    let silent = "what listens at AT does not speak TLS: check `port`, or give `scheme=http`";
+    let silent = "the server at AT does not speak TLS: check `port`, or give `scheme=http`";
     let cut =
         "AT cut the TLS handshake off: check `port`, whether it speaks TLS (else `scheme=http`), and whether the agent is well";
     for (answer, expected) in [(OK, silent), (b"HTTP/1.1 400 Bad Request\r\n\r\n", silent), (b"", cut)] {

@@ -9,23 +9,23 @@ use serde_json::{Value, json};
 /// A Consul with the nodes `n1`, whose agent answers, and `n2`. A value: it can be copied and
 /// compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Cluster {
+pub struct InMemoryConsul {
     agent: Agent,
     /// Whether ACLs allow to read `agent/self`.
     pub agent_read: bool,
 }
 
-impl Default for Cluster {
-    fn default() -> Cluster {
+impl Default for InMemoryConsul {
+    fn default() -> InMemoryConsul {
         let mut agent = Agent::new("n1");
         let node = json!({"Node": "n2", "Address": "10.0.0.2", "Check": {"CheckID": "serfHealth", "Status": "passing"}});
         let (status, body) = answer(&mut agent, http::Method::PUT, "/v1/catalog/register", node.to_string());
         assert_eq!(status, 200, "{body}");
-        Cluster { agent, agent_read: true }
+        InMemoryConsul { agent, agent_read: true }
     }
 }
 
-impl Cluster {
+impl InMemoryConsul {
     /// Creates a session from Consul's own JSON, and returns its id.
     pub fn create(&mut self, body: &Value) -> String {
         let (status, body) = answer(&mut self.agent, http::Method::PUT, "/v1/session/create", body.to_string());
@@ -59,7 +59,7 @@ impl Cluster {
 
     /// Sends a request, but answers a read without `consistent` from `past`: just after a change of
     /// leader, such a read can show an earlier state.
-    pub fn send_with_stale_reads(&mut self, request: &Request, past: &Cluster) -> Result<Response, Error> {
+    pub fn send_with_stale_reads(&mut self, request: &Request, past: &InMemoryConsul) -> Result<Response, Error> {
         let query = request.path_and_query.split_once('?').map_or("", |(_, query)| query);
         if request.method == Method::Get && !query.split('&').any(|part| part == "consistent") {
             past.clone().send(request)
@@ -69,7 +69,7 @@ impl Cluster {
     }
 }
 
-impl Transport for Cluster {
+impl Transport for InMemoryConsul {
     fn send(&mut self, request: &Request) -> Result<Response, Error> {
         if request.path_and_query == "/v1/agent/self" && !self.agent_read {
             let denied = "Permission denied: token with AccessorID 'x' lacks permission 'agent:read' on \"n1\"";
