@@ -12,12 +12,12 @@ use std::process::Command;
 use tools::root;
 
 const USAGE: &str = "\
-cargo xtask build             builds dist/consul-session-plugin.wasm and dist/consul-session.wasm
-cargo xtask bench [--quick]   measures the plugin beside other clients; --quick takes a minute, without Consul and Ansible
-cargo xtask demo              runs the examples of the consul_session options on an embedded dev agent
-cargo xtask compose           composes the plugin and the example of a guest: dist/leader-election.wasm
-cargo xtask distributed       tests the plugin served over NATS; builds wRPC and a NATS server (a quarter of an hour)
-cargo xtask test [ARGS]       builds what is missing and runs all checks and tests; ARGS go to cargo test";
+cargo xtask build            builds both components in dist/
+cargo xtask demo             runs the examples of consul_session on a dev agent
+cargo xtask test [ARGS]      runs all checks and tests; ARGS go to cargo test
+cargo xtask bench [--quick]  measures the plugin; --quick: one minute, no Consul
+cargo xtask compose          composes the plugin and the example of a guest
+cargo xtask distributed      tests the plugin over NATS (a quarter of an hour)";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
