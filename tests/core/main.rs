@@ -4,9 +4,9 @@
 //! fixed answer. [`memory`] is the dev agent in memory, which [`interleavings`] uses to let the
 //! requests of several callers arrive in every order.
 
-mod memory;
 mod endpoints;
 mod interleavings;
+mod memory;
 mod options;
 mod output;
 mod races;

@@ -1,7 +1,7 @@
 //! Concurrent callers, and faults of the network.
 
-use crate::memory::InMemoryConsul;
 use crate::interleavings::World;
+use crate::memory::InMemoryConsul;
 use consul_session::Outcome;
 use consul_session::error::{Error, ErrorKind};
 use fastrand::Rng;

@@ -1,4 +1,5 @@
-//! The documents: tables made from the source, code that is quoted from a file, links, and the screens.
+//! The documents: tables made from the source, code that is quoted from a file, links, and the
+//! screens.
 
 use anyhow::{Context, Result, bail, ensure};
 use consul_session::options::{self, Kind as OptionKind};
@@ -274,10 +275,11 @@ fn cli_screens_are_what_the_commands_print() -> Result<()> {
     screens("docs/cli.md", 7)
 }
 
-/// Runs the commands of each `console` block of a document and compares what they print on a terminal.
+/// Runs the commands of each `console` block of a document, and compares what they print on a
+/// terminal.
 ///
-/// All blocks share one agent, which the documents have at the default port; its sessions are removed
-/// after each block. Lists of records (`yaml`) are in the file `sessions.yaml`.
+/// All blocks share one agent, which the documents have at the default port; its sessions are
+/// removed after each block. Lists of records (`yaml`) are in the file `sessions.yaml`.
 fn screens(document: &str, at_least: usize) -> Result<()> {
     let path = root().join(document);
     let text = read(document)?;
@@ -366,7 +368,7 @@ fn capture(screen: &str, agent: &Consul, folder: &TempDir, bin: &Path) -> Result
     Ok(shown)
 }
 
-/// Names the agent's port in a call in WAVE, which the default port or no port stands for in a document.
+/// Names the agent's port in a call in WAVE. A document has the default port there, or none.
 fn with_port(typed: &str, port: u16) -> String {
     typed.replace("port: 8500", &format!("port: {port}")).replace("'apply({", &format!("'apply({{port: {port}, "))
 }

@@ -255,8 +255,10 @@ fn insecure_is_granted_by_flag_and_file_only() -> Result<()> {
     consul_session(format!("{env} state=list validate_certs=false --config {granting}")).prints(NO_SESSION)?;
     consul_session(format!("CONSUL_HTTP_SSL_VERIFY=false {env} state=list --insecure localhost:{port}")).prints(NO_SESSION)?;
     // The permission alone does not turn verification off.
-    consul_session(format!("{env} delay=20s --insecure localhost:{port}"))
-        .fails("tls", &format!("the certificate of localhost:{port} is not signed by a CA that this host trusts: {CA_REMEDY}"))?;
+    consul_session(format!("{env} delay=20s --insecure localhost:{port}")).fails(
+        "tls",
+        &format!("the certificate of localhost:{port} is not signed by a CA that this host trusts: {CA_REMEDY}"),
+    )?;
     // No other error in the certificate matters either.
     for certificate in [Certificate::Expired, Certificate::NotYetValid, Certificate::Server] {
         let (_agent, port) = start_with(certificate)?;

@@ -527,7 +527,8 @@ fn options_without_a_meaning_are_rejected() -> Result<()> {
         ("--dry-run", "dry_run"),
         ("checks=a", "checks"),
     ] {
-        let message = format!("option `{option}` does not apply to `watch`, which reads all sessions: `name` and `node` filter");
+        let message =
+            format!("option `{option}` does not apply to `watch`, which reads all sessions: `name` and `node` filter");
         CommandLine::new(PROGRAM, format!("watch {arg}")).fails("invalid-option", &message)?;
     }
     let message =
