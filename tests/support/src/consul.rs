@@ -123,7 +123,7 @@ impl Consul {
     pub fn is_missing() -> bool {
         let missing = Consul::binary().is_none();
         if missing {
-            eprintln!("ignored: {MISSING}");
+            eprintln!("{MISSING}");
         }
         missing
     }
