@@ -99,8 +99,7 @@ struct Run {
 /// one starts it.
 #[derive(Default)]
 struct Slot {
-    plain: Option<Consul>,
-    acl: Option<Consul>,
+    consul: case::Agents,
     dev: Option<DevAgent>,
     running: Option<(&'static str, Running)>,
 }
@@ -169,11 +168,7 @@ impl Slot {
     ///
     /// The runtime gave no answer, which is never an expected failure.
     fn on_consul(&mut self, runtime: &'static Runtime, case: &Case) -> Result<(String, Result<()>)> {
-        let (agent, kind) = match case.agent {
-            case::Agent::Plain => (&mut self.plain, Kind::Plain),
-            case::Agent::Acl => (&mut self.acl, Kind::Acl),
-        };
-        let consul = get_or_make(agent, || Consul::start(kind))?;
+        let consul = self.consul.get(case.agent)?;
         let (_, running) = get_or_start_runtime(&mut self.running, runtime)?;
         let begin = consul.log_length();
         let mut broken = false;

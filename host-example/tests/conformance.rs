@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use std::net::Ipv6Addr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use test_support::case::{self, Agent, Case};
-use test_support::consul::{Consul, Kind};
+use test_support::case::{self, Agents, Case};
+use test_support::consul::Consul;
 use test_support::{block_on, plugin, tools};
 
 /// As many as in the conformance run of the other runtimes.
@@ -46,26 +46,11 @@ fn trials() -> Result<Vec<Trial>> {
     Ok(trials.collect())
 }
 
-/// The agents of one thread. Each case starts with a clean agent; the first case that needs one
-/// starts it.
-#[derive(Default)]
-struct Agents {
-    plain: Option<Consul>,
-    acl: Option<Consul>,
-}
-
 fn run(plugin: &PluginPre<State>, idle: &Mutex<Vec<Agents>>, case: &Case) -> Result<()> {
     let idle = || idle.lock().unwrap_or_else(PoisonError::into_inner);
     let mut agents = idle().pop().unwrap_or_default();
-    let (agent, kind) = match case.agent {
-        Agent::Plain => (&mut agents.plain, Kind::Plain),
-        Agent::Acl => (&mut agents.acl, Kind::Acl),
-    };
-    let consul = match agent {
-        Some(consul) => consul,
-        None => agent.insert(Consul::start(kind)?),
-    };
-    let result = case::run(case, &consul.api(), |options| block_on(apply_json(plugin, options)));
+    let api = agents.get(case.agent)?.api();
+    let result = case::run(case, &api, |options| block_on(apply_json(plugin, options)));
     idle().push(agents);
     result
 }

@@ -1,8 +1,8 @@
 //! The program as it is typed, against a real Consul.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use test_support::consul::{Consul, Kind};
-use test_support::program::{Output, run};
+use test_support::program::{Output, creates_session1_once, run};
 use test_support::{plugin, tools, unused_address};
 
 /// Runs `host-example PLUGIN ARGUMENTS`.
@@ -13,16 +13,10 @@ fn host_example(arguments: &[&str]) -> Result<Output> {
 /// The first example of the `consul_session` options is `name: session1`.
 #[test]
 fn first_example_creates_a_session_once() -> Result<()> {
-    let consul = Consul::start(Kind::Plain)?;
-    let port = consul.http().port();
-    let arguments = ["name=session1", &format!("port={port}"), &format!("--allow=localhost:{port}")];
-    let first = host_example(&arguments)?.succeeded()?.stdout;
-    let second = host_example(&arguments)?.succeeded()?.stdout;
-    let sessions = consul.api().sessions()?;
-    ensure!(sessions.len() == 1 && sessions[0]["Name"] == "session1", "{sessions:?}");
-    let id = sessions[0]["ID"].as_str().context("a session without an id")?;
-    ensure!(first == format!("{id} changed\n") && second == format!("{id} unchanged\n"), "{first}{second}");
-    Ok(())
+    creates_session1_once(|port| {
+        let arguments = ["name=session1", &format!("port={port}"), &format!("--allow=localhost:{port}")];
+        Ok(host_example(&arguments)?.succeeded()?.stdout)
+    })
 }
 
 #[test]

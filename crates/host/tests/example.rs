@@ -3,25 +3,17 @@
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 use std::process::Command;
-use test_support::consul::{Consul, Kind};
+use test_support::program::{Output, creates_session1_once, run};
 use test_support::tools::root;
 
 #[test]
 fn example_creates_the_session_once() -> Result<()> {
-    let consul = Consul::start(Kind::Plain)?;
-    let mut command = Command::new(example()?);
-    command.arg(consul.http().port().to_string()).current_dir(root());
-    let mut run = || -> Result<String> {
-        let output = command.output().with_context(|| format!("{command:?}"))?;
-        ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?)
-    };
-    let (first, second) = (run()?, run()?);
-    let sessions = consul.api().sessions()?;
-    ensure!(sessions.len() == 1 && sessions[0]["Name"] == "session1", "{sessions:?}");
-    let id = sessions[0]["ID"].as_str().context("a session without an id")?;
-    ensure!(first == format!("{id} changed\n") && second == format!("{id} unchanged\n"), "{first}{second}");
-    Ok(())
+    let example = example()?;
+    creates_session1_once(|port| {
+        let Output { stdout, stderr, status } = run(Command::new(&example).arg(port.to_string()).current_dir(root()))?;
+        ensure!(status == 0, "status {status}: {stderr}");
+        Ok(stdout)
+    })
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Reads, runs and compares the conformance cases, as `tests/conformance/README.md` specifies.
 
 use crate::api::Api;
+use crate::consul::{Consul, Kind};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -31,6 +32,32 @@ pub enum Agent {
     Plain,
     /// A real Consul with ACLs.
     Acl,
+}
+
+/// The Consul agents of one thread, reused from case to case. Each starts when a case first needs
+/// it.
+#[derive(Default)]
+pub struct Agents {
+    plain: Option<Consul>,
+    acl: Option<Consul>,
+}
+
+impl Agents {
+    /// Returns the agent of this kind.
+    ///
+    /// # Errors
+    ///
+    /// The agent cannot be started.
+    pub fn get(&mut self, agent: Agent) -> Result<&Consul> {
+        let (agent, kind) = match agent {
+            Agent::Plain => (&mut self.plain, Kind::Plain),
+            Agent::Acl => (&mut self.acl, Kind::Acl),
+        };
+        match agent {
+            Some(agent) => Ok(agent),
+            None => Ok(agent.insert(Consul::start(kind)?)),
+        }
+    }
 }
 
 #[derive(Debug)]

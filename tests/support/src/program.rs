@@ -1,6 +1,6 @@
 //! The programs as typed in a shell.
 
-use crate::consul::Consul;
+use crate::consul::{Consul, Kind};
 use crate::tools::{self, command, root};
 use crate::{component as command_component, plugin};
 use anyhow::{Context, Result, ensure};
@@ -46,6 +46,22 @@ pub fn run(command: &mut Command) -> Result<Output> {
         stderr: String::from_utf8(output.stderr)?,
         status: output.status.code().context("ended by a signal")?,
     })
+}
+
+/// Checks that a program creates `session1` once: the first of two runs creates the session, the
+/// second finds it.
+///
+/// `run` runs the program against the agent at this port of `localhost`. Returns its output, the id
+/// and `changed` or `unchanged`.
+pub fn creates_session1_once(mut run: impl FnMut(u16) -> Result<String>) -> Result<()> {
+    let consul = Consul::start(Kind::Plain)?;
+    let port = consul.http().port();
+    let (first, second) = (run(port)?, run(port)?);
+    let sessions = consul.api().sessions()?;
+    ensure!(sessions.len() == 1 && sessions[0]["Name"] == "session1", "{sessions:?}");
+    let id = sessions[0]["ID"].as_str().context("a session without an id")?;
+    ensure!(first == format!("{id} changed\n") && second == format!("{id} unchanged\n"), "{first}{second}");
+    Ok(())
 }
 
 /// Returns a file with this text, for standard input.
