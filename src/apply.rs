@@ -1,15 +1,11 @@
 //! The states of the `consul_session` options as steps over [`consul`](crate::consul).
 //!
-//! # Concurrent callers
-//!
-//! Consul has no "create if it does not exist", names are not unique, and a repeated creation
-//! cannot be told from a first one. So after each creation by name the sessions are read again with
-//! `consistent`. The caller that created the oldest session of the name (the lowest create index,
-//! the same for every reader) keeps it; every other caller destroys its own session and returns the
-//! oldest. The owner of the lowest index always sees its own as the lowest, and so does every later
-//! reader. Exactly one session stays, without a lock and without waiting.
+//! What a state asks for is decided by a look at the sessions, and every look on which a change or an
+//! "unchanged" depends is `consistent`. The module `present_name` has the rule for concurrent callers.
 
 #![forbid(unsafe_code)]
+
+mod present_name;
 
 use crate::consul::{Client, Connection, Listing, NewSession, Query, Scope, expand_checks};
 use crate::duration;
@@ -178,6 +174,9 @@ impl Plan {
     }
 }
 
+/// How often a destruction is repeated that Consul reports as done and that was not.
+const CONFIRMATIONS: usize = 3;
+
 /// Compares names of nodes, which are case-insensitive in Consul. Beyond ASCII no node name is
 /// valid in DNS, which spares the large tables of Unicode.
 fn same_node(a: &str, b: &str) -> bool {
@@ -238,7 +237,7 @@ impl Run<'_> {
     }
 
     fn present_id(&mut self, id: &SessionId) -> Result<Outcome, Error> {
-        let listing = self.consul.sessions(&Scope::Id(id.clone()), &Query::default())?;
+        let listing = self.consul.sessions(&Scope::Id(id.clone()), &Query::CONSISTENT)?;
         let may_hide = listing.may_hide();
         let Some(session) = listing.sessions.into_iter().next() else {
             let hidden = if may_hide { ", or ACLs hide it" } else { "" };
@@ -267,121 +266,21 @@ impl Run<'_> {
         match self.consul.sessions(&Scope::Id(id.clone()), &Query::CONSISTENT) {
             Ok(listing) => match listing.sessions.into_iter().next() {
                 Some(session) => Ok(created(session, Vec::new(), Vec::new())),
-                None => Ok(self.created_and_gone(&id)),
+                None => Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "session {} was created, and was gone when it was read back: another client destroyed it, or one of \
+                         its checks failed",
+                        id.as_str()
+                    ),
+                )),
             },
             Err(error) => {
-                let mut outcome = self.created_and_gone(&id);
-                outcome.notes = vec![format!("the new session could not be read back: {error}")];
+                let session = Session { id: id.as_str().to_owned(), ..self.plan.new_session.planned() };
+                let mut outcome = created(session, Vec::new(), Vec::new());
+                outcome.notes.push(format!("the new session could not be read back: {error}"));
                 Ok(outcome)
             }
-        }
-    }
-
-    fn present_name(&mut self, name: &str) -> Result<Outcome, Error> {
-        let before = self.named(name, &Query::default())?;
-        let own_node = match &self.plan.given.node {
-            Some(node) => Some(OwnNode::Node(node.clone())),
-            // Without candidates the node does not matter, and reading it needs a permission.
-            None if before.sessions.is_empty() => None,
-            None => Some(self.own_node()?),
-        };
-        let candidates: Vec<Session> = match &own_node {
-            Some(OwnNode::Node(node)) => on_node(&before.sessions, node),
-            Some(OwnNode::Unknown) | None => Vec::new(),
-        };
-        if let Some(found) = candidates.iter().find(|session| self.plan.matches(session)) {
-            return Ok(unchanged(found.clone(), select(&candidates, &|session| session.id != found.id)));
-        }
-        if let Some(oldest) = candidates.first()
-            && self.plan.on_mismatch == OnMismatch::Fail
-        {
-            return Err(self.mismatch_by_name(oldest, candidates.len()));
-        }
-        if self.plan.dry_run {
-            if matches!(own_node, Some(OwnNode::Unknown)) {
-                return Err(node_required(&before.sessions));
-            }
-            return self.planned(candidates);
-        }
-        match self.consul.create(&self.plan.new_session) {
-            Ok(id) => self.settle(name, &id, &before.sessions),
-            Err(error) if error.is_ambiguous() => self.recover(name, error, own_node, &before.sessions),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// After a creation by name: determines which session stays, and destroys the superseded ones.
-    fn settle(&mut self, name: &str, own_id: &SessionId, before: &[Session]) -> Result<Outcome, Error> {
-        let listing = self.named(name, &Query::CONSISTENT).map_err(|error| {
-            Error::new(ErrorKind::OutcomeUnknown, format!(
-                "{error}; session {} was created, but whether another caller created one of that name at the same time could not \
-                 be checked: do the same again, which finds it",
-                own_id.as_str()
-            ))
-        })?;
-        let Some(own) = listing.sessions.iter().find(|session| session.id == own_id.as_str()).cloned() else {
-            return Ok(self.created_and_gone(own_id));
-        };
-        // The list is complete, since a token that can create on a node can read its sessions.
-        let peers: Vec<Session> = on_node(&listing.sessions, &own.node);
-        let was_before = |session: &&Session| before.iter().any(|old| old.id == session.id);
-
-        // One that existed before but was not a candidate, since the own node was unknown.
-        let earlier = peers.iter().filter(was_before).find(|session| self.plan.matches(session));
-        let winner = match (earlier, self.plan.on_mismatch) {
-            (Some(earlier), _) => earlier,
-            (None, OnMismatch::Fail) => peers.first().unwrap_or(&own),
-            (None, OnMismatch::Replace) => peers.iter().find(|session| self.plan.matches(session)).unwrap_or(&own),
-        };
-        if winner.id != own.id {
-            self.consul.destroy(own_id).map_err(|error| {
-                error.context(&format!("session {} stays beside the older {} of the same name", own.id, winner.id))
-            })?;
-            if !self.plan.matches(winner) {
-                return Err(self.mismatch_by_name(winner, peers.len() - 1));
-            }
-            let others = select(&peers, &|peer| peer.id != winner.id && peer.id != own.id);
-            let mut outcome = unchanged(winner.clone(), others);
-            if !was_before(&winner) {
-                outcome.notes.push("another caller created it at the same moment".into());
-            }
-            return Ok(outcome);
-        }
-        // Replaces all older sessions, which differ from the options. A younger one belongs to
-        // another caller, which replaces ours.
-        let replaced = |peer: &Session| self.plan.on_mismatch == OnMismatch::Replace && peer.age() < own.age();
-        let old = select(&peers, &replaced);
-        let others = select(&peers, &|peer| peer.id != own.id && !replaced(peer));
-        self.destroy_all(&old).map_err(|error| error.context(&format!("session {} was created to replace it", own.id)))?;
-        Ok(created(own, old, others))
-    }
-
-    /// After a creation by name whose response was lost: looks for the session.
-    fn recover(&mut self, name: &str, lost: Error, own_node: Option<OwnNode>, before: &[Session]) -> Result<Outcome, Error> {
-        let unknown = |lost: Error| lost.into_outcome_unknown("the creation of the session");
-        let Ok(listing) = self.named(name, &Query::CONSISTENT) else { return Err(unknown(lost)) };
-        let own_node = match own_node {
-            Some(own_node) => own_node,
-            None => match self.own_node() {
-                Ok(own_node) => own_node,
-                Err(_) => return Err(unknown(lost)),
-            },
-        };
-        let OwnNode::Node(node) = own_node else { return Err(unknown(lost)) };
-        // No earlier session matched; otherwise none would have been created.
-        let fresh = select(&listing.sessions, &|session| same_node(&session.node, &node) && self.plan.matches(session));
-        match fresh.first() {
-            // Ours or another caller's, which is equivalent here. Replacing continues as usual.
-            Some(session) => match SessionId::parse(&session.id) {
-                Some(id) => {
-                    let mut outcome = self.settle(name, &id, before)?;
-                    let note = format!("the answer to the creation was lost ({lost}), and the session was found afterwards");
-                    outcome.notes.push(note);
-                    Ok(outcome)
-                }
-                None => Err(unknown(lost)),
-            },
-            None => Err(lost.context("no new session of that name was found afterwards")),
         }
     }
 
@@ -392,7 +291,7 @@ impl Run<'_> {
             if !differences.is_empty() {
                 return Err(mismatch(session, differences, "nothing was destroyed; check which session is meant"));
             }
-            return self.destroyed(listing.sessions);
+            return self.destroyed(listing.sessions, &Scope::Id(id.clone()));
         }
         if self.plan.dry_run {
             return if listing.may_hide() {
@@ -426,7 +325,7 @@ impl Run<'_> {
         match self.own_node()? {
             // A token sees all sessions of a node or none of them.
             OwnNode::Node(node) => match on_node(&listing.sessions, &node) {
-                found if !found.is_empty() => self.destroyed(found),
+                found if !found.is_empty() => self.destroyed(found, &Scope::Node(node)),
                 _ if !listing.may_hide() => Ok(nothing_to_destroy()),
                 _ => self.absent_on(name, &node),
             },
@@ -435,10 +334,11 @@ impl Run<'_> {
     }
 
     fn absent_on(&mut self, name: &str, node: &str) -> Result<Outcome, Error> {
-        let listing = self.consul.sessions(&Scope::Node(node.to_owned()), &Query::CONSISTENT)?;
+        let scope = Scope::Node(node.to_owned());
+        let listing = self.consul.sessions(&scope, &Query::CONSISTENT)?;
         let found = select(&listing.sessions, &|session| session.name == name);
         if !found.is_empty() {
-            return self.destroyed(found);
+            return self.destroyed(found, &scope);
         }
         let reason = if listing.filtered {
             "ACLs hide the sessions of this node".into()
@@ -480,10 +380,11 @@ impl Run<'_> {
         }
     }
 
-    /// Destroys the sessions, unless in a dry run, and returns the outcome.
-    fn destroyed(&mut self, sessions: Vec<Session>) -> Result<Outcome, Error> {
+    /// Destroys the sessions of a scope, unless in a dry run, and returns the outcome.
+    fn destroyed(&mut self, sessions: Vec<Session>, scope: &Scope) -> Result<Outcome, Error> {
         if !self.plan.dry_run {
             self.destroy_all(&sessions)?;
+            self.confirm_destroyed(&sessions, scope)?;
         }
         Ok(Outcome {
             changed: true,
@@ -493,8 +394,30 @@ impl Run<'_> {
         })
     }
 
+    /// Destroys again what is still there. A new leader says that a session is destroyed which it
+    /// does not know yet, until it has applied what its predecessor committed. A consistent read
+    /// waits for that.
+    fn confirm_destroyed(&mut self, sessions: &[Session], scope: &Scope) -> Result<(), Error> {
+        let unconfirmed = |error: Error| {
+            let message = format!("{error}; destroyed: {}, but whether they are gone could not be checked", ids(sessions));
+            Error::new(ErrorKind::OutcomeUnknown, message)
+        };
+        for _ in 0..CONFIRMATIONS {
+            let listing = self.consul.sessions(scope, &Query::CONSISTENT).map_err(unconfirmed)?;
+            let left = select(&listing.sessions, &|session| sessions.iter().any(|destroyed| destroyed.id == session.id));
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.destroy_all(&left)?;
+        }
+        Err(unconfirmed(Error::new(ErrorKind::Other, "consul lists sessions that it says are destroyed")))
+    }
+
+    /// Destroys sessions that are sorted by age, the youngest first. So the oldest, which is the
+    /// session of the name, stays the same until none of them is left, and no other caller takes
+    /// one of the others for it.
     fn destroy_all(&mut self, sessions: &[Session]) -> Result<(), Error> {
-        for (index, session) in sessions.iter().enumerate() {
+        for (index, session) in sessions.iter().enumerate().rev() {
             let destroyed = match SessionId::parse(&session.id) {
                 Some(id) => self.consul.destroy(&id),
                 None => Err(Error::new(
@@ -503,7 +426,7 @@ impl Run<'_> {
                 )),
             };
             destroyed.map_err(|error| {
-                let (gone, left) = sessions.split_at_checked(index).unwrap_or_default();
+                let (left, gone) = sessions.split_at_checked(index + 1).unwrap_or_default();
                 match gone {
                     [] => error.context(&format!("not destroyed: {}", ids(left))),
                     _ => error.context(&format!("destroyed: {}; not destroyed: {}", ids(gone), ids(left))),
@@ -511,15 +434,6 @@ impl Run<'_> {
             })?;
         }
         Ok(())
-    }
-
-    fn mismatch_by_name(&self, session: &Session, count: usize) -> Error {
-        let error = mismatch(
-            session,
-            self.plan.differences(session),
-            "on_mismatch=replace creates a new one and destroys it, which frees its locks under its lock delay",
-        );
-        if count > 1 { error.context(&format!("{} more of that name differ too", count - 1)) } else { error }
     }
 
     /// Returns the outcome of a creation in a dry run.
@@ -535,18 +449,6 @@ impl Run<'_> {
             session.node = node;
         }
         Ok(created(session, replaced, Vec::new()))
-    }
-
-    /// Returns the outcome for a session that was created but is gone or cannot be read.
-    fn created_and_gone(&self, id: &SessionId) -> Outcome {
-        let session = Session { id: id.as_str().to_owned(), ..self.plan.new_session.planned() };
-        Outcome {
-            notes: vec![
-                "the new session was gone when it was read back: another client destroyed it, or one of its checks failed"
-                    .into(),
-            ],
-            ..created(session, Vec::new(), Vec::new())
-        }
     }
 }
 

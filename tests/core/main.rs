@@ -6,6 +6,7 @@
 
 mod endpoints;
 mod interleavings;
+mod invariants;
 mod memory;
 mod options;
 mod output;

@@ -14,14 +14,14 @@ fn keys(json: &str) -> Vec<String> {
 
 /// Returns the output for a session `web` with these fields.
 fn found(fields: Value) -> String {
-    let requests = [get("/v1/session/list").gives(json!([session(1, fields)])), own_node()];
+    let requests = [get("/v1/session/list?consistent").gives(json!([session(1, fields)])), own_node()];
     apply(json!({"name": "web"}), requests).unwrap().to_json()
 }
 
 #[test]
 fn created_session_is_printed_in_full() {
     let requests = [
-        get("/v1/session/list").gives(json!([])),
+        get("/v1/session/list?consistent").gives(json!([])),
         create("web").gives(json!({"ID": id(1)})),
         get("/v1/session/list?consistent").gives(json!([session(1, json!({}))])),
     ];
@@ -51,11 +51,13 @@ fn keys_depend_on_the_contents_and_not_on_the_state() {
         keys
     };
     let one = || json!([session(1, json!({}))]);
-    let outcome = apply(json!({"name": "web"}), [get("/v1/session/list").gives(one()), own_node()]).unwrap();
+    let outcome = apply(json!({"name": "web"}), [get("/v1/session/list?consistent").gives(one()), own_node()]).unwrap();
     assert_eq!(keys(&outcome.to_json()), all(true, true, true));
-    let outcome = apply(json!({"name": "web", "dry_run": true, "node": "n1"}), [get("/v1/session/node/n1").gives(json!([]))]);
+    let outcome =
+        apply(json!({"name": "web", "dry_run": true, "node": "n1"}), [get("/v1/session/node/n1?consistent").gives(json!([]))]);
     assert_eq!(keys(&outcome.unwrap().to_json()), all(false, true, true));
-    let requests = [get("/v1/session/node/n1?consistent").gives(one()), destroy(1).gives(json!(true))];
+    let read = |sessions| get("/v1/session/node/n1?consistent").gives(sessions);
+    let requests = [read(one()), destroy(1).gives(json!(true)), read(json!([]))];
     let outcome = apply(json!({"state": "absent", "name": "web", "node": "n1"}), requests).unwrap();
     assert_eq!(keys(&outcome.to_json()), all(false, false, true));
     let outcome = apply(json!({"state": "list"}), [get("/v1/session/list").gives(one())]).unwrap();
@@ -184,12 +186,13 @@ fn error_displays_its_message() {
 #[test]
 fn replacement_is_printed_with_both_sides() {
     let requests = [
-        get("/v1/session/node/n1").gives(json!([session(1, json!({}))])),
+        get("/v1/session/node/n1?consistent").gives(json!([session(1, json!({}))])),
         put("/v1/session/create")
             .body(r#"{"Name":"web","Node":"n1","LockDelay":"15s","Behavior":"release","TTL":"30s"}"#)
             .gives(json!({"ID": id(2)})),
         get("/v1/session/node/n1?consistent").gives(json!([session(1, json!({})), session(2, json!({"TTL": "30s"}))])),
         destroy(1).gives(json!(true)),
+        get("/v1/session/node/n1?consistent").gives(json!([session(2, json!({"TTL": "30s"}))])),
     ];
     let outcome = apply(json!({"name": "web", "node": "n1", "ttl": 30, "on_mismatch": "replace"}), requests).unwrap();
     let printed: Value = serde_json::from_str(&outcome.to_json()).unwrap();
@@ -200,7 +203,8 @@ fn replacement_is_printed_with_both_sides() {
 
 #[test]
 fn indented_json_has_the_same_contents() {
-    let requests = [get("/v1/session/list").gives(json!([session(1, json!({})), session(2, json!({}))])), own_node()];
+    let requests =
+        [get("/v1/session/list?consistent").gives(json!([session(1, json!({})), session(2, json!({}))])), own_node()];
     let outcome = apply(json!({"name": "web"}), requests).unwrap();
     let indented = serde_json::to_string_pretty(&outcome).unwrap();
     assert!(indented.starts_with("{\n  \"changed\": false,\n  \"session_id\": "), "{indented}");

@@ -130,11 +130,10 @@ fn notes_and_remedies_redact_the_token() {
 
         let one = || json!([session(1, json!({}))]);
         let requests = [
-            get("/v1/session/list").gives(json!([])),
+            get("/v1/session/list?consistent").gives(json!([])),
             create("web").says(200, &text),
             get("/v1/session/list?consistent").gives(one()),
             get("/v1/agent/self").gives(json!({"Config": {"NodeName": "n1"}})),
-            get("/v1/session/list?consistent").gives(one()),
         ];
         result_is_clean(&apply(with_token(json!({"name": "web"})), requests));
 

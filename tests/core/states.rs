@@ -139,10 +139,9 @@ mod present_without_id_or_name {
     }
 
     #[test]
-    fn reports_a_new_session_that_no_longer_exists() {
-        let outcome = new(apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).gives(json!([]))]), 1);
-        assert!(outcome.notes[0].contains("was gone when it was read back"), "{:?}", outcome.notes);
-        assert_eq!(ids(&outcome.diff.unwrap().after), [id(1)]);
+    fn fails_if_the_new_session_no_longer_exists() {
+        let result = apply(json!({}), [create_unnamed().gives(made(1)), info_again(1).gives(json!([]))]);
+        fails(result, &ErrorKind::NotFound, &format!("session {} was created, and was gone when it was read back", id(1)));
     }
 
     #[test]
@@ -202,15 +201,15 @@ mod present_by_id {
     #[test]
     fn finds_a_session_that_matches() {
         for more in [json!({}), json!({"name": "web", "node": "N1", "delay": "15s", "ttl": 0, "checks": "serfHealth"})] {
-            found(apply(options(more), [info(1).gives(json!([plain(1)]))]), 1);
+            found(apply(options(more), [info_again(1).gives(json!([plain(1)]))]), 1);
         }
     }
 
     #[test]
     fn never_creates_because_consul_chooses_the_ids() {
-        let result = apply(options(json!({})), [info(1).gives(json!([]))]);
+        let result = apply(options(json!({})), [info_again(1).gives(json!([]))]);
         fails(result, &ErrorKind::NotFound, "exists: consul chooses the ids, so leave `id` out to create one");
-        let result = apply(options(json!({})), [masked(info(1).gives(json!([])))]);
+        let result = apply(options(json!({})), [masked(info_again(1).gives(json!([])))]);
         fails(result, &ErrorKind::NotFound, "exists, or ACLs hide it: consul chooses the ids");
     }
 
@@ -221,7 +220,7 @@ mod present_by_id {
                 "name": "db", "node": "n2", "behavior": "delete", "delay": 1, "ttl": "1m", "checks": ["a"], "on_mismatch": on_mismatch,
             });
             let message = differs(
-                apply(options(wanted), [info(1).gives(json!([plain(1)]))]),
+                apply(options(wanted), [info_again(1).gives(json!([plain(1)]))]),
                 1,
                 [
                     ("name", "web", "db"),
@@ -243,7 +242,7 @@ mod present_by_name {
     #[test]
     fn creates_without_asking_for_the_node_if_no_session_is_seen() {
         let outcome = new(
-            apply(json!({"name": "web"}), [list(json!([])), create("web").gives(made(1)), list_again(json!([plain(1)]))]),
+            apply(json!({"name": "web"}), [list_again(json!([])), create("web").gives(made(1)), list_again(json!([plain(1)]))]),
             1,
         );
         assert_eq!(ids(&outcome.sessions), [id(1)]);
@@ -253,25 +252,33 @@ mod present_by_name {
     #[test]
     fn reads_only_the_sessions_of_the_given_node() {
         let created = create_with(r#""Node":"n1","LockDelay":"15s","Behavior":"release""#).gives(made(1));
-        let requests = [get("/v1/session/node/n1").gives(json!([])), created, node(json!([plain(1)]))];
+        let requests = [node(json!([])), created, node(json!([plain(1)]))];
         new(apply(json!({"name": "web", "node": "n1"}), requests), 1);
-        found(apply(json!({"name": "web", "node": "n1"}), [get("/v1/session/node/n1").gives(json!([plain(1)]))]), 1);
+        found(apply(json!({"name": "web", "node": "n1"}), [node(json!([plain(1)]))]), 1);
     }
 
     #[test]
     fn finds_a_matching_session_on_the_agents_own_node() {
         for options in [json!({"name": "web"}), json!({"name": "web", "delay": 15, "behavior": "release", "ttl": 0})] {
-            let outcome = found(apply(options, [list(json!([plain(1)])), own_node()]), 1);
+            let outcome = found(apply(options, [list_again(json!([plain(1)])), own_node()]), 1);
             assert_eq!(outcome.notes, [""; 0]);
         }
     }
 
     #[test]
-    fn returns_the_oldest_match_and_reports_the_others() {
-        let sessions = json!([plain(5), session(2, json!({"LockDelay": 1})), plain(4), session(1, json!({"Name": "db"}))]);
-        let outcome = found(apply(json!({"name": "web", "delay": 15}), [list(sessions), own_node()]), 4);
-        assert_eq!(ids(&outcome.sessions), [id(4), id(2), id(5)]);
-        assert_eq!(outcome.notes, [format!("other sessions have the same name: {}, {}", id(2), id(5))]);
+    fn returns_the_oldest_and_reports_the_others() {
+        let sessions = json!([plain(5), session(4, json!({"LockDelay": 1})), plain(2), session(1, json!({"Name": "db"}))]);
+        let outcome = found(apply(json!({"name": "web", "delay": 15}), [list_again(sessions), own_node()]), 2);
+        assert_eq!(ids(&outcome.sessions), [id(2), id(4), id(5)]);
+        assert_eq!(outcome.notes, [format!("other sessions have the same name: {}, {}", id(4), id(5))]);
+    }
+
+    #[test]
+    fn younger_match_does_not_hide_that_the_oldest_differs() {
+        let sessions = json!([session(1, json!({"LockDelay": 1_000_000_000})), plain(2)]);
+        let result = apply(json!({"name": "web", "delay": 15}), [list_again(sessions), own_node()]);
+        let message = differs(result, 1, [("delay", "1s", "15s")]);
+        assert!(message.ends_with(&format!("; the younger session {} of that name matches", id(2))), "{message}");
     }
 
     #[test]
@@ -279,7 +286,7 @@ mod present_by_name {
         let elsewhere = json!([session(1, json!({"Node": "n2"}))]);
         let both = json!([session(1, json!({"Node": "n2"})), plain(2)]);
         let outcome = new(
-            apply(json!({"name": "web"}), [list(elsewhere), own_node(), create("web").gives(made(2)), list_again(both)]),
+            apply(json!({"name": "web"}), [list_again(elsewhere), own_node(), create("web").gives(made(2)), list_again(both)]),
             2,
         );
         assert_eq!(ids(&outcome.sessions), [id(2)]);
@@ -288,15 +295,15 @@ mod present_by_name {
     #[test]
     fn compares_names_of_nodes_regardless_of_case() {
         let sessions = json!([session(1, json!({"Node": "N1"}))]);
-        found(apply(json!({"name": "web"}), [list(sessions.clone()), own_node()]), 1);
-        found(apply(json!({"name": "web", "node": "n1"}), [get("/v1/session/node/n1").gives(sessions)]), 1);
+        found(apply(json!({"name": "web"}), [list_again(sessions.clone()), own_node()]), 1);
+        found(apply(json!({"name": "web", "node": "n1"}), [node(sessions)]), 1);
     }
 
     #[test]
     fn compares_only_given_options() {
         let odd =
             json!({"LockDelay": -5_000_000_000_i64, "Behavior": "delete", "TTL": "1h", "NodeChecks": null, "Checks": ["old"]});
-        found(apply(json!({"name": "web"}), [list(json!([session(1, odd)])), own_node()]), 1);
+        found(apply(json!({"name": "web"}), [list_again(json!([session(1, odd)])), own_node()]), 1);
     }
 
     #[test]
@@ -314,18 +321,18 @@ mod present_by_name {
         ] {
             let mut options = options;
             options["name"] = "web".into();
-            found(apply(options, [list(json!([session(1, stored.clone())])), own_node()]), 1);
+            found(apply(options, [list_again(json!([session(1, stored.clone())])), own_node()]), 1);
         }
         for ttl in ["", "0", "0s", "0m"] {
             let stored = session(1, json!({"TTL": ttl, "NodeChecks": null}));
-            found(apply(json!({"name": "web", "ttl": 0, "checks": []}), [list(json!([stored])), own_node()]), 1);
+            found(apply(json!({"name": "web", "ttl": 0, "checks": []}), [list_again(json!([stored])), own_node()]), 1);
         }
     }
 
     #[test]
     fn mismatch_error_names_each_field_found_and_wanted() {
         let stored = json!({"LockDelay": 90_000_000_500_i64, "TTL": "soon", "NodeChecks": [], "ServiceChecks": [{"ID": "s"}]});
-        let requests = || [list(json!([session(1, stored.clone())])), own_node()];
+        let requests = || [list_again(json!([session(1, stored.clone())])), own_node()];
         let message = differs(
             apply(json!({"name": "web", "delay": 20, "ttl": 30, "checks": []}), requests()),
             1,
@@ -342,7 +349,7 @@ mod present_by_name {
     #[test]
     fn mismatch_error_describes_the_oldest_and_counts_the_others() {
         let stored = |number| session(number, json!({"LockDelay": 1_000_000_000}));
-        let requests = [list(json!([stored(3), stored(1), stored(2)])), own_node()];
+        let requests = [list_again(json!([stored(3), stored(1), stored(2)])), own_node()];
         let message = differs(apply(json!({"name": "web", "delay": 2}), requests), 1, [("delay", "1s", "2s")]);
         assert!(message.ends_with("; 2 more of that name differ too"), "{message}");
     }
@@ -352,12 +359,13 @@ mod present_by_name {
         let new_one = session(3, json!({"Behavior": "delete"}));
         let created = create_with(r#""LockDelay":"15s","Behavior":"delete""#).gives(made(3));
         let requests = [
-            list(json!([plain(1), plain(2)])),
+            list_again(json!([plain(1), plain(2)])),
             own_node(),
             created,
             list_again(json!([plain(1), plain(2), new_one])),
-            destroy(1).gives(json!(true)),
             destroy(2).gives(json!(true)),
+            destroy(1).gives(json!(true)),
+            list_again(json!([new_one])),
         ];
         let outcome = new(apply(json!({"name": "web", "behavior": "delete", "on_mismatch": "replace"}), requests), 3);
         assert_eq!(outcome.destroyed, [id(1), id(2)]);
@@ -367,11 +375,45 @@ mod present_by_name {
         assert_eq!((ids(&diff.before), ids(&diff.after)), (vec![id(1).as_str(), id(2).as_str()], vec![id(3).as_str()]));
     }
 
+    /// A replacement that was interrupted between its creation and its destructions. The second look
+    /// leaves its caller time to finish it.
     #[test]
-    fn replaces_nothing_if_one_session_matches() {
-        let sessions = json!([session(1, json!({"Behavior": "delete"})), plain(2)]);
+    fn finishes_a_replacement_that_was_interrupted() {
+        let both = json!([session(1, json!({"Behavior": "delete"})), plain(2), plain(3)]);
         let options = json!({"name": "web", "behavior": "release", "on_mismatch": "replace"});
-        found(apply(options, [list(sessions), own_node()]), 2);
+        let requests = || [list_again(both.clone()), own_node(), list_again(both.clone()), destroy(1).gives(json!(true))];
+        let finished = requests().into_iter().chain([list_again(json!([plain(2), plain(3)]))]);
+        let outcome = new(apply(options.clone(), finished), 2);
+        assert_eq!(outcome.destroyed, [id(1)]);
+        assert_eq!(outcome.notes[1], format!("other sessions have the same name: {}", id(3)));
+        let diff = outcome.diff.unwrap();
+        assert_eq!((ids(&diff.before), ids(&diff.after)), (vec![id(1).as_str(), id(2).as_str()], vec![id(2).as_str()]));
+        let finished_by_its_caller = [list_again(both.clone()), own_node(), list_again(json!([plain(2)]))];
+        found(apply(options.clone(), finished_by_its_caller), 2);
+        let mut dry = options.clone();
+        dry["dry_run"] = true.into();
+        assert_eq!(new(apply(dry, [list_again(both.clone()), own_node()]), 2).destroyed, [id(1)]);
+        let unseen = requests().into_iter().chain([get("/v1/session/list?consistent").fails(ErrorKind::Timeout)]);
+        let text = format!("destroyed: {}; do the same again, which finishes it", id(1));
+        fails(apply(options, unseen), &ErrorKind::OutcomeUnknown, &text);
+    }
+
+    /// Consul says of a session that it is destroyed, and shows it afterwards.
+    #[test]
+    fn destroys_again_what_is_still_there() {
+        let new_one = session(2, json!({"Behavior": "delete"}));
+        let requests = [
+            list_again(json!([plain(1)])),
+            own_node(),
+            create_with(r#""LockDelay":"15s","Behavior":"delete""#).gives(made(2)),
+            list_again(json!([plain(1), new_one])),
+            destroy(1).gives(json!(true)),
+            list_again(json!([plain(1), new_one])),
+            destroy(1).gives(json!(true)),
+            list_again(json!([new_one])),
+        ];
+        let outcome = new(apply(json!({"name": "web", "behavior": "delete", "on_mismatch": "replace"}), requests), 2);
+        assert_eq!(outcome.destroyed, [id(1)]);
     }
 
     #[test]
@@ -379,7 +421,7 @@ mod present_by_name {
         let created = create_with(r#""LockDelay":"15s","Behavior":"release","NodeChecks":["serfHealth","dne"]"#);
         let refused = created.says(500, "apply failed: Missing check 'dne' registration");
         let options = json!({"name": "web", "checks": "dne", "on_mismatch": "replace"});
-        fails(apply(options, [list(json!([plain(1)])), own_node(), refused]), &ErrorKind::UnknownCheck, "'dne'");
+        fails(apply(options, [list_again(json!([plain(1)])), own_node(), refused]), &ErrorKind::UnknownCheck, "'dne'");
     }
 
     #[test]
@@ -387,29 +429,31 @@ mod present_by_name {
         let new_one = session(3, json!({"LockDelay": 0}));
         let requests = |second: Exchange| {
             [
-                list(json!([plain(1), plain(2)])),
+                list_again(json!([plain(1), plain(2)])),
                 own_node(),
                 create_with(r#""LockDelay":"0s","Behavior":"release""#).gives(made(3)),
                 list_again(json!([plain(1), plain(2), new_one.clone()])),
-                destroy(1).gives(json!(true)),
+                destroy(2).gives(json!(true)),
                 second,
             ]
         };
         let options = json!({"name": "web", "delay": 0, "on_mismatch": "replace"});
-        let result = apply(options, requests(destroy(2).says(403, "Permission denied")));
+        let result = apply(options, requests(destroy(1).says(403, "Permission denied")));
         let error = result.unwrap_err();
         assert_eq!(error.kind, ErrorKind::AccessDenied { status: 403 });
-        let end = format!("destroyed: {}; not destroyed: {}; session {} was created to replace it", id(1), id(2), id(3));
+        let end = format!("destroyed: {}; not destroyed: {}; session {} was created to replace it", id(2), id(1), id(3));
         assert!(error.message.ends_with(&end), "{error}");
     }
 
     #[test]
     fn later_of_two_callers_destroys_its_own_session_and_returns_the_other() {
         let requests = [
-            list(json!([])),
+            list_again(json!([])),
             create("web").gives(made(2)),
             list_again(json!([plain(2), plain(1)])),
+            list_again(json!([plain(2), plain(1)])),
             destroy(2).gives(json!(true)),
+            list_again(json!([plain(1)])),
         ];
         let outcome = found(apply(json!({"name": "web"}), requests), 1);
         assert_eq!(ids(&outcome.sessions), [id(1)]);
@@ -419,8 +463,9 @@ mod present_by_name {
     #[test]
     fn later_of_two_callers_reports_that_its_own_session_remains() {
         let requests = [
-            list(json!([])),
+            list_again(json!([])),
             create("web").gives(made(2)),
+            list_again(json!([plain(1), plain(2)])),
             list_again(json!([plain(1), plain(2)])),
             destroy(2).fails(ErrorKind::Unreachable),
         ];
@@ -433,21 +478,44 @@ mod present_by_name {
         let other = session(1, json!({"LockDelay": 1_000_000_000}));
         let mine = session(2, json!({"LockDelay": 2_000_000_000}));
         let created = create_with(r#""LockDelay":"2s","Behavior":"release""#).gives(made(2));
-        let requests = [list(json!([])), created, list_again(json!([other, mine])), destroy(2).gives(json!(true))];
+        let requests = [
+            list_again(json!([])),
+            created,
+            list_again(json!([other, mine])),
+            list_again(json!([other, mine])),
+            destroy(2).gives(json!(true)),
+            list_again(json!([other])),
+        ];
         differs(apply(json!({"name": "web", "delay": 2}), requests), 1, [("delay", "1s", "2s")]);
     }
 
     #[test]
-    fn reports_a_new_session_that_no_longer_exists() {
-        let outcome =
-            new(apply(json!({"name": "web"}), [list(json!([])), create("web").gives(made(1)), list_again(json!([]))]), 1);
-        assert!(outcome.notes[0].contains("was gone when it was read back"), "{:?}", outcome.notes);
+    fn later_of_two_callers_keeps_its_session_if_the_other_vanishes() {
+        let requests = [
+            list_again(json!([])),
+            create("web").gives(made(2)),
+            list_again(json!([plain(1), plain(2)])),
+            list_again(json!([plain(2)])),
+        ];
+        new(apply(json!({"name": "web"}), requests), 2);
+    }
+
+    #[test]
+    fn starts_over_if_the_new_session_no_longer_exists() {
+        let gone = |number| [create("web").gives(made(number)), list_again(json!([]))];
+        let requests = [list_again(json!([]))].into_iter().chain(gone(1));
+        let again = requests.chain([create("web").gives(made(2)), list_again(json!([plain(2)]))]);
+        new(apply(json!({"name": "web"}), again), 2);
+        let requests = [list_again(json!([]))].into_iter().chain(gone(1)).chain(gone(2)).chain(gone(3));
+        let text = format!("did not settle: {}, {}, {} were created, and none stayed", id(1), id(2), id(3));
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::Other, &text);
     }
 
     #[test]
     fn unverified_creation_is_reported_with_its_id() {
         for case in [ErrorKind::Timeout, ErrorKind::Unreachable, ErrorKind::InvalidResponse] {
-            let requests = [list(json!([])), create("web").gives(made(1)), get("/v1/session/list?consistent").fails(case)];
+            let requests =
+                [list_again(json!([])), create("web").gives(made(1)), get("/v1/session/list?consistent").fails(case)];
             let text = format!("session {} was created, but whether another caller", id(1));
             fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, &text);
         }
@@ -455,17 +523,17 @@ mod present_by_name {
 
     #[test]
     fn dry_run_shows_the_planned_changes() {
-        let outcome = apply(json!({"name": "web", "dry_run": true}), [list(json!([])), own_node()]).unwrap();
+        let outcome = apply(json!({"name": "web", "dry_run": true}), [list_again(json!([])), own_node()]).unwrap();
         assert!(outcome.changed && outcome.session_id().is_none() && outcome.destroyed.is_empty());
         assert_eq!(outcome.session.unwrap().node, "n1");
         let options = json!({"name": "web", "delay": 0, "on_mismatch": "replace", "dry_run": true});
-        let outcome = apply(options, [list(json!([plain(1)])), own_node()]).unwrap();
+        let outcome = apply(options, [list_again(json!([plain(1)])), own_node()]).unwrap();
         assert!(outcome.changed && outcome.session_id().is_none());
         assert_eq!(outcome.destroyed, [id(1)]);
         assert_eq!(outcome.session.unwrap().node, "n1");
-        found(apply(json!({"name": "web", "dry_run": true}), [list(json!([plain(1)])), own_node()]), 1);
+        found(apply(json!({"name": "web", "dry_run": true}), [list_again(json!([plain(1)])), own_node()]), 1);
         let options = json!({"name": "web", "delay": 0, "dry_run": true});
-        differs(apply(options, [list(json!([plain(1)])), own_node()]), 1, [("delay", "15s", "0s")]);
+        differs(apply(options, [list_again(json!([plain(1)])), own_node()]), 1, [("delay", "15s", "0s")]);
     }
 }
 
@@ -475,11 +543,13 @@ mod present_by_name_without_agent_read {
     #[test]
     fn creates_first_and_returns_the_earlier_session_of_its_own_node() {
         let requests = [
-            list(json!([plain(1)])),
+            list_again(json!([plain(1)])),
             own_node_denied(),
             create("web").gives(made(2)),
             list_again(json!([plain(1), plain(2)])),
+            list_again(json!([plain(1), plain(2)])),
             destroy(2).gives(json!(true)),
+            list_again(json!([plain(1)])),
         ];
         let outcome = found(apply(json!({"name": "web"}), requests), 1);
         assert_eq!(outcome.notes, [""; 0], "there was no concurrent caller");
@@ -489,33 +559,31 @@ mod present_by_name_without_agent_read {
     fn keeps_its_own_session_if_the_others_are_on_other_nodes() {
         let other = session(1, json!({"Node": "n2"}));
         let requests =
-            [list(json!([other])), own_node_denied(), create("web").gives(made(2)), list_again(json!([other, plain(2)]))];
+            [list_again(json!([other])), own_node_denied(), create("web").gives(made(2)), list_again(json!([other, plain(2)]))];
         new(apply(json!({"name": "web"}), requests), 2);
     }
 
-    /// Expects the creation of session 2, a listing with session 1 on the same node with another
-    /// delay, and the destruction of one of them.
-    fn creates_beside_a_mismatch_and_destroys(number: u64) -> [Exchange; 5] {
-        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).gives(made(2));
+    /// Expects the creation of session 2, and listings with session 1 on the same node with another
+    /// delay.
+    fn creates_beside_a_mismatch(listings: usize) -> (Vec<Exchange>, Value) {
         let mine = session(2, json!({"LockDelay": 1_000_000_000}));
-        [
-            list(json!([plain(1)])),
-            own_node_denied(),
-            created,
-            list_again(json!([plain(1), mine])),
-            destroy(number).gives(json!(true)),
-        ]
+        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).gives(made(2));
+        let mut requests = vec![list_again(json!([plain(1)])), own_node_denied(), created];
+        requests.extend((0..listings).map(|_| list_again(json!([plain(1), mine]))));
+        (requests, mine)
     }
 
     #[test]
     fn mismatch_fails_and_leaves_no_new_session() {
-        let requests = creates_beside_a_mismatch_and_destroys(2);
+        let (mut requests, _) = creates_beside_a_mismatch(2);
+        requests.extend([destroy(2).gives(json!(true)), list_again(json!([plain(1)]))]);
         differs(apply(json!({"name": "web", "delay": 1}), requests), 1, [("delay", "15s", "1s")]);
     }
 
     #[test]
     fn replaces_a_session_that_differs() {
-        let requests = creates_beside_a_mismatch_and_destroys(1);
+        let (mut requests, mine) = creates_beside_a_mismatch(1);
+        requests.extend([destroy(1).gives(json!(true)), list_again(json!([mine]))]);
         let outcome = new(apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests), 2);
         assert_eq!(outcome.destroyed, [id(1)]);
     }
@@ -523,7 +591,7 @@ mod present_by_name_without_agent_read {
     #[test]
     fn dry_run_requires_the_node() {
         let sessions = json!([plain(1), session(2, json!({"Node": "n2"})), session(3, json!({"Node": "n2"}))]);
-        let result = apply(json!({"name": "web", "dry_run": true}), [list(sessions), own_node_denied()]);
+        let result = apply(json!({"name": "web", "dry_run": true}), [list_again(sessions), own_node_denied()]);
         let nodes = vec!["n1".into(), "n2".into()];
         fails(result, &ErrorKind::NodeRequired { nodes }, "give `node`; sessions of that name were seen on n1, n2");
     }
@@ -531,7 +599,7 @@ mod present_by_name_without_agent_read {
     #[test]
     fn returns_other_errors_of_agent_self() {
         let broken = || get("/v1/agent/self").says(500, "No cluster leader");
-        let result = apply(json!({"name": "web"}), [list(json!([plain(1)])), broken()]);
+        let result = apply(json!({"name": "web"}), [list_again(json!([plain(1)])), broken()]);
         fails(result, &ErrorKind::Unavailable { status: 500 }, "No cluster leader");
         let result = apply(json!({"name": "web", "state": "absent"}), [list_again(json!([plain(1)])), broken()]);
         fails(result, &ErrorKind::Unavailable { status: 500 }, "No cluster leader");
@@ -545,66 +613,80 @@ mod creation_by_name_without_answer {
         create("web").fails(ErrorKind::InvalidResponse)
     }
 
+    const NOTE: &str = "the answer to the creation was lost (no answer: invalid-response): the session found afterwards may be \
+                        another caller's, and a younger one of this call may exist, or appear later";
+
     #[test]
     fn is_searched_and_found() {
-        let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), own_node(), list_again(json!([plain(1)]))];
-        let outcome = new(apply(json!({"name": "web"}), requests), 1);
-        let note = "the answer to the creation was lost (no answer: invalid-response), and the session was found afterwards";
-        assert_eq!(outcome.notes, [note]);
+        let requests = [list_again(json!([])), lost(), list_again(json!([plain(1)])), own_node()];
+        assert_eq!(new(apply(json!({"name": "web"}), requests), 1).notes, [NOTE]);
+    }
+
+    /// A write that is carried out later than the next look.
+    #[test]
+    fn is_searched_twice() {
+        let requests = [list_again(json!([])), lost(), list_again(json!([])), list_again(json!([plain(1)])), own_node()];
+        assert_eq!(new(apply(json!({"name": "web"}), requests), 1).notes, [NOTE]);
     }
 
     #[test]
     fn is_found_on_the_given_node() {
         let options = json!({"name": "web", "node": "n1"});
         let created = create_with(r#""Node":"n1","LockDelay":"15s","Behavior":"release""#).says(502, "");
-        let requests = [get("/v1/session/node/n1").gives(json!([])), created, node(json!([plain(1)])), node(json!([plain(1)]))];
-        new(apply(options, requests), 1);
+        new(apply(options, [node(json!([])), created, node(json!([plain(1)]))]), 1);
     }
 
     #[test]
     fn continues_with_the_replacement() {
         let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(ErrorKind::Other);
-        let all = json!([plain(1), session(2, json!({"LockDelay": 1_000_000_000}))]);
+        let mine = session(2, json!({"LockDelay": 1_000_000_000}));
+        let all = json!([plain(1), mine]);
         let requests = [
-            list(json!([plain(1)])),
+            list_again(json!([plain(1)])),
             own_node(),
             created,
             list_again(all.clone()),
             list_again(all),
             destroy(1).gives(json!(true)),
+            list_again(json!([mine])),
         ];
         let outcome = new(apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests), 2);
         assert_eq!(outcome.destroyed, [id(1)]);
     }
 
+    /// No look proves that a lost write does not follow.
     #[test]
-    fn is_not_confused_with_other_sessions() {
-        let others = json!([
-            session(1, json!({"Node": "n2"})),
-            session(2, json!({"Node": "n2"})),
-            session(3, json!({"LockDelay": 1})),
-            session(4, json!({"Name": "db"})),
-        ]);
+    fn is_unknown_if_it_is_not_found() {
+        let others = || json!([session(1, json!({"Node": "n2"})), session(4, json!({"Name": "db"}))]);
+        let requests = [list_again(others()), own_node(), lost(), list_again(others()), list_again(others())];
+        let text = "the creation of the session may have happened: look before trying again";
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
+        let refused = create("web").says(500, "rpc error making call: EOF");
+        let requests = [list_again(json!([])), refused, list_again(json!([])), list_again(json!([]))];
+        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
+    }
+
+    #[test]
+    fn is_unknown_beside_a_mismatch() {
+        let other = json!([session(3, json!({"LockDelay": 2_000_000_000}))]);
         let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(ErrorKind::InvalidResponse);
-        let requests = [list(json!([session(1, json!({"Node": "n2"}))])), own_node(), created, list_again(others)];
-        let result = apply(json!({"name": "web", "delay": 1}), requests);
-        fails(result, &ErrorKind::InvalidResponse, "no new session of that name was found afterwards");
+        let requests = [list_again(json!([])), created, list_again(other), own_node()];
+        let text = format!("session {} differs from the options: delay is 2s, not 1s", id(3));
+        fails(apply(json!({"name": "web", "delay": 1}), requests), &ErrorKind::OutcomeUnknown, &text);
     }
 
     #[test]
     fn is_unknown_if_it_cannot_be_searched() {
         let text = "the creation of the session may have happened";
-        let requests = [list(json!([])), lost(), get("/v1/session/list?consistent").fails(ErrorKind::Timeout)];
+        let requests = [list_again(json!([])), lost(), get("/v1/session/list?consistent").fails(ErrorKind::Timeout)];
         fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
-        let requests = [list(json!([])), lost(), list_again(json!([plain(1)])), own_node_denied()];
+        let again = || list_again(json!([plain(1)]));
+        let requests = [list_again(json!([])), lost(), again(), own_node_denied(), again()];
         fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
-        let requests =
-            [list(json!([])), lost(), list_again(json!([plain(1)])), get("/v1/agent/self").fails(ErrorKind::Timeout)];
+        let requests = [list_again(json!([])), lost(), again(), get("/v1/agent/self").fails(ErrorKind::Timeout)];
         fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
-        let requests = [list(json!([plain(1)])), own_node_denied(), lost(), list_again(json!([plain(1), plain(2)]))];
-        fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
-        let odd = session(1, json!({"ID": "no-uuid"}));
-        let requests = [list(json!([])), lost(), list_again(json!([odd])), own_node()];
+        let both = || list_again(json!([plain(1), plain(2)]));
+        let requests = [again(), own_node_denied(), lost(), both(), both()];
         fails(apply(json!({"name": "web"}), requests), &ErrorKind::OutcomeUnknown, text);
     }
 }
@@ -620,7 +702,9 @@ mod absent_by_id {
 
     #[test]
     fn destroys_an_existing_session() {
-        gone(apply(options(json!({})), [info_again(1).gives(json!([plain(1)])), destroy(1).gives(json!(true))]), [1]);
+        let gone_now = || info_again(1).gives(json!([]));
+        let requests = [info_again(1).gives(json!([plain(1)])), destroy(1).gives(json!(true)), gone_now()];
+        gone(apply(options(json!({})), requests), [1]);
     }
 
     #[test]
@@ -648,7 +732,8 @@ mod absent_by_id {
         assert!(message.ends_with("nothing was destroyed; check which session is meant"), "{message}");
         differs(apply(options(json!({"node": "n2"})), [read()]), 1, [("node", "n1", "n2")]);
         // Options that only describe a new session are not compared.
-        gone(apply(options(json!({"name": "web", "delay": 1})), [read(), destroy(1).gives(json!(true))]), [1]);
+        let requests = [read(), destroy(1).gives(json!(true)), info_again(1).gives(json!([]))];
+        gone(apply(options(json!({"name": "web", "delay": 1})), requests), [1]);
     }
 
     #[test]
@@ -676,14 +761,34 @@ mod absent_by_name {
     #[test]
     fn destroys_every_session_of_the_name_on_the_agents_own_node() {
         let sessions = json!([plain(3), session(1, json!({"Node": "n2"})), plain(2), session(4, json!({"Name": "db"}))]);
-        let requests = [list_again(sessions), own_node(), destroy(2).gives(json!(true)), destroy(3).gives(json!(true))];
+        let requests = [
+            list_again(sessions),
+            own_node(),
+            destroy(3).gives(json!(true)),
+            destroy(2).gives(json!(true)),
+            node(json!([session(4, json!({"Name": "db"}))])),
+        ];
         gone(apply(web(), requests), [2, 3]);
     }
 
     #[test]
     fn destroys_every_session_of_the_name_on_the_given_node() {
-        let requests = [node(json!([plain(1), session(2, json!({"Name": "db"}))])), destroy(1).gives(json!(true))];
+        let other = session(2, json!({"Name": "db"}));
+        let requests = [node(json!([plain(1), other])), destroy(1).gives(json!(true)), node(json!([other]))];
         gone(apply(web_on_n1(), requests), [1]);
+    }
+
+    /// A new leader says that a session is destroyed which it does not know yet.
+    #[test]
+    fn destroys_again_what_is_still_there() {
+        let there = || node(json!([plain(1)]));
+        let done = || destroy(1).gives(json!(true));
+        gone(apply(web_on_n1(), [there(), done(), there(), done(), node(json!([]))]), [1]);
+        let unseen = get("/v1/session/node/n1?consistent").fails(ErrorKind::Timeout);
+        let text = format!("destroyed: {}, but whether they are gone could not be checked", id(1));
+        fails(apply(web_on_n1(), [there(), done(), unseen]), &ErrorKind::OutcomeUnknown, &text);
+        let requests = [there(), done(), there(), done(), there(), done(), there(), done()];
+        fails(apply(web_on_n1(), requests), &ErrorKind::OutcomeUnknown, "consul lists sessions that it says are destroyed");
     }
 
     #[test]
@@ -716,10 +821,12 @@ mod absent_by_name {
         // A token for one node gets a filtered list, which is normal. For that node the list is
         // complete.
         gone(apply(web(), [filtered(list_again(json!([]))), own_node(), node(json!([]))]), []);
-        let requests = [filtered(list_again(json!([]))), own_node(), node(json!([plain(1)])), destroy(1).gives(json!(true))];
-        gone(apply(web(), requests), [1]);
+        let destroyed = || [destroy(1).gives(json!(true)), node(json!([]))];
+        let requests = [filtered(list_again(json!([]))), own_node(), node(json!([plain(1)]))];
+        gone(apply(web(), requests.into_iter().chain(destroyed())), [1]);
         // If one session of a node is visible, all of them are.
-        gone(apply(web(), [filtered(list_again(json!([plain(1)]))), own_node(), destroy(1).gives(json!(true))]), [1]);
+        let requests = [filtered(list_again(json!([plain(1)]))), own_node()];
+        gone(apply(web(), requests.into_iter().chain(destroyed())), [1]);
         let result = apply(web(), [filtered(list_again(json!([]))), own_node(), filtered(node(json!([])))]);
         fails(
             result,
@@ -752,10 +859,10 @@ mod absent_by_name {
     fn error_lists_the_sessions_destroyed_before_it() {
         let sessions = || node(json!([plain(1), plain(2), plain(3)]));
         let refused = || destroy(2).says(500, "No cluster leader");
-        let result = apply(web_on_n1(), [sessions(), destroy(1).gives(json!(true)), refused()]);
-        let end = format!("destroyed: {}; not destroyed: {}, {}", id(1), id(2), id(3));
+        let result = apply(web_on_n1(), [sessions(), destroy(3).gives(json!(true)), refused()]);
+        let end = format!("destroyed: {}; not destroyed: {}, {}", id(3), id(1), id(2));
         fails(result, &ErrorKind::Unavailable { status: 500 }, &end);
-        let result = apply(web_on_n1(), [sessions(), destroy(1).says(500, "No cluster leader")]);
+        let result = apply(web_on_n1(), [sessions(), destroy(3).says(500, "No cluster leader")]);
         fails(result, &ErrorKind::Unavailable { status: 500 }, &format!("; not destroyed: {}, {}, {}", id(1), id(2), id(3)));
     }
 
