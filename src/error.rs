@@ -23,6 +23,8 @@ pub struct Parts {
     pub kind: ErrorKind,
     /// The message, for people.
     pub message: String,
+    /// See [`Error::is_ambiguous`].
+    ambiguous: bool,
 }
 
 /// The cases of `variant error` with their payloads, without the message; see `wit/sessions.wit`.
@@ -103,7 +105,16 @@ impl Deref for Error {
 impl Error {
     /// Returns an error of this kind with this message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error(Box::new(Parts { kind, message: message.into() }))
+        // Each of these is an error of a request that was sent, or may have been.
+        let ambiguous = matches!(
+            kind,
+            ErrorKind::Timeout
+                | ErrorKind::InvalidResponse
+                | ErrorKind::ResponseTooLarge
+                | ErrorKind::OutcomeUnknown
+                | ErrorKind::Other
+        );
+        Error(Box::new(Parts { kind, message: message.into(), ambiguous }))
     }
 
     /// Returns the kind and the message.
@@ -146,21 +157,13 @@ impl Error {
 
     /// Returns whether a change that failed with this error may have happened anyway.
     pub fn is_ambiguous(&self) -> bool {
-        match self.kind {
-            ErrorKind::Timeout
-            | ErrorKind::InvalidResponse
-            | ErrorKind::ResponseTooLarge
-            | ErrorKind::OutcomeUnknown
-            | ErrorKind::Other => true,
-            // A gateway gave up, or a server lost its leader or its connection half-way.
-            ErrorKind::Refused { status } | ErrorKind::Unavailable { status } => {
-                matches!(status, 502 | 504)
-                    || ["leadership lost", "timed out", "timeout", "deadline", "EOF", "connection reset", "disconnect"]
-                        .iter()
-                        .any(|part| self.message.contains(part))
-            }
-            _ => false,
-        }
+        self.0.ambiguous
+    }
+
+    /// Returns whether sending the request again later may succeed, and can do no harm: Consul had
+    /// no leader or was over a limit, and the request only `reads` or certainly changed nothing.
+    pub(crate) fn is_worth_retrying(&self, reads: bool) -> bool {
+        matches!(self.kind, ErrorKind::Unavailable { .. }) && (reads || !self.0.ambiguous)
     }
 
     /// Turns the error of a change into `OutcomeUnknown` if the change may have happened anyway.
@@ -262,12 +265,10 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
     if matches!(status, 401 | 403) || has("ACL not found") || has("Permission denied") {
         return refused(ErrorKind::AccessDenied { status }, ": give a `token` that is allowed to do this");
     }
-    if matches!(status, 429 | 502..=504)
-        || ["rate limit exceeded", "No cluster leader", "leader not found", "No known Consul servers", "leadership lost"]
-            .iter()
-            .any(|part| has(part))
-    {
-        return refused(ErrorKind::Unavailable { status }, ": try again later");
+    if let Some(ambiguous) = unavailable(status, &reason) {
+        let mut error = refused(ErrorKind::Unavailable { status }, ": try again later");
+        error.0.ambiguous = ambiguous;
+        return error;
     }
     // Consul has no response with a status between 200 and 400.
     if status < 400 || reason.starts_with('<') {
@@ -276,8 +277,68 @@ pub fn from_status(status: u16, body: &[u8]) -> Error {
             format!("the server at this address is not a Consul agent; check `host` and `port`: status {status}: {reason}"),
         );
     }
-    refused(ErrorKind::Refused { status }, "")
+    let mut error = refused(ErrorKind::Refused { status }, "");
+    // A disk that fails while the change is written, or a limit of time that a gateway has set.
+    error.0.ambiguous = has("apply failed") || BROKEN_CONNECTION.iter().any(|part| has(part));
+    error
 }
+
+/// Returns whether Consul, or a gateway before it, could not serve the request at the time, and if
+/// so, whether it may have carried it out anyway.
+///
+/// An agent passes a request on to a server, and that one to the leader. Each adds what it knows of
+/// the next one, so the text tells how far the request came.
+fn unavailable(status: u16, reason: &str) -> Option<bool> {
+    let has = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
+    if has(&NO_LEADER_GOT_IT) {
+        return Some(false);
+    }
+    if has(&A_LEADER_GOT_IT) || has(&["rpc error"]) && has(&BROKEN_CONNECTION) {
+        return Some(true);
+    }
+    match status {
+        // Consul counts requests before it begins them.
+        429 => Some(false),
+        503 => Some(has(&BROKEN_CONNECTION)),
+        502 | 504 => Some(true),
+        _ => None,
+    }
+}
+
+/// Parts of the messages after which the request is certainly not carried out.
+const NO_LEADER_GOT_IT: [&str; 11] = [
+    "rate limit exceeded",
+    "No cluster leader",
+    "leader not found",
+    "No known Consul servers",
+    "Not ready to serve consistent reads",
+    "shutdown waiting for leader",
+    "node is not the leader",
+    "leadership transfer in progress",
+    "timed out enqueuing operation",
+    // The connection of one agent to the next could not be opened, whatever the cause.
+    "rpc error getting client",
+    "lead thread didn't get connection",
+];
+
+/// Parts of the messages of a leader that stopped being one. Its successor may have the request.
+const A_LEADER_GOT_IT: [&str; 3] = ["leadership lost", "raft is already shutdown", "snapshot restored"];
+
+/// Parts of the messages about a connection that ended before the answer.
+const BROKEN_CONNECTION: [&str; 12] = [
+    "EOF",
+    "connection reset",
+    "broken pipe",
+    "connection termination",
+    "disconnect",
+    "stream closed",
+    "session shutdown",
+    "closed network connection",
+    "deadline reached",
+    "deadline exceeded",
+    "timeout",
+    "timed out",
+];
 
 /// Returns the beginning of a body: one line, no control characters, at most 200 characters.
 pub fn excerpt(body: &[u8]) -> String {

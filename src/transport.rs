@@ -17,6 +17,14 @@ pub trait Transport {
     /// [`Timeout`](ErrorKind::Timeout), [`InvalidResponse`](ErrorKind::InvalidResponse) and
     /// [`ResponseTooLarge`](ErrorKind::ResponseTooLarge) if the request may have been sent.
     fn send(&mut self, request: &Request) -> Result<Response, Error>;
+
+    /// Waits between half of this time and all of it, in nanoseconds, by chance: clients that failed
+    /// together then do not try again together. Returns `false` if the deadline comes first, or if
+    /// this transport cannot wait.
+    fn pause(&mut self, longest: i64) -> bool {
+        let _ = longest;
+        false
+    }
 }
 
 /// A method that Consul's API uses.

@@ -257,7 +257,7 @@ impl From<Difference> for wit::Difference {
 
 impl From<Error> for wit::Error {
     fn from(error: Error) -> wit::Error {
-        let Parts { kind, message } = error.into_parts();
+        let Parts { kind, message, .. } = error.into_parts();
         match kind {
             ErrorKind::InvalidOption { option } => wit::Error::InvalidOption(wit::InvalidOption { option, message }),
             ErrorKind::Unsupported => wit::Error::Unsupported(message),

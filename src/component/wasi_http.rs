@@ -19,7 +19,7 @@
 use crate::duration;
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Method, Protocol, RESPONSE_LIMIT, Request, Response, Transport, from_error_code};
-use wasi::clocks::monotonic_clock::subscribe_duration;
+use wasi::clocks::monotonic_clock::{now, subscribe_duration};
 use wasi::http::outgoing_handler::handle;
 use wasi::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, IncomingResponse, Method as WasiMethod, OutgoingBody, OutgoingRequest, Scheme,
@@ -136,6 +136,13 @@ impl WasiHttp {
 }
 
 impl Transport for WasiHttp {
+    fn pause(&mut self, longest: i64) -> bool {
+        // The clock's last digits are chance enough, and need no further import.
+        let half = u64::try_from(longest).unwrap_or(0) / 2;
+        let pause = subscribe_duration(half + now() % half.max(1));
+        !poll(&[&pause, &self.deadline]).contains(&1)
+    }
+
     fn send(&mut self, request: &Request) -> Result<Response, Error> {
         let authority = request.authority.as_str();
         let insecure = request.protocol == Protocol::HttpsInsecure;

@@ -7,11 +7,17 @@ use super::create::{self, NewSession};
 use super::lock::{self, Verb};
 use super::read::{self, Listing, Query, Scope};
 use super::{agent, authorize, destroy, renew};
-use crate::error::{Error, ErrorKind, excerpt};
+use crate::duration;
+use crate::error::{Error, ErrorKind, excerpt, from_status};
 use crate::lock::{Acquisition, Contents, Holding, Key};
 use crate::options::SessionId;
 use crate::session::Session;
-use crate::transport::{Request, Response, Transport};
+use crate::transport::{Method, Request, Response, Transport};
+
+/// The longest pause before the second attempt, in nanoseconds. It doubles for each further one.
+const FIRST_PAUSE: i64 = 100 * duration::MILLISECOND;
+/// An election takes a few seconds: with longer pauses a call would sleep past its end.
+const LONGEST_PAUSE: i64 = 2 * duration::SECOND;
 
 /// A connection, and the transport that sends its requests.
 ///
@@ -32,17 +38,48 @@ pub struct Client<'a> {
 impl Client<'_> {
     /// Sends a request and reads its response.
     fn call<T>(&mut self, request: &Request, read: impl FnOnce(&Response) -> Result<T, Error>) -> Result<T, Error> {
-        let result = self.transport.send(request).and_then(|response| read(&response));
-        result.map_err(|error| self.explain(error, request))
+        let (response, attempts) = self.send(request, true);
+        response.and_then(|response| read(&response)).map_err(|error| self.explain(error, request, attempts))
+    }
+
+    /// Sends a read and reads its response. A blocking query is not repeated: its caller sends the
+    /// next one anyway, with an index that it chooses anew.
+    fn query<T>(
+        &mut self,
+        request: &Request,
+        query: &Query,
+        read: impl FnOnce(&Response) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (response, attempts) = self.send(request, query.index == 0);
+        response.and_then(|response| read(&response)).map_err(|error| self.explain(error, request, attempts))
+    }
+
+    /// Sends a request. If it `repeats`, sends it again while Consul is unavailable, as long as the
+    /// timeout permits and that can do no harm. Returns the last response, and how often it was sent.
+    fn send(&mut self, request: &Request, repeats: bool) -> (Result<Response, Error>, u32) {
+        let reads = request.method != Method::Put;
+        let (mut attempts, mut pause) = (1, FIRST_PAUSE);
+        loop {
+            let response = self.transport.send(request);
+            let again = |response: &Response| {
+                response.status >= 400 && from_status(response.status, &response.body).is_worth_retrying(reads)
+            };
+            if !repeats || !response.as_ref().is_ok_and(again) || !self.transport.pause(pause) {
+                return (response, attempts);
+            }
+            attempts += 1;
+            pause = LONGEST_PAUSE.min(2 * pause);
+        }
     }
 
     /// Adds context to the error of a call. This is the one place that keeps the token out of every
     /// error: Consul or a proxy may echo it.
-    fn explain(&self, error: Error, request: &Request) -> Error {
+    fn explain(&self, error: Error, request: &Request, attempts: u32) -> Error {
         let error = match error.kind {
             // Consul does not name the unknown datacenter or node.
             ErrorKind::UnknownDatacenter => error.context(&self.connection.query),
             ErrorKind::UnknownNode => error.context(&excerpt(&request.body)),
+            _ if attempts > 1 => error.context(&format!("this was attempt {attempts}")),
             _ => error,
         };
         match &request.token {
@@ -71,15 +108,27 @@ impl Client<'_> {
 
     /// Renews a session and returns it: `PUT /v1/session/renew/<id>`. Fails with
     /// [`NotFound`](ErrorKind::NotFound) if the session does not exist.
+    ///
+    /// A new leader says of any session that it does not exist until it has applied what its
+    /// predecessor committed. So only a consistent read, which waits for that, is believed.
     pub fn renew(&mut self, id: &SessionId) -> Result<Session, Error> {
-        self.call(&renew::request(self.connection, id), |response| renew::response(response, id))
-            .map_err(|error| error.into_outcome_unknown("the renewal"))
+        let request = renew::request(self.connection, id);
+        let result = match self.call(&request, |response| renew::response(response, id)) {
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                match self.sessions(&Scope::Id(id.clone()), &Query::CONSISTENT)?.sessions.is_empty() {
+                    true => Err(error),
+                    false => self.call(&request, |response| renew::response(response, id)),
+                }
+            }
+            result => result,
+        };
+        result.map_err(|error| error.into_outcome_unknown("the renewal"))
     }
 
     /// Reads sessions: `GET /v1/session/info/<id>`, `/node/<name>` or `/list`.
     pub fn sessions(&mut self, scope: &Scope, query: &Query) -> Result<Listing, Error> {
         let with_token = self.connection.token.is_some();
-        self.call(&read::request(self.connection, scope, query), |response| read::response(response, with_token))
+        self.query(&read::request(self.connection, scope, query), query, |response| read::response(response, with_token))
     }
 
     /// Reads the name of the agent's own node: `GET /v1/agent/self`.
@@ -108,6 +157,6 @@ impl Client<'_> {
 
     /// Reads a key and its holder: `GET /v1/kv/<key>`.
     pub fn holder(&mut self, key: &Key, query: &Query) -> Result<Holding, Error> {
-        self.call(&lock::read(self.connection, key, query), lock::holding)
+        self.query(&lock::read(self.connection, key, query), query, lock::holding)
     }
 }

@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use consul_session_host::{Behavior, Connection, Consistency, CreateOptions, Host, Options, Query, State};
-use consul_session_tests::embedded::{answer, connection, host};
+use consul_session_tests::embedded::{SLACK, answer, connection, host};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use test_support::scripted::{Reply, Request, Scripted};
 use test_support::{TOKEN, block_on};
 
@@ -320,6 +322,40 @@ fn calls_share_their_connections() -> Result<()> {
     ensure!(requests.len() == 26, "{}", requests.len());
     let connections: Vec<usize> = requests.iter().map(|request| request.connection).collect();
     ensure!(connections.iter().all(|connection| *connection == 0), "{connections:?}");
+    Ok(())
+}
+
+/// An election: the agent has no leader for the first requests.
+#[test]
+fn requests_without_a_leader_are_repeated() -> Result<()> {
+    let count = AtomicUsize::new(0);
+    let server = Scripted::start(move |request| match count.fetch_add(1, Ordering::SeqCst) {
+        ..3 => Reply::http(500, "", "rpc error making call: No cluster leader"),
+        _ => agent(request),
+    })?;
+    let to = connection(server.address());
+    block_on(async {
+        answer(host()?.create(&CreateOptions::default(), Some(&to))).await?.value()?;
+        answer(host()?.list_sessions(None, Some(&to))).await?.value()
+    })?;
+    let sent = lines(&server.requests());
+    ensure!(sent == [["PUT /v1/session/create"; 4].as_slice(), &["GET /v1/session/list"]].concat(), "{sent:?}");
+    let bodies: Vec<String> = server.requests().iter().take(4).map(Request::body).collect();
+    ensure!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+    Ok(())
+}
+
+/// The pauses grow, and the call ends with Consul's answer within its timeout.
+#[test]
+fn requests_without_a_leader_are_repeated_until_the_timeout() -> Result<()> {
+    let server = Scripted::start(|_| Reply::http(500, "", "No cluster leader"))?;
+    let to = Connection { timeout: Some(2.0), ..connection(server.address()) };
+    let start = Instant::now();
+    let message = block_on(answer(host()?.list_sessions(None, Some(&to))))?.error("unavailable")?;
+    ensure!(start.elapsed() < Duration::from_secs(2) + SLACK, "{:?}", start.elapsed());
+    let sent = server.requests().len();
+    ensure!((4..=8).contains(&sent), "{sent} requests");
+    ensure!(message.ends_with(&format!("this was attempt {sent}")), "{message}");
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! Answers other than success, from Consul or another server: every status and text of the
 //! reference's first chapter, and the resulting error.
 
-use crate::script::{Script, call, create, destroy, get, id, put};
-use consul_session::consul::{NewSession, Query, Scope};
+use crate::script::{Exchange, Script, call, create, destroy, get, id, put};
+use consul_session::consul::{Client, Connection, NewSession, Query, Scope};
 use consul_session::error::{Error, ErrorKind, excerpt, from_status};
 use consul_session::options::SessionId;
-use consul_session::transport::from_error_code;
+use consul_session::transport::{Request, Response, Transport, from_error_code};
 use consul_session::{Options, Session};
 use serde_json::json;
 
@@ -58,6 +58,19 @@ fn temporary_failures_are_unavailable() {
         (504, "<html>Gateway Time-out</html>"),
     ] {
         means(status, body, &ErrorKind::Unavailable { status });
+    }
+    // Each hop between agents says how far it came.
+    for end in [
+        "rpc error making call: EOF",
+        "rpc error making call: stream closed",
+        "rpc error making call: read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer",
+        "rpc error getting client: failed to get conn: dial tcp 127.0.0.1:0->127.0.0.1:2: connect: connection refused",
+        "rpc error getting client: failed to get conn: rpc error: lead thread didn't get connection",
+        "rpc error getting client: failed to get conn: EOF",
+        "apply failed: node is not the leader",
+        "Not ready to serve consistent reads",
+    ] {
+        means(500, end, &ErrorKind::Unavailable { status: 500 });
     }
 }
 
@@ -281,7 +294,11 @@ fn failed_changes_are_ambiguous_unless_consul_refused_them() {
         (500, "rpc error making call: read tcp 10.0.0.1:1->10.0.0.2:2: connection reset by peer"),
         (500, "context deadline exceeded"),
         (500, "leadership lost while committing log"),
-        (500, "raft apply failed: timed out enqueuing operation"),
+        (500, "raft is already shutdown"),
+        (500, "rpc error making call: stream closed"),
+        (500, "rpc error making call: session shutdown"),
+        (500, "rpc error making call: rpc error making call: write tcp 10.0.0.1:1->10.0.0.2:2: write: broken pipe"),
+        (500, "apply failed: write /data/raft.db: no space left on device"),
         (502, "Bad Gateway"),
         (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination"),
         (504, "Gateway Time-out"),
@@ -302,6 +319,15 @@ fn failed_changes_are_ambiguous_unless_consul_refused_them() {
         (500, "apply failed: Missing check 'EOF' registration"),
         (500, "Invalid Session TTL '5000000000', must be between [10s=24h0m0s]"),
         (500, "rpc error getting client: failed to get conn: dial tcp 10.0.0.1:8300: connect: connection refused"),
+        (500, "rpc error getting client: failed to get conn: rpc error: lead thread didn't get connection"),
+        (500, "rpc error making call: rpc error getting client: failed to get conn: EOF"),
+        (500, "rpc error getting client: failed to start stream: session shutdown"),
+        (500, "rpc error getting client: failed to get conn: dial tcp 10.0.0.1:8300: i/o timeout"),
+        (500, "apply failed: node is not the leader"),
+        (500, "leadership transfer in progress"),
+        (500, "raft apply failed: timed out enqueuing operation"),
+        (500, "Raft leader not found in server lookup mapping"),
+        (500, "Not ready to serve consistent reads"),
         (503, "rate limit exceeded for operation that can only be performed by the leader, try again later"),
     ] {
         assert!(!from_status(status, body.as_bytes()).is_ambiguous(), "{status} {body}");
@@ -367,4 +393,88 @@ fn host_contract_documents_the_same_error_codes() {
 
 fn columns(row: &str) -> Vec<&str> {
     row.split('|').map(str::trim).collect()
+}
+
+/// A transport that can wait, for this many pauses.
+struct Patient {
+    script: Script,
+    left: usize,
+    pauses: Vec<i64>,
+}
+
+impl Transport for Patient {
+    fn send(&mut self, request: &Request) -> Result<Response, Error> {
+        self.script.send(request)
+    }
+
+    fn pause(&mut self, longest: i64) -> bool {
+        self.pauses.push(longest);
+        self.pauses.len() <= self.left
+    }
+}
+
+/// Calls an endpoint with these exchanges. Returns the pauses between them too, in milliseconds.
+#[track_caller]
+fn patiently<T>(
+    exchanges: Vec<Exchange>,
+    left: usize,
+    call: impl FnOnce(&mut Client) -> Result<T, Error>,
+) -> (Result<T, Error>, Vec<i64>) {
+    let mut transport = Patient { script: Script::new(exchanges), left, pauses: Vec::new() };
+    let connection = Connection::new(&Options::default().resolve());
+    let result = call(&mut Client { connection: &connection, transport: &mut transport });
+    (result, transport.pauses.into_iter().map(|pause| pause / 1_000_000).collect())
+}
+
+#[test]
+fn requests_are_repeated_while_there_is_no_leader() {
+    let list = || get("/v1/session/list");
+    let read = |client: &mut Client| client.sessions(&Scope::All, &Query::default());
+    let down = |exchange: Exchange| exchange.says(500, "No cluster leader");
+    let (result, pauses) = patiently(vec![down(list()), down(list()), list().gives(json!([]))], 9, read);
+    assert_eq!((result.unwrap().sessions.len(), pauses), (0, vec![100, 200]));
+    // A read, also if Consul may have begun it.
+    for (status, text) in [(500, "rpc error making call: EOF"), (504, "Gateway Time-out"), (429, "RPC rate limit exceeded")] {
+        assert_eq!(patiently(vec![list().says(status, text), list().gives(json!([]))], 1, read).1, [100]);
+    }
+    // A change that Consul certainly did not begin.
+    let new = NewSession::new(&Options::default().resolve());
+    let unnamed = || put("/v1/session/create").body(r#"{"LockDelay":"15s","Behavior":"release"}"#);
+    let refused = unnamed().says(500, "rpc error getting client: failed to get conn: EOF");
+    let (result, _) = patiently(vec![refused, unnamed().gives(json!({"ID": id(1)}))], 1, |client| client.create(&new));
+    assert_eq!(result.unwrap().as_str(), id(1));
+    let lost = unnamed().says(500, "rpc error making call: EOF");
+    let (result, pauses) = patiently(vec![lost], 9, |client| client.create(&new));
+    assert!(result.unwrap_err().is_ambiguous() && pauses.is_empty());
+}
+
+#[test]
+fn repetition_ends_with_the_timeout_and_says_how_often_it_was_tried() {
+    let list = || get("/v1/session/list").says(500, "No cluster leader");
+    let read = |client: &mut Client| client.sessions(&Scope::All, &Query::default());
+    let (result, pauses) = patiently((0..8).map(|_| list()).collect(), 7, read);
+    let error = result.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable { status: 500 });
+    assert_eq!(error.message, "consul answered 500: No cluster leader: try again later; this was attempt 8");
+    assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000, 2000]);
+}
+
+#[test]
+fn other_errors_and_blocking_queries_are_not_repeated() {
+    let list = || get("/v1/session/list");
+    let read = |client: &mut Client| client.sessions(&Scope::All, &Query::default());
+    let errors = [
+        list().says(403, "Permission denied"),
+        list().says(500, "no"),
+        list().says(404, "<html>"),
+        list().fails(ErrorKind::Unreachable),
+        list().fails(ErrorKind::Timeout),
+        list().fails(ErrorKind::InvalidResponse),
+    ];
+    for error in errors {
+        assert_eq!(patiently(vec![error], 9, read).1, [0_i64; 0]);
+    }
+    let query = Query { index: 5, ..Query::default() };
+    let blocking = get("/v1/session/list?index=5").says(500, "No cluster leader");
+    assert_eq!(patiently(vec![blocking], 9, |client| client.sessions(&Scope::All, &query)).1, [0_i64; 0]);
 }

@@ -154,7 +154,7 @@ fn token_is_in_every_request_and_only_in_its_own_field() {
     let outcome = apply(
         json!({"name": "web", "token": token, "on_mismatch": "replace", "delay": 1}),
         [
-            get("/v1/session/list").gives(json!([session(1, json!({}))])),
+            get("/v1/session/list?consistent").gives(json!([session(1, json!({}))])),
             get("/v1/agent/self").gives(json!({"Config": {"NodeName": "n1"}})),
             put("/v1/session/create")
                 .body(r#"{"Name":"web","LockDelay":"1s","Behavior":"release"}"#)
@@ -162,6 +162,7 @@ fn token_is_in_every_request_and_only_in_its_own_field() {
             get("/v1/session/list?consistent")
                 .gives(json!([session(1, json!({})), session(2, json!({"LockDelay": 1_000_000_000}))])),
             put(&format!("/v1/session/destroy/{}", id(1))).gives(json!(true)),
+            get("/v1/session/list?consistent").gives(json!([session(2, json!({"LockDelay": 1_000_000_000}))])),
         ],
     )
     .unwrap();
@@ -263,8 +264,11 @@ fn may_read_returns_the_answer_of_consul() {
 #[test]
 fn renewal_of_a_missing_session_is_not_found() {
     let renew = |status, body: String| {
-        let script = Script::new([put(&format!("/v1/session/renew/{}", id(1))).says(status, &body)]);
-        call(json!({}), script, |client| client.renew(&session_id(1))).unwrap_err()
+        let mut requests = vec![put(&format!("/v1/session/renew/{}", id(1))).says(status, &body)];
+        if status == 404 && body.starts_with("Session") || body == "[]" {
+            requests.push(get(&format!("/v1/session/info/{}?consistent", id(1))).gives(json!([])));
+        }
+        call(json!({}), Script::new(requests), |client| client.renew(&session_id(1))).unwrap_err()
     };
     let error = renew(404, format!("Session id '{}' not found", id(1)));
     assert_eq!(error.kind, ErrorKind::NotFound);
@@ -273,4 +277,18 @@ fn renewal_of_a_missing_session_is_not_found() {
     // This 404 is not Consul's own.
     assert_eq!(renew(404, "not found".into()).kind, ErrorKind::Refused { status: 404 });
     assert_eq!(renew(200, "null".into()).kind, ErrorKind::OutcomeUnknown);
+}
+
+/// A new leader does not know a session that its predecessor created a moment before.
+#[test]
+fn renewal_of_a_session_that_a_consistent_read_shows_is_sent_again() {
+    let renew = || put(&format!("/v1/session/renew/{}", id(1)));
+    let missing = renew().says(404, &format!("Session id '{}' not found", id(1)));
+    let read = get(&format!("/v1/session/info/{}?consistent", id(1))).gives(json!([session(1, json!({}))]));
+    let script = Script::new([missing, read, renew().gives(json!([session(1, json!({}))]))]);
+    assert_eq!(call(json!({}), script, |client| client.renew(&session_id(1))).unwrap().id, id(1));
+    let missing = renew().says(404, &format!("Session id '{}' not found", id(1)));
+    let unread = get(&format!("/v1/session/info/{}?consistent", id(1))).fails(ErrorKind::Unreachable);
+    let error = call(json!({}), Script::new([missing, unread]), |client| client.renew(&session_id(1))).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unreachable);
 }
