@@ -5,6 +5,7 @@
 use crate::error::Error;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 /// The contents to write to a key; see `wit/locks.wit`.
@@ -49,18 +50,33 @@ pub struct Holding {
 pub struct Key(String);
 
 impl Key {
-    /// Parses the name of a key. It must be safe in a URL and accepted by Consul's own clients.
+    /// Parses the name of a key. It must be safe in a URL, and every version of Consul must read it
+    /// under the name under which it is written. From 1.21.5 on, Consul cleans the path of a read,
+    /// but not the key in a transaction: `a//b` would be locked as such, and read as `a/b`.
     ///
     /// # Errors
     ///
     /// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
     pub fn parse(text: &str) -> Result<Key, Error> {
-        let reason = match text {
-            "" => "is empty",
-            "." | ".." => "is not possible in the path of a URL",
-            text if text.starts_with('/') => "begins with `/`",
-            text if text.bytes().any(|byte| byte.is_ascii_control()) => "has a control character",
-            text => return Ok(Key(text.to_owned())),
+        // A key may end with `/`, which Consul keeps.
+        let inner = text.strip_suffix('/').unwrap_or(text);
+        let has_segment = |segment: &str| inner.split('/').any(|other| other == segment);
+        let reason = if text.is_empty() {
+            "is empty"
+        } else if text.starts_with('/') {
+            "begins with `/`"
+        } else if has_segment("") {
+            "has nothing between two `/`"
+        } else if has_segment(".") || has_segment("..") {
+            "has a segment `.` or `..`"
+        } else if text.starts_with(' ') || text.ends_with(' ') {
+            "begins or ends with a space"
+        } else if is_decoded_again(text) {
+            "has an escape of a space or of `..`"
+        } else if text.bytes().any(|byte| byte.is_ascii_control()) {
+            "has a control character"
+        } else {
+            return Ok(Key(text.to_owned()));
         };
         Err(Error::invalid("key", format!("`key`: `{text}` {reason}; give the name of a key, such as service/leader")))
     }
@@ -69,6 +85,13 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Returns whether the key has percent-escapes of its own which stand for a space or `..`. From
+/// 1.21.5 on, Consul decodes a key once more when it reads it, and refuses these.
+fn is_decoded_again(text: &str) -> bool {
+    let decoded = percent_decode_str(text).decode_utf8_lossy();
+    decoded != text && (decoded.contains(' ') || decoded.contains(".."))
 }
 
 /// A key as in Consul's JSON.

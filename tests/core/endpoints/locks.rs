@@ -171,10 +171,13 @@ fn missing_key_is_not_an_error() {
 
 #[test]
 fn keys_must_be_valid_for_consuls_clients() {
-    for good in ["k", "service/leader", "a//b", "...", "a/../b", "ä 🦀", "%2e"] {
+    for good in ["k", "service/leader", "service/.lock", "a/", "...", "a/..b/c", "ä 🦀", "%2e", "100% sure", "%41"] {
         assert_eq!(Key::parse(good).map(|key| key.as_str().to_owned()), Ok(good.into()));
     }
-    for bad in ["", ".", "..", "/k", "a\nb", "a\u{0}", "\u{7f}"] {
+    for bad in [
+        "", ".", "..", "/k", "a\nb", "a\u{0}", "\u{7f}", "/", "a//b", "a//", "a/./b", "a/..", "../a", "a/../b", " a", "a ",
+        "a%20b", "%2e%2e", "a%2e.",
+    ] {
         let error = Key::parse(bad).unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidOption { option: "key".into() }, "{bad:?}");
         assert!(error.message.starts_with("`key`: "), "{error}");
