@@ -12,9 +12,9 @@ use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, Se
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Maximum number of elements in a list. A response of Consul within 64 MiB has fewer: its shortest
-/// element, a service check, takes 27 bytes.
-pub const MAX_ELEMENTS: usize = 2_500_000;
+/// Maximum number of elements in a list. Those of Consul are the checks of one session, all on one
+/// node.
+pub const MAX_ELEMENTS: usize = 250_000;
 
 /// Beginning of the error for a list with more elements.
 pub const TOO_MANY_ELEMENTS: &str = "too many elements";
@@ -124,6 +124,7 @@ impl<T: Lenient> Lenient for Vec<T> {
             }
             elements.push(element);
         }
+        elements.shrink_to_fit();
         Ok(elements)
     }
 }

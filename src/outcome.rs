@@ -5,6 +5,7 @@
 use crate::duration::{self, Seconds};
 use crate::session::Session;
 use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+use std::io::{self, Write};
 
 /// The result of [`apply`](crate::apply); see `record outcome` in `wit/desired-state.wit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,10 +44,41 @@ impl Outcome {
     /// Returns the JSON that `apply-json` returns and programs print, on one line.
     #[expect(clippy::expect_used, reason = "strings and numbers are always written, as UTF-8")]
     pub fn to_json(&self) -> String {
-        // A session takes about 220 bytes. A growing string would double the memory of a list.
-        let mut json = Vec::with_capacity(1024 + 230 * self.sessions.len());
+        // A session takes about 220 bytes.
+        let mut json = Fixed::with_capacity(1024 + 230 * self.sessions.len());
         serde_json::to_writer(&mut json, self).expect("an outcome is JSON");
-        String::from_utf8(json).expect("JSON is UTF-8")
+        if json.length > json.written.len() {
+            json = Fixed::with_capacity(json.length);
+            serde_json::to_writer(&mut json, self).expect("an outcome is JSON");
+        }
+        String::from_utf8(json.written).expect("JSON is UTF-8")
+    }
+}
+
+/// A vector that never grows: growing takes three times the memory of what is written. What does not
+/// fit is only counted.
+struct Fixed {
+    written: Vec<u8>,
+    length: usize,
+}
+
+impl Fixed {
+    fn with_capacity(capacity: usize) -> Fixed {
+        Fixed { written: Vec::with_capacity(capacity), length: 0 }
+    }
+}
+
+impl Write for Fixed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.length += bytes.len();
+        if self.length <= self.written.capacity() {
+            self.written.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

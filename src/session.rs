@@ -2,13 +2,18 @@
 
 #![forbid(unsafe_code)]
 
-use crate::lenient::{Any, Lenient, MAX_ELEMENTS, Object, TOO_MANY_ELEMENTS, lenient, scalar};
+use crate::lenient::{Any, Lenient, Object, TOO_MANY_ELEMENTS, lenient, scalar};
 use serde::de::{Error, SeqAccess};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Maximum number of sessions in a list. A response of Consul within 64 MiB has fewer: its shortest
 /// session takes 190 bytes.
 const MAX_SESSIONS: usize = 500_000;
+
+/// Maximum memory of the sessions in a list, as [`Session::size`] counts it. A response of 64 MiB
+/// takes less if its sessions have up to five checks.
+const MAX_SIZE: usize = 128 << 20;
 
 /// A session as Consul stores it; see `wit/sessions.wit`.
 ///
@@ -67,13 +72,9 @@ impl Session {
     /// Returns the ids of all checks that keep the session alive, without duplicates: Consul treats
     /// the three lists alike.
     pub fn all_checks(&self) -> Vec<&str> {
-        let mut all: Vec<&str> = Vec::new();
         let lists = self.node_checks.iter().chain(&self.checks).chain(self.service_checks.iter().map(|check| &check.id));
-        for check in lists {
-            if !all.contains(&check.as_str()) {
-                all.push(check);
-            }
-        }
+        let (mut seen, mut all) = (BTreeSet::new(), Vec::new());
+        all.extend(lists.map(String::as_str).filter(|id| seen.insert(*id)));
         all
     }
 
@@ -83,27 +84,36 @@ impl Session {
         (self.create_index, &self.id)
     }
 
-    fn count_checks(&self) -> usize {
-        self.node_checks.len() + self.service_checks.len() + self.checks.len()
+    /// Returns about how many bytes the session takes, for wasm32.
+    fn size(&self) -> usize {
+        /// What an allocation takes besides its content.
+        const ALLOCATION: usize = 16;
+        let text = |text: &String| if text.is_empty() { 0 } else { ALLOCATION + text.len() };
+        let texts = |texts: &Vec<String>| ALLOCATION + texts.iter().map(|one| 12 + text(one)).sum::<usize>();
+        let checks = self.service_checks.iter().map(|check| 24 + text(&check.id) + text(&check.namespace)).sum::<usize>();
+        let required = [&self.id, &self.name, &self.node, &self.behavior, &self.ttl];
+        let all = required.into_iter().chain(&self.namespace).chain(&self.partition).map(text).sum::<usize>();
+        144 + all + texts(&self.node_checks) + texts(&self.checks) + ALLOCATION + checks
     }
 }
 
 /// A list of sessions in a response of Consul: an array of objects that all have an id; `None` for
-/// any other JSON. [`MAX_SESSIONS`] and, for all checks, [`MAX_ELEMENTS`] bound its memory.
+/// any other JSON. [`MAX_SESSIONS`] and [`MAX_SIZE`] bound its memory.
 #[derive(Default)]
 pub(crate) struct Sessions(pub Option<Vec<Session>>);
 
 impl Lenient for Sessions {
     fn array<'de, A: SeqAccess<'de>>(mut array: A) -> Result<Sessions, A::Error> {
-        let (mut sessions, mut checks) = (Vec::<Session>::new(), 0);
+        let (mut sessions, mut size) = (Vec::<Session>::new(), 0);
         while let Some(Any(session)) = array.next_element::<Any<Session>>()? {
             if session.id.is_empty() {
                 return Err(A::Error::custom("not a list of sessions"));
             }
-            checks += session.count_checks();
-            if sessions.len() == MAX_SESSIONS || checks > MAX_ELEMENTS {
+            size += session.size();
+            if sessions.len() == MAX_SESSIONS || size > MAX_SIZE {
                 return Err(A::Error::custom(format_args!(
-                    "{TOO_MANY_ELEMENTS}: at most {MAX_SESSIONS} sessions with {MAX_ELEMENTS} checks are accepted"
+                    "{TOO_MANY_ELEMENTS}: at most {MAX_SESSIONS} sessions in {} MiB of memory are accepted",
+                    MAX_SIZE >> 20
                 )));
             }
             sessions.push(session);
@@ -115,6 +125,7 @@ impl Lenient for Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lenient::MAX_ELEMENTS;
 
     fn read(json: &str) -> serde_json::Result<Option<Vec<Session>>> {
         serde_json::from_str::<Any<Sessions>>(json).map(|Any(Sessions(sessions))| sessions)
@@ -147,9 +158,11 @@ mod tests {
         let read = |json: &str| read(json).map(|sessions| sessions.unwrap().len());
         let list = |session: &str, count: usize| format!("[{}]", vec![session; count].join(","));
         assert_eq!(read(&list(r#"{"ID":"x"}"#, MAX_SESSIONS)).unwrap(), MAX_SESSIONS);
-        let half = format!(r#"{{"ID":"x","NodeChecks":[{}]}}"#, vec!["0"; MAX_ELEMENTS / 2].join(","));
+        // Half of the memory, less what the session itself takes.
+        let half = format!(r#"{{"ID":"{}"}}"#, "x".repeat(MAX_SIZE / 2 - 300));
         assert_eq!(read(&list(&half, 2)).unwrap(), 2);
-        for (session, count) in [(r#"{"ID":"x"}"#, MAX_SESSIONS + 1), (&half, 3)] {
+        let checks = format!(r#"{{"ID":"x","NodeChecks":[{}]}}"#, vec![r#""x""#; MAX_ELEMENTS].join(","));
+        for (session, count) in [(r#"{"ID":"x"}"#, MAX_SESSIONS + 1), (&half, 3), (&checks, 20)] {
             let error = read(&list(session, count)).unwrap_err().to_string();
             assert!(error.starts_with(TOO_MANY_ELEMENTS), "{error}");
         }
