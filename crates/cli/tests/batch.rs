@@ -425,7 +425,7 @@ fn mixed_records_have_the_results_of_single_calls() -> Result<()> {
     let there = create(json!({"Name": "two", "Node": "n2", "NodeChecks": []}))?;
     let missing = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
     let text = format!(
-        "- {{name: replace, delay: 2, on_mismatch: replace}}\n- {{name: replace, node: N2, checks: '', delay: 15}}\n- {{name: absent, state: absent}}\n- {{name: never, state: absent}}\n- {{id: {by_id}, delay: 2}}\n- {{id: {gone}, state: absent}}\n- {{id: {missing}}}\n- {{name: new, node: n2, node_checks: []}}\n- {{name: new, node: {NODE}}}\n- {{name: two, node: n2, state: absent}}\n"
+        "- {{name: replace, delay: 2, on_mismatch: replace}}\n- {{id: {elsewhere}, delay: 15}}\n- {{name: absent, state: absent}}\n- {{name: never, state: absent}}\n- {{id: {by_id}, delay: 2}}\n- {{id: {gone}, state: absent}}\n- {{id: {missing}}}\n- {{name: new, node: n2, node_checks: []}}\n- {{name: new, node: {NODE}}}\n- {{name: two, node: n2, state: absent}}\n"
     );
     let folder = tempdir()?;
     let path = file(&folder, "s.yaml", text)?;
@@ -444,9 +444,9 @@ fn mixed_records_have_the_results_of_single_calls() -> Result<()> {
     let log = agent.log_length();
     let output = run_at(&agent, &["apply", "--file", &path, "--format", "json"])?;
     // The second list request follows the last creation, even that of a record which waits for the
-    // agent's own node.
+    // agent's own node. The third follows the destruction of the replaced session.
     let lists = agent.log_since(log).matches("url=/v1/session/list").count();
-    ensure!(lists == 2, "{lists} list requests");
+    ensure!(lists == 3, "{lists} list requests");
     let answer = output.json()?;
     let results: Vec<_> = answer["records"]
         .as_array()
@@ -803,7 +803,7 @@ fn acl_errors_are_reported_and_the_token_is_redacted() -> Result<()> {
         &folder,
         "s.yaml",
         format!(
-            "- name: a\n- {{name: b, token: {TOKEN}}}\n- {{name: c, node: n2, checks: '', token: {TOKEN}}}\n- {{name: a, node: {NODE}, state: absent, token: {TOKEN}}}\n- {{name: hidden, node: n2, state: absent, token: {TOKEN}}}\n"
+            "- name: a\n- {{name: b, token: {TOKEN}}}\n- {{name: c, node: n2, checks: '', token: {TOKEN}}}\n- {{name: none, node: {NODE}, state: absent, token: {TOKEN}}}\n- {{name: hidden, node: n2, state: absent, token: {TOKEN}}}\n"
         ),
     )?;
     let output = run_at(&agent, &["apply", "--file", &path])?;

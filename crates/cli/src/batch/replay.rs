@@ -2,7 +2,7 @@
 //!
 //! The core's [`Plan`] alone decides what a record needs. A replay runs it from the beginning:
 //! each request with a known answer gets that answer, and the first request without one is the
-//! next step. So many records share one read of the sessions, and each of them still does what it
+//! next step. So many records share each look at the sessions, and each of them still does what it
 //! would do alone.
 
 use crate::convert;
@@ -17,6 +17,7 @@ use consul_session_host::{Behavior, CreateOptions, Listing};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// All sessions of a datacenter, from one read.
 #[derive(Debug)]
@@ -50,24 +51,15 @@ impl Snapshot {
     }
 }
 
-/// The answers that all records of one agent share.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// The sessions before any change.
-    pub before: Option<Snapshot>,
-    /// The sessions after the last creation.
-    pub after: Option<Result<Snapshot, Error>>,
-    /// The agent's own node.
-    pub own_node: Option<Result<String, Error>>,
-}
-
-/// The changes made for one record.
+/// What was seen and done for one record, in order.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// The result of the creation: the new session's id.
-    pub creation: Option<Result<String, Error>>,
+    /// The looks at the sessions. Each was taken after everything that the record did before it.
+    pub looks: Vec<Result<Arc<Snapshot>, Error>>,
+    /// The results of the creations: the ids of the new sessions.
+    pub creations: Vec<Result<String, Error>>,
     /// The results of the destructions, by session id.
-    pub destructions: HashMap<String, Result<(), Error>>,
+    pub destructions: HashMap<String, Vec<Result<(), Error>>>,
 }
 
 /// The next step of a record.
@@ -77,8 +69,8 @@ pub enum NextStep {
     OwnNode,
     /// Create this session.
     Creation(Box<CreateOptions>),
-    /// Read all sessions again, since some were created.
-    After,
+    /// Read all sessions, after this pause, in nanoseconds.
+    Look(i64),
     /// Destroy the session of this id.
     Destruction(String),
     /// Leave the whole record to the component, since it needs an answer that is not shared.
@@ -86,9 +78,15 @@ pub enum NextStep {
 }
 
 /// Runs the plan as far as its answers are known. Returns its result, or the next step as the
-/// error.
-pub fn step(plan: &Plan, options: &Options, shared: &Shared, progress: &Progress) -> Result<Result<Outcome, Error>, NextStep> {
-    let mut replay = Replay { options, shared, progress, created: false, next: None };
+/// error. All records of one agent share its `own_node`.
+pub fn step(
+    plan: &Plan,
+    options: &Options,
+    own_node: Option<&Result<String, Error>>,
+    progress: &Progress,
+) -> Result<Result<Outcome, Error>, NextStep> {
+    let mut replay =
+        Replay { options, own_node, progress, looks: 0, creations: 0, destructions: HashMap::new(), pause: 0, next: None };
     let result = plan.run(&mut replay);
     match replay.next {
         Some(next) => Err(next),
@@ -99,25 +97,37 @@ pub fn step(plan: &Plan, options: &Options, shared: &Shared, progress: &Progress
 /// A transport that answers from known answers.
 struct Replay<'a> {
     options: &'a Options,
-    shared: &'a Shared,
+    own_node: Option<&'a Result<String, Error>>,
     progress: &'a Progress,
-    /// Whether the plan has the answer to its creation: its further reads must be later than that.
-    created: bool,
+    /// How many of the known answers the plan has got.
+    looks: usize,
+    creations: usize,
+    destructions: HashMap<String, usize>,
+    /// The longest pause since the last answer, in nanoseconds.
+    pause: i64,
     next: Option<NextStep>,
 }
 
 impl Transport for Replay<'_> {
     fn send(&mut self, request: &Request) -> Result<Response, Error> {
-        self.answer(request).unwrap_or_else(|next| {
+        let answer = self.answer(request).unwrap_or_else(|next| {
             // The first unknown request is the next step. The plan's reaction to this error is
             // ignored. The error is not ambiguous, so the plan ends soon.
             self.next.get_or_insert(next);
             Err(Error::new(ErrorKind::Unsupported, "not known yet"))
-        })
+        });
+        self.pause = 0;
+        answer
+    }
+
+    /// The next look, which all records share, is taken after the pause.
+    fn pause(&mut self, longest: i64) -> bool {
+        self.pause = self.pause.max(longest);
+        true
     }
 }
 
-impl Replay<'_> {
+impl<'a> Replay<'a> {
     /// Returns the known answer to a request, or the step that makes it known.
     fn answer(&mut self, request: &Request) -> Result<Result<Response, Error>, NextStep> {
         let path = request.path_and_query.split('?').next().unwrap_or_default();
@@ -125,29 +135,34 @@ impl Replay<'_> {
         Ok(match path.split_once('/') {
             Some(("session", "list")) => self.read(self.options.name.as_deref(), None)?,
             Some(("session", rest)) => match rest.split_once('/') {
-                None if rest == "create" => match &self.progress.creation {
-                    Some(Ok(id)) => {
-                        self.created = true;
-                        Ok(response(&json!({ "ID": id })))
+                None if rest == "create" => {
+                    let known = self.progress.creations.get(self.creations);
+                    self.creations += 1;
+                    match known {
+                        Some(Ok(id)) => Ok(response(&json!({ "ID": id }))),
+                        Some(Err(error)) => Err(error.clone()),
+                        None => return Err(NextStep::Creation(create_options(&request.body).into())),
                     }
-                    Some(Err(error)) => {
-                        self.created = true;
-                        Err(error.clone())
-                    }
-                    None => return Err(NextStep::Creation(create_options(&request.body).into())),
-                },
-                // Only for the node that the record names.
-                Some(("node", _)) if self.options.node.is_some() => {
-                    self.read(self.options.name.as_deref(), self.options.node.as_deref())?
+                }
+                // For the node that the record names, and to see whether what was destroyed on the
+                // agent's own node is gone.
+                Some(("node", _)) if self.options.node.is_some() || !self.destructions.is_empty() => {
+                    let own = self.own_node.and_then(|node| node.as_deref().ok());
+                    self.read(self.options.name.as_deref(), self.options.node.as_deref().or(own))?
                 }
                 Some(("info", id)) => self.info(id)?,
-                Some(("destroy", id)) => match self.progress.destructions.get(id) {
-                    Some(result) => result.clone().map(|()| response(&true)),
-                    None => return Err(NextStep::Destruction(id.to_owned())),
-                },
+                Some(("destroy", id)) => {
+                    let times = self.destructions.entry(id.to_owned()).or_default();
+                    let known = self.progress.destructions.get(id).and_then(|results| results.get(*times));
+                    *times += 1;
+                    match known {
+                        Some(result) => result.clone().map(|()| response(&true)),
+                        None => return Err(NextStep::Destruction(id.to_owned())),
+                    }
+                }
                 _ => return Err(NextStep::Alone),
             },
-            Some(("agent", "self")) => match &self.shared.own_node {
+            Some(("agent", "self")) => match self.own_node {
                 Some(Ok(node)) => Ok(response(&json!({ "Config": { "NodeName": node } }))),
                 Some(Err(error)) => Err(error.clone()),
                 None => return Err(NextStep::OwnNode),
@@ -156,17 +171,16 @@ impl Replay<'_> {
         })
     }
 
-    /// Returns the sessions that answer a read at this point of the plan.
-    fn snapshot(&self) -> Result<Result<&Snapshot, Error>, NextStep> {
-        if !self.created {
-            return self.shared.before.as_ref().map(Ok).ok_or(NextStep::Alone);
-        }
-        self.shared.after.as_ref().map(|after| after.as_ref().map_err(Error::clone)).ok_or(NextStep::After)
+    /// Returns the next look of the record.
+    fn look(&mut self) -> Result<Result<&'a Snapshot, Error>, NextStep> {
+        let look = self.progress.looks.get(self.looks).ok_or(NextStep::Look(self.pause))?;
+        self.looks += 1;
+        Ok(look.as_deref().map_err(Error::clone))
     }
 
-    fn read(&self, name: Option<&str>, node: Option<&str>) -> Result<Result<Response, Error>, NextStep> {
+    fn read(&mut self, name: Option<&str>, node: Option<&str>) -> Result<Result<Response, Error>, NextStep> {
         let on_node = |session: &&Session| node.is_none_or(|node| session.node.eq_ignore_ascii_case(node));
-        let snapshot = match self.snapshot()? {
+        let snapshot = match self.look()? {
             Ok(snapshot) => snapshot,
             Err(error) => return Ok(Err(error)),
         };
@@ -174,8 +188,8 @@ impl Replay<'_> {
         self.sessions(snapshot, found)
     }
 
-    fn info(&self, id: &str) -> Result<Result<Response, Error>, NextStep> {
-        match self.snapshot()? {
+    fn info(&mut self, id: &str) -> Result<Result<Response, Error>, NextStep> {
+        match self.look()? {
             Ok(snapshot) => self.sessions(snapshot, snapshot.with_id(id).into_iter().collect()),
             Err(error) => Ok(Err(error)),
         }
@@ -184,8 +198,8 @@ impl Replay<'_> {
     /// Returns the answer with these sessions.
     fn sessions(&self, snapshot: &Snapshot, found: Vec<&Session>) -> Result<Result<Response, Error>, NextStep> {
         // A read of one node or one session can show that a session does not exist where a
-        // filtered read of all cannot.
-        if snapshot.filtered && found.is_empty() && !self.creates() {
+        // filtered read of all cannot. After the first look, what the record could see is gone.
+        if snapshot.filtered && found.is_empty() && !self.creates() && self.looks == 1 {
             return Err(NextStep::Alone);
         }
         let mut response = response(&found);

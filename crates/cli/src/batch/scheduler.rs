@@ -4,13 +4,15 @@
 use super::common::{CONSISTENT, connection, fails_all};
 use super::file::Record;
 use super::pool::{self, Interrupt, Work};
-use super::replay::{NextStep, Progress, Shared, Snapshot, step};
+use super::replay::{NextStep, Progress, Snapshot, step};
 use crate::convert;
 use consul_session::error::{Error, ErrorKind};
 use consul_session::outcome::Outcome;
 use consul_session_host::{self as host, Connection, CreateOptions, Host};
 use indicatif::ProgressBar;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The file's records, and the state of each.
 pub struct Scheduler {
@@ -28,6 +30,8 @@ pub struct Entry {
     pub record: Record,
     agent: usize,
     progress: Progress,
+    /// Whether the next look at the sessions is for this record too.
+    waits: bool,
     /// Whether a change was, or may have been, made for the record: then it is finished.
     started: bool,
     /// None until the record is finished.
@@ -37,15 +41,16 @@ pub struct Entry {
 /// A Consul agent, with its connection.
 struct Agent {
     connection: Connection,
-    shared: Shared,
+    /// The agent's own node.
+    own_node: Option<Result<String, Error>>,
     /// Whether every further record would fail with the same error.
     stopped: bool,
 }
 
 /// A call, with the index of its agent or record.
 pub enum Job {
-    Before(usize),
-    After(usize),
+    /// After a pause, in nanoseconds.
+    Look(usize, i64),
     OwnNode(usize),
     Create(usize, Box<CreateOptions>),
     Destroy(usize, String),
@@ -54,8 +59,7 @@ pub enum Job {
 
 /// The result of a call.
 pub enum Completed {
-    Before(usize, Result<Snapshot, Error>),
-    After(usize, Result<Snapshot, Error>),
+    Look(usize, Result<Snapshot, Error>),
     OwnNode(usize, Result<String, Error>),
     Create(usize, Result<String, Error>),
     Destroy(usize, String, Result<(), Error>),
@@ -71,17 +75,18 @@ impl Scheduler {
         for record in records {
             let (key, connection) = connection(&record.options);
             let agent = *known.entry(key).or_insert_with(|| {
-                agents.push(Agent { connection, shared: Shared::default(), stopped: false });
+                agents.push(Agent { connection, own_node: None, stopped: false });
                 agents.len() - 1
             });
-            entries.push(Entry { record, agent, progress: Progress::default(), started: false, result: None });
+            let (progress, waits) = (Progress::default(), true);
+            entries.push(Entry { record, agent, progress, waits, started: false, result: None });
         }
         Scheduler { host, interrupt, bar, entries, agents, stopped: false }
     }
 
     /// Runs every record to its end, or until an interruption or an error stops it.
     pub async fn run(&mut self, concurrency: usize) {
-        let first: Vec<Job> = (0..self.agents.len()).map(Job::Before).collect();
+        let first: Vec<Job> = (0..self.agents.len()).map(|agent| Job::Look(agent, 0)).collect();
         pool::run(self, first, concurrency).await;
         loop {
             let jobs = self.next_jobs();
@@ -94,35 +99,40 @@ impl Scheduler {
 
     /// Returns the next jobs of all records together.
     fn next_jobs(&mut self) -> Vec<Job> {
-        let (mut jobs, mut own_nodes, mut after) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut jobs, mut own_nodes, mut looks) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
         for at in 0..self.entries.len() {
-            match self.step(at) {
+            let job = self.step(at);
+            self.entries[at].waits = matches!(job, Some(Job::Look(..)));
+            match job {
                 Some(Job::OwnNode(agent)) => drop(own_nodes.insert(agent)),
-                Some(Job::After(agent)) => drop(after.insert(agent)),
+                Some(Job::Look(agent, pause)) => {
+                    let longest = looks.entry(agent).or_insert(pause);
+                    *longest = pause.max(*longest);
+                }
                 Some(job) => jobs.push(job),
                 None => {}
             }
         }
         // One read for all records of an agent.
         jobs.extend(own_nodes.into_iter().map(Job::OwnNode));
-        // The second read follows all creations, since it must show them.
-        if jobs.is_empty() { after.into_iter().map(Job::After).collect() } else { jobs }
+        // A look follows all changes, since it must show them.
+        if jobs.is_empty() { looks.into_iter().map(|(agent, pause)| Job::Look(agent, pause)).collect() } else { jobs }
     }
 
     /// Returns the next job of a record, or none if the record is finished or stopped.
     fn step(&mut self, at: usize) -> Option<Job> {
         let entry = &self.entries[at];
         let agent = &self.agents[entry.agent];
-        if entry.result.is_some() || agent.shared.before.is_none() {
+        if entry.result.is_some() || entry.progress.looks.is_empty() {
             return None;
         }
-        let job = match step(&entry.record.plan, &entry.record.options, &agent.shared, &entry.progress) {
+        let job = match step(&entry.record.plan, &entry.record.options, agent.own_node.as_ref(), &entry.progress) {
             Ok(result) => {
                 self.finish(at, result);
                 return None;
             }
             Err(NextStep::OwnNode) => Job::OwnNode(entry.agent),
-            Err(NextStep::After) => Job::After(entry.agent),
+            Err(NextStep::Look(pause)) => Job::Look(entry.agent, pause),
             Err(NextStep::Creation(options)) => Job::Create(at, options),
             Err(NextStep::Destruction(id)) => Job::Destroy(at, id),
             Err(NextStep::Alone) => Job::Alone(at),
@@ -167,9 +177,12 @@ impl Work for Scheduler {
 
     fn is_wanted(&self, job: &Job) -> bool {
         match job {
-            Job::Before(agent) => self.may_start(*agent),
-            // Only records that were started, or may be, ask for these.
-            Job::After(_) | Job::OwnNode(_) => true,
+            Job::Look(agent, _) => {
+                let is_started = |entry: &Entry| entry.agent == *agent && entry.waits && entry.started;
+                self.may_start(*agent) || self.entries.iter().any(is_started)
+            }
+            // Only records that were started, or may be, ask for it.
+            Job::OwnNode(_) => true,
             Job::Create(at, _) | Job::Destroy(at, _) | Job::Alone(at) => self.continues(*at),
         }
     }
@@ -177,7 +190,7 @@ impl Work for Scheduler {
     fn start(&self, job: Job) -> impl Future<Output = Completed> + Send + 'static {
         let host = self.host.clone();
         let agent = match &job {
-            Job::Before(agent) | Job::After(agent) | Job::OwnNode(agent) => *agent,
+            Job::Look(agent, _) | Job::OwnNode(agent) => *agent,
             Job::Create(at, _) | Job::Destroy(at, _) | Job::Alone(at) => self.entries[*at].agent,
         };
         let connection = self.agents[agent].connection.clone();
@@ -188,8 +201,10 @@ impl Work for Scheduler {
         async move {
             let to = Some(&connection);
             match job {
-                Job::Before(agent) => Completed::Before(agent, snapshot(&host, to).await),
-                Job::After(agent) => Completed::After(agent, snapshot(&host, to).await),
+                Job::Look(agent, pause) => {
+                    tokio::time::sleep(Duration::from_nanos(pause.unsigned_abs())).await;
+                    Completed::Look(agent, snapshot(&host, to).await)
+                }
                 Job::OwnNode(agent) => Completed::OwnNode(agent, own_node(&host, connection).await),
                 Job::Create(at, options) => Completed::Create(at, host.create(&options, to).await.map_err(convert::error)),
                 Job::Destroy(at, id) => {
@@ -205,41 +220,41 @@ impl Work for Scheduler {
 
     fn complete(&mut self, completed: Completed) -> Option<Job> {
         match completed {
-            Completed::Before(agent, Ok(snapshot)) => self.agents[agent].shared.before = Some(snapshot),
-            Completed::Before(agent, Err(error)) => {
-                self.agents[agent].stopped = true;
-                self.note(agent, &error);
-                // Reported once, as the result of the agent's first record.
-                if let Some(at) = self.entries.iter().position(|entry| entry.agent == agent) {
-                    self.finish(at, Err(error));
-                }
-            }
-            Completed::After(agent, result) => self.agents[agent].shared.after = Some(result),
-            Completed::OwnNode(agent, result) => self.agents[agent].shared.own_node = Some(result),
-            Completed::Create(at, result) => {
-                self.mark_started(at);
-                let agent = self.entries[at].agent;
-                // A read before this creation does not show the session.
-                self.agents[agent].shared.after = None;
+            Completed::Look(agent, result) => {
+                let of_agent = self.entries.iter_mut().enumerate().filter(|(_, entry)| entry.agent == agent && entry.waits);
+                let mut waiting: Vec<(usize, &mut Entry)> = of_agent.collect();
                 match result {
-                    Err(error) => {
+                    // Reported once, as the result of the agent's first record.
+                    Err(error) if waiting.iter().all(|(_, entry)| entry.progress.looks.is_empty()) => {
+                        let first = waiting.first().map(|(at, _)| *at);
+                        self.agents[agent].stopped = true;
                         self.note(agent, &error);
-                        match error.is_ambiguous() {
-                            true => self.entries[at].progress.creation = Some(Err(error)),
-                            false => self.finish(at, Err(error)),
+                        if let Some(at) = first {
+                            self.finish(at, Err(error));
                         }
                     }
-                    Ok(id) => self.entries[at].progress.creation = Some(Ok(id)),
+                    result => {
+                        let look = result.map(Arc::new);
+                        waiting.iter_mut().for_each(|(_, entry)| entry.progress.looks.push(look.clone()));
+                    }
                 }
+            }
+            Completed::OwnNode(agent, result) => self.agents[agent].own_node = Some(result),
+            Completed::Create(at, result) => {
+                self.mark_started(at);
+                if let Err(error) = &result {
+                    self.note(self.entries[at].agent, error);
+                }
+                self.entries[at].progress.creations.push(result);
             }
             Completed::Destroy(at, id, result) => {
                 self.mark_started(at);
                 if let Err(error) = &result {
                     self.note(self.entries[at].agent, error);
                 }
-                self.entries[at].progress.destructions.insert(id, result);
+                self.entries[at].progress.destructions.entry(id).or_default().push(result);
                 // The record may destroy further sessions.
-                return self.step(at);
+                return self.step(at).filter(|job| matches!(job, Job::Destroy(..)));
             }
             Completed::Alone(at, result) => {
                 if let Err(error) = &*result {
