@@ -16,6 +16,7 @@
 //! [[token]]
 //! authority = "consul.example:8501"
 //! file = "/run/secrets/consul-token"
+//! scheme = "https"                    # "http": over plain HTTP too
 //!
 //! [unix_sockets]
 //! "localhost:8500" = "/run/consul.sock"
@@ -65,6 +66,17 @@ struct TlsTable {
 struct TokenTable {
     authority: Rule,
     file: PathBuf,
+    #[serde(default)]
+    scheme: TokenScheme,
+}
+
+/// The least protected scheme over which a token is sent.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TokenScheme {
+    Http,
+    #[default]
+    Https,
 }
 
 /// The value of a limit: `"256MiB"` or `100`.
@@ -120,7 +132,10 @@ impl Builder {
         };
         for table in file.token {
             let token = Token::read(&resolve(table.file)).map_err(|error| invalid(error.to_string()))?;
-            self = self.token(table.authority, token);
+            self = match table.scheme {
+                TokenScheme::Http => self.token_over_http(table.authority, token),
+                TokenScheme::Https => self.token(table.authority, token),
+            };
         }
         for (authority, socket) in file.unix_sockets {
             let authority = authority.parse().map_err(|error| invalid(format!("unix_sockets: {error}")))?;
@@ -219,8 +234,14 @@ mod tests {
             file = "token"
 
             [[token]]
+            authority = "consul.example:8500"
+            file = "token"
+            scheme = "http"
+
+            [[token]]
             authority = "*:*"
             file = "token"
+            scheme = "https"
 
             [unix_sockets]
             "localhost:8500" = "/run/consul.sock"
@@ -244,8 +265,11 @@ mod tests {
         assert_eq!((ca_file, ca_path, platform_roots), (Some(resolve("ca.pem")), Some("/etc/ca".into()), Some(false)));
         assert_eq!((client_cert, client_key), (Some(resolve("certs/client.pem")), Some(resolve("../client-key.pem"))));
         assert_eq!(server_name.as_deref(), Some("server.dc1.consul"));
-        let authorities: Vec<String> = network.tokens.iter().map(|(rule, _)| rule.to_string()).collect();
-        assert_eq!(authorities, ["consul.example:8501", "*:*"]);
+        let tokens: Vec<_> = network.tokens.iter().map(|rule| (rule.authorities.to_string(), rule.over_http)).collect();
+        assert_eq!(
+            tokens,
+            [("consul.example:8501".into(), false), ("consul.example:8500".into(), true), ("*:*".into(), false)]
+        );
         let sockets: Vec<_> = network.sockets.iter().map(|(at, path)| (at.to_string(), path.clone())).collect();
         let expected = [("[::1]:8500".into(), resolve("consul.sock")), ("localhost:8500".into(), "/run/consul.sock".into())];
         assert_eq!(sockets, expected);
@@ -276,7 +300,10 @@ mod tests {
             // Unknown keys, in each table.
             ("alow = []\n", &*format!("line 1: unknown field `alow`, {top}")),
             ("\n[tls]\n\nca-file = 'x'\n", &format!("line 4: unknown field `ca-file`, {tls}")),
-            ("[[token]]\nauthority = '*:*'\ntoken = 'x'\n", "line 3: unknown field `token`, expected `authority` or `file`"),
+            (
+                "[[token]]\nauthority = '*:*'\ntoken = 'x'\n",
+                "line 3: unknown field `token`, expected one of `authority`, `file`, `scheme`",
+            ),
             ("[logging]\nlevel = 1\n", &format!("line 1: unknown field `logging`, {top}")),
             // Missing and duplicate keys.
             ("\n[[token]]\nfile = 'token'\n", "line 2: missing field `authority`"),
@@ -287,6 +314,10 @@ mod tests {
             ("allow = [\n  'localhost:8500',\n  8500\n]\n", "line 3: invalid type: integer `8500`, expected a string"),
             ("[tls]\nplatform_roots = 'no'\n", "line 2: invalid type: string, expected a boolean"),
             ("locks = 'yes'\n", "line 1: invalid type: string, expected a boolean"),
+            (
+                "[[token]]\nauthority = '*:*'\nfile = 'token'\nscheme = 'tls'\n",
+                "line 4: unknown variant `tls`, expected `http` or `https`",
+            ),
             ("tls = 'ca.pem'\n", "line 1: invalid type: string, expected struct TlsTable"),
             ("[limits]\n\nmemory = 1.5\n", &format!("line 3: {limit}")),
             ("[limits]\ntable = -1\n", &format!("line 2: {limit}")),
@@ -361,7 +392,7 @@ mod tests {
         assert_eq!((platform_roots, server_name.as_deref()), (Some(true), Some("flag")));
         assert_eq!((client_cert, client_key), (Some("/flag/cert.pem".into()), Some(folder.path().join("k"))));
         // The first match counts.
-        assert_eq!(builder.network.tokens[0].0, "*:*".parse().unwrap());
+        assert_eq!(builder.network.tokens[0].authorities, "*:*".parse().unwrap());
         assert_eq!(builder.network.sockets[0].1, Path::new("/flag.sock"));
         assert_eq!((builder.limits.table, builder.limits.handles), (6, 5));
         // A limit that is set after the file replaces the file's.

@@ -10,7 +10,7 @@ use std::fmt;
 pub enum CallError {
     /// The plugin's answer: a case to compare, and a message of at most 4096 bytes. Where the host
     /// knows more about the cause (which rule to add, what is wrong with a certificate), the
-    /// message is the host's.
+    /// message is the host's. It never shows a token of the host.
     Plugin(Error),
     /// The component was stopped at one of the host's [`Limits`](crate::Limits). A change that it
     /// had begun may have happened.
@@ -25,13 +25,15 @@ pub enum CallError {
 const MAX_MESSAGE_LENGTH: usize = 4096;
 
 impl CallError {
-    /// Returns the component's error, with its message cut to [`MAX_MESSAGE_LENGTH`].
-    pub(crate) fn from_plugin(mut error: Error) -> CallError {
+    /// Returns the component's error, with its message cut to [`MAX_MESSAGE_LENGTH`] and then
+    /// redacted.
+    pub(crate) fn from_plugin(mut error: Error, redact: impl FnOnce(&mut String)) -> CallError {
         let message = error.message_mut();
         if message.len() > MAX_MESSAGE_LENGTH {
             message.truncate(message.floor_char_boundary(MAX_MESSAGE_LENGTH));
             message.push('…');
         }
+        redact(message);
         CallError::Plugin(error)
     }
 }
@@ -73,7 +75,9 @@ mod tests {
     fn long_messages_are_cut_between_characters() {
         let cut = |length: usize| {
             let required = NodeRequired { nodes: vec!["n1".into()], message: "ü".repeat(length) };
-            let CallError::Plugin(Error::NodeRequired(required)) = CallError::from_plugin(Error::NodeRequired(required)) else {
+            let CallError::Plugin(Error::NodeRequired(required)) =
+                CallError::from_plugin(Error::NodeRequired(required), |_| {})
+            else {
                 panic!("another case")
             };
             assert_eq!(required.nodes, ["n1"]);
@@ -81,7 +85,7 @@ mod tests {
         };
         assert_eq!(cut(MAX_MESSAGE_LENGTH / 2), "ü".repeat(MAX_MESSAGE_LENGTH / 2));
         assert_eq!(cut(MAX_MESSAGE_LENGTH / 2 + 1), "ü".repeat(MAX_MESSAGE_LENGTH / 2) + "…");
-        let odd = CallError::from_plugin(Error::Other("x".to_owned() + &"ü".repeat(MAX_MESSAGE_LENGTH)));
+        let odd = CallError::from_plugin(Error::Other("x".to_owned() + &"ü".repeat(MAX_MESSAGE_LENGTH)), |_| {});
         assert_eq!(odd.to_string(), "x".to_owned() + &"ü".repeat(MAX_MESSAGE_LENGTH / 2 - 1) + "…");
     }
 }

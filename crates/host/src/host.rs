@@ -6,7 +6,9 @@ use crate::bindings::{
 use crate::cache;
 use crate::config_error::ConfigError;
 use crate::error::CallError;
-use crate::http::{self, BODY_CHUNK, Exchange, Http, Network, Observer, Outgoing, RequestLimits, Tls, Token, View};
+use crate::http::{
+    self, BODY_CHUNK, Exchange, Http, MAX_HEADERS, Network, Observer, Outgoing, RequestLimits, Tls, Token, TokenRule, View,
+};
 use crate::limits::{CpuBudget, Exceeded, Limits, MAX_MEMORIES, MemoryLimiter, spawn_epoch_ticker};
 use crate::policy::{Authority, Rule};
 use bytesize::ByteSize;
@@ -57,17 +59,40 @@ impl Builder {
 
     /// Adds the token to the plugin's requests to these authorities, unless a request has a token
     /// of its own. The component never sees it. Each call adds a rule; the first match counts.
+    ///
+    /// The token is sent over TLS or a Unix socket only, since the component chooses the scheme. A
+    /// request over plain HTTP that would get the token is denied.
+    ///
+    /// A name does not match a rule for a network. If the name is allowed by its addresses alone,
+    /// the request is denied too.
     pub fn token(mut self, authorities: Rule, token: Token) -> Builder {
-        self.network.tokens.push((authorities, token));
+        self.network.tokens.push(TokenRule { authorities, token, over_http: false });
+        self
+    }
+
+    /// Adds the token as [`Builder::token`] does, over plain HTTP too. Whoever can read the traffic
+    /// can then read the token.
+    pub fn token_over_http(mut self, authorities: Rule, token: Token) -> Builder {
+        self.network.tokens.push(TokenRule { authorities, token, over_http: true });
+        self
+    }
+
+    /// Sets whether the plugin's requests need a token: one that has none of its own and matches no
+    /// rule of [`Builder::token`] is denied. Default: `false`, it is sent without one.
+    pub fn token_required(mut self, required: bool) -> Builder {
+        self.network.token_required = required;
         self
     }
 
     /// Sets whether the tokens of [`Builder::token`] are added to requests for locks too, which
-    /// [`Host::acquire`] needs. Default: `false`.
+    /// [`Host::acquire`] needs. Default: `false`, such requests are denied.
     ///
-    /// With `true`, the component can read, change and delete every key that the token permits, not
-    /// only the keys of locks. Requests for a key with `%`, `\` or an empty segment (`a//b`, `a/`)
-    /// never get a token.
+    /// With `true`, the component can read every key that the token permits, and lock and unlock
+    /// it, which sets its value. With a session that deletes its keys, it can delete them. It cannot
+    /// use the token for the other operations of a transaction, such as on nodes and services.
+    ///
+    /// Reading a key with `%`, `\` or an empty segment (`a//b`, `a/`) is denied where it would get a
+    /// token: a server may read its path as that of something else.
     pub fn locks(mut self, granted: bool) -> Builder {
         self.network.locks = granted;
         self
@@ -112,8 +137,12 @@ impl Builder {
     }
 
     /// Caches the compiled component in this folder. The folder is created with access for this
-    /// user alone, and is not used if others can write to it. Default: no cache; compiling at each
-    /// start takes a fraction of a second.
+    /// user alone. It keeps the 16 entries that were written last; each has some 400 kB. Default: no
+    /// cache; compiling at each start takes a fraction of a second.
+    ///
+    /// What is loaded from there runs without a sandbox. So on Unix the folder is used only if no
+    /// other user except root can write to it, or can replace it or a part of its path: all folders
+    /// and links in it belong to this user or to root. Otherwise each start compiles.
     pub fn cache(mut self, folder: impl Into<PathBuf>) -> Builder {
         self.cache = Some(folder.into());
         self
@@ -244,11 +273,13 @@ impl Host {
         let Limits { response, in_flight, requests, handles, .. } = self.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(handles);
+        let mut http_ctx = WasiHttpCtx::new();
+        http_ctx.set_field_size_limit(MAX_HEADERS);
         let limits = RequestLimits { response_bytes: response.as_u64(), in_flight, per_call: requests };
         let state = State {
             table,
             clocks: WasiClocksCtx::default(),
-            http_ctx: WasiHttpCtx::new(),
+            http_ctx,
             outgoing: self.http.outgoing(limits),
             memory_limiter: MemoryLimiter::new(self.limits),
         };
@@ -346,7 +377,8 @@ impl Instance {
             function.call_async(store, arguments).await
         };
         let (answer,) = run(&mut self.store, &self.limits, call).await?;
-        answer.map_err(|error| CallError::from_plugin(self.store.data().outgoing.explain(error)))
+        let outgoing = &self.store.data().outgoing;
+        answer.map_err(|error| CallError::from_plugin(outgoing.explain(error), |message| outgoing.redact(message)))
     }
 }
 
@@ -606,11 +638,15 @@ mod tests {
     #[tokio::test]
     async fn token_of_the_host_never_reaches_the_component() {
         let [granted, other] = [(), ()].map(|()| Scripted::start(agent).unwrap());
+        let quoting = Scripted::start(|request| Reply::http(403, "", &request.text())).unwrap();
         let memories = Memories::default();
         let mut config = Config::new();
         config.with_host_memory(Arc::new(memories.clone())).memory_reservation(0).memory_guard_size(0).memory_init_cow(false);
         let rule = |server: &Scripted| server.address().to_string().parse::<Rule>().unwrap();
-        let builder = Host::builder().allow(rule(&granted)).allow(rule(&other)).token(rule(&granted), TOKEN.parse().unwrap());
+        let mut builder = Host::builder().allow(rule(&other));
+        for server in [&granted, &quoting] {
+            builder = builder.allow(rule(server)).token_over_http(rule(server), TOKEN.parse().unwrap());
+        }
         let (http, wasm) = (Http::new(builder.network.clone()).unwrap(), std::fs::read(plugin().unwrap()).unwrap());
         let host = builder.build_on(engine(config).unwrap(), http, &wasm).unwrap();
 
@@ -623,6 +659,13 @@ mod tests {
         let requests = other.requests();
         assert_eq!(requests.len(), 3);
         assert!(requests.iter().all(|request| !request.text().contains(&TOKEN[..8])), "{requests:?}");
+
+        // An agent or a proxy that quotes the request gives it neither to the component nor to the
+        // caller.
+        let (listed, held) = memories.watch(host.list_sessions(None, Some(&connection(quoting.address())))).await;
+        let message = listed.unwrap_err().to_string();
+        assert!(!held && message.contains("(token)") && !message.contains(&TOKEN[..8]), "{message}");
+        assert_eq!(quoting.requests()[0].header("X-Consul-Token"), [TOKEN]);
 
         // The search does find a token that the component has.
         let given = Connection { token: Some(TOKEN.into()), ..connection(other.address()) };

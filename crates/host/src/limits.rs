@@ -14,6 +14,11 @@ use wasmtime::{Engine, ResourceLimiter};
 macro_rules! limits {
     ($($(#[doc = $help:literal])+ $name:ident: $type:ty = $default:expr;)*) => {
         /// Limits for one instance, and for all instances together.
+        ///
+        /// What the host keeps for the handles of an instance has fixed bounds: 512 bytes for the
+        /// method, the scheme and the authority of a request each, 8 KiB for its path, 4 KiB for its
+        /// headers, 16 KiB of its body, and 16 KiB for the headers of a response. By default, this is
+        /// less than 8 MiB for one instance.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Limits {
             $($(#[doc = $help])+ pub $name: $type,)*
@@ -57,21 +62,22 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Memory of one instance. The largest response that the plugin reads takes up to 240 MiB, and
+    /// Memory of one instance. The largest response that the plugin reads takes up to 256 MiB, and
     /// up to 360 MiB as JSON.
     memory: ByteSize = ByteSize::mib(512);
     /// Entries in the tables of one instance's module.
     table: usize = 10_000;
     /// Handles that one instance may have open in the host at once: requests, bodies, streams,
-    /// timers.
-    handles: usize = 1_000;
+    /// timers. The host keeps up to 32 KiB for each.
+    handles: usize = 200;
     /// Time that one call may compute. Waiting does not count.
     compute: Duration = Duration::from_secs(10);
     /// Time that one call may take, waiting included. A blocking query takes up to 10 minutes.
     time: Duration = Duration::from_secs(15 * 60);
     /// Requests that one call may send.
     requests: u64 = 100_000;
-    /// Requests that one instance may have in flight at once.
+    /// Requests that one instance may have in flight at once, and names that it may look up. All
+    /// instances together look up 32.
     in_flight: usize = 8;
     /// Size of the body of one response.
     response: ByteSize = ByteSize::mib(64);
@@ -351,7 +357,7 @@ mod tests {
         let names: Vec<_> = table.iter().map(|(name, ..)| *name).collect();
         assert_eq!(names, ["memory", "table", "handles", "compute", "time", "requests", "in_flight", "response", "instances"]);
         let shown: Vec<_> = table.iter().map(|(_, default, _)| default.as_str()).collect();
-        assert_eq!(shown, ["512.0 MiB", "10000", "1000", "10s", "15m", "100000", "8", "64.0 MiB", "100"]);
+        assert_eq!(shown, ["512.0 MiB", "10000", "200", "10s", "15m", "100000", "8", "64.0 MiB", "100"]);
         for (name, default, help) in &table {
             assert_eq!(set(name, default), Ok(Limits::default()), "{name}");
             assert!(help.ends_with('.') && !help.starts_with(' ') && !help.contains("  "), "{help:?}");

@@ -13,7 +13,8 @@
 //! | `unix:///absolute/path` | that socket; the path is literal, without escapes |
 //!
 //! `PORT` is a number, a range (`8500-8510`) or `*`, and is required. Names are compared without
-//! regard to case or a trailing dot, and addresses as numbers. An IPv4-mapped IPv6 address
+//! regard to case or a trailing dot, and addresses as numbers. A name is looked up with the trailing
+//! dot of the request, which makes it absolute. An IPv4-mapped IPv6 address
 //! (`::ffff:1.2.3.4`) is the IPv4 address, so IPv6 networks contain no IPv4 addresses. Anything
 //! else is a parse error: a scheme, a path, a user, `*` elsewhere.
 //!
@@ -195,7 +196,7 @@ impl Rule {
     }
 
     /// Returns whether the rule is for a network, and its ports include this one.
-    fn is_network(&self, port: u16) -> bool {
+    pub(crate) fn is_network(&self, port: u16) -> bool {
         matches!(&self.0, Kind::Host(Pattern::Network(_), ports) if ports.0.contains(&port))
     }
 }
@@ -318,6 +319,11 @@ impl Policy {
         let matches = |rule: &Rule| rule.matches(authority);
         let by_address = |rule: &Rule| authority.address().is_none() && rule.is_network(authority.port);
         self.decide(authority, None, matches, |rule| matches(rule) || by_address(rule))
+    }
+
+    /// Returns whether a rule of `allow` matches the authority as written, without its addresses.
+    pub(crate) fn allows_as_written(&self, authority: &Authority) -> bool {
+        self.allow.iter().any(|rule| rule.matches(authority))
     }
 
     /// Checks `address`, to which the name of the authority resolved. A rule for a single address

@@ -4,6 +4,7 @@ use super::LastFailure;
 use super::exchange::Recorder;
 use super::explain::Failure;
 use crate::policy::Authority;
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -93,4 +94,26 @@ impl Body for LimitedBody {
     fn size_hint(&self) -> SizeHint {
         self.open.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, ..)| body.size_hint())
     }
+}
+
+/// Reads a body up to this many bytes. Returns them, and whether they are all.
+///
+/// # Errors
+///
+/// Fails if the body breaks off.
+pub(crate) async fn read_up_to(
+    mut body: impl Body<Data = Bytes, Error = Code> + Unpin,
+    limit: usize,
+) -> Result<(Vec<u8>, bool), Code> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        // A trailer has no data.
+        let Ok(data) = frame?.into_data() else { continue };
+        bytes.extend_from_slice(&data);
+        if bytes.len() > limit {
+            bytes.truncate(limit);
+            return Ok((bytes, false));
+        }
+    }
+    Ok((bytes, true))
 }

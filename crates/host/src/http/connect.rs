@@ -13,17 +13,18 @@ use rustls::{AlertDescription, ClientConfig};
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::fmt;
 use std::future::Ready;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixStream, lookup_host};
-use tokio::sync::watch;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
@@ -33,10 +34,65 @@ use tower_service::Service;
 /// request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many names the host looks up at once.
+const MAX_LOOKUPS: usize = 32;
+
 tokio::task_local! {
     /// The last connection that the request of this task opened. A connection that ends before
     /// hyper's handshake leaves no other trace.
     pub(crate) static LAST_CONNECTION: RefCell<Option<ConnectionState>>;
+    /// The permits for lookups of the instance whose request this is.
+    pub(crate) static LOOKUPS: Arc<Semaphore>;
+}
+
+/// Looks up the addresses of names.
+///
+/// A lookup takes a thread, and cannot be cancelled. So its permits are returned when the lookup
+/// ends, not when its request is dropped: a component that sends requests and drops them takes no
+/// more threads than one that waits for them.
+#[derive(Clone)]
+pub(crate) struct Resolver {
+    resolve: Arc<Resolve>,
+    permits: Arc<Semaphore>,
+}
+
+type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+impl Resolver {
+    /// Returns a resolver that looks up names by this function, which may block.
+    pub(crate) fn new(resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Resolver {
+        Resolver { resolve: Arc::new(resolve), permits: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+    }
+
+    /// Looks up a name, once the instance and the host have a permit for it.
+    async fn look_up(&self, name: String, port: u16, instance: Option<Arc<Semaphore>>) -> io::Result<Vec<SocketAddr>> {
+        const OPEN: &str = "the semaphore is never closed";
+        // That of the instance first: one that waits for it must not take from the others.
+        let of_instance = match instance {
+            Some(permits) => Some(permits.acquire_owned().await.expect(OPEN)),
+            None => None,
+        };
+        let of_host = Arc::clone(&self.permits).acquire_owned().await.expect(OPEN);
+        let resolve = Arc::clone(&self.resolve);
+        let lookup = tokio::task::spawn_blocking(move || {
+            let _permits = (of_instance, of_host);
+            resolve(&name, port)
+        });
+        lookup.await.map_err(io::Error::other)?
+    }
+}
+
+/// The resolver of the system.
+impl Default for Resolver {
+    fn default() -> Resolver {
+        Resolver::new(|name, port| Ok((name, port).to_socket_addrs()?.collect()))
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
 }
 
 /// Opens the connections of one client, with or without verification of certificates.
@@ -60,10 +116,20 @@ impl Connector {
 
 impl Inner {
     /// Opens a connection for a request to `uri`.
-    async fn open(&self, uri: &Uri, state: ConnectionState, alive: AliveGuard) -> Result<Stream, Failure> {
+    async fn open(
+        &self,
+        uri: &Uri,
+        lookups: Option<Arc<Semaphore>>,
+        state: ConnectionState,
+        alive: AliveGuard,
+    ) -> Result<Stream, Failure> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let authority = Authority::of(uri).map_err(|_| Failure::Uri)?;
-        let io = timeout_at(deadline, self.dial(&authority)).await.map_err(|_| Failure::ConnectTimeout(CONNECT_TIMEOUT))??;
+        // A name with a final dot is absolute: the resolver must not try it below other domains.
+        let absolute = uri.host().is_some_and(|host| host.ends_with('.'));
+        let io = timeout_at(deadline, self.dial(&authority, absolute, lookups))
+            .await
+            .map_err(|_| Failure::ConnectTimeout(CONNECT_TIMEOUT))??;
         if uri.scheme() == Some(&http::uri::Scheme::HTTP) {
             return Ok(Stream { io: TokioIo::new(io), tls: false, h2: false, write_error: None, state, _alive: alive });
         }
@@ -80,17 +146,23 @@ impl Inner {
     }
 
     /// Connects to the authority, over its Unix socket or over TCP.
-    async fn dial(&self, authority: &Authority) -> Result<Box<dyn Io>, Failure> {
+    async fn dial(
+        &self,
+        authority: &Authority,
+        absolute: bool,
+        lookups: Option<Arc<Semaphore>>,
+    ) -> Result<Box<dyn Io>, Failure> {
         if let Some(path) = self.network.socket(authority) {
             let stream = UnixStream::connect(path).await.map_err(|error| Failure::Socket(path.to_owned(), error))?;
             return Ok(Box::new(stream));
         }
-        let addresses = match authority.address() {
-            // The policy has allowed it, and the connector does not resolve addresses.
-            Some(_) => Vec::new(),
-            None => {
-                let found = lookup_host((authority.host(), authority.port())).await.map_err(Failure::Lookup)?;
-                allowed(&self.network.policy, authority, found)?
+        let addresses = match authority.name() {
+            // The policy has allowed the address, and the connector does not resolve it.
+            None => Vec::new(),
+            Some(name) => {
+                let name = if absolute { format!("{name}.") } else { name.to_owned() };
+                let found = self.network.resolver.look_up(name, authority.port(), lookups).await.map_err(Failure::Lookup)?;
+                allowed(&self.network.policy, authority, found.into_iter())?
             }
         };
         // The connector gets only what the policy has checked: the addresses, and a URI made from
@@ -143,8 +215,9 @@ impl Service<Uri> for Connector {
         let (state, alive) = ConnectionState::new(self.0.network.tls.client_cert.is_some());
         // This runs in the task of the request. Hyper may poll the future in another task.
         let _ = LAST_CONNECTION.try_with(|last| last.replace(Some(state.clone())));
+        let lookups = LOOKUPS.try_with(Arc::clone).ok();
         let inner = Arc::clone(&self.0);
-        Box::pin(async move { inner.open(&uri, state, alive).await })
+        Box::pin(async move { inner.open(&uri, lookups, state, alive).await })
     }
 }
 

@@ -5,7 +5,7 @@
 //! carries that into the plugin's error.
 
 use crate::bindings::Error;
-use crate::policy::{Authority, Denied};
+use crate::policy::{Authority, Denied, Rule};
 use bytesize::ByteSize;
 use rustls::{AlertDescription as Alert, CertificateError, InvalidMessage};
 use std::error::Error as StdError;
@@ -31,6 +31,20 @@ pub(crate) enum Failure {
     /// The component requested no verification of the certificate, which is not granted for this
     /// authority.
     InsecureNotGranted,
+    /// The host's token for this authority is for TLS only, and the request is plain HTTP.
+    TokenNeedsTls,
+    /// The host requires a token, and has none for this authority.
+    TokenRequired,
+    /// The authority is a name, and is allowed by its addresses alone. This rule for a network has
+    /// a token, and cannot be compared with a name.
+    TokenOfNetwork(Rule),
+    /// The host's token for this authority is not granted for keys.
+    LocksNotGranted,
+    /// The host's token is not sent for a key whose path a server may read as another one.
+    AmbiguousKey,
+    /// The request is a transaction that gets no token, since it does not only lock or unlock a
+    /// key.
+    NotALock,
     /// The policy denies every address of the name.
     AddressDenied(Denied),
     /// The URI of the request is invalid.
@@ -116,14 +130,30 @@ impl Failure {
     /// explanation if the code says everything.
     pub(crate) fn explain(&self, at: &Authority) -> (Code, Option<Explanation>) {
         let explained = |code, error: Error| (code, Some(Explanation { case: discriminant(&error), error }));
+        let denied = |text| explained(Code::HttpRequestDenied, Error::DeniedByHost(text));
         match self {
-            Failure::Denied(denied) => explained(Code::HttpRequestDenied, Error::DeniedByHost(denied.to_string())),
-            Failure::InsecureNotGranted => explained(
-                Code::HttpRequestDenied,
-                Error::DeniedByHost(format!(
-                    "`validate_certs=false` is not granted for {at}: add `--insecure {at}`, or to the configuration file: insecure = [\"{at}\"]"
-                )),
-            ),
+            Failure::Denied(reason) => denied(reason.to_string()),
+            Failure::InsecureNotGranted => denied(format!(
+                "`validate_certs=false` is not granted for {at}: add `--insecure {at}`, or to the configuration file: insecure = [\"{at}\"]"
+            )),
+            Failure::TokenNeedsTls => denied(format!(
+                "the host sends its token to {at} over TLS only, but the request is plain http: use `scheme=https`, or let the token be read on the way: type `scheme=http`, or in the configuration file: [[token]] with scheme = \"http\""
+            )),
+            Failure::TokenRequired => denied(format!(
+                "no token is for {at}, and without one the request would be anonymous: add `--allow {at}`, or to the configuration file: [[token]] with authority = \"{at}\""
+            )),
+            Failure::TokenOfNetwork(rule) => denied(format!(
+                "the token of the rule `{rule}` is for addresses, not for the name in {at}, and without one the request would be anonymous: give an address as `host`, or add to the configuration file: [[token]] with authority = \"{at}\""
+            )),
+            Failure::LocksNotGranted => denied(format!(
+                "the token for {at} is not granted for keys: add to the configuration file: locks = true, or call `Builder::locks(true)`"
+            )),
+            Failure::AmbiguousKey => denied(format!(
+                "the token for {at} is not sent for a key with `%`, `\\`, `.`, `..` or nothing between two `/` or at its end, which a server may read as another key: choose another key, or give the request a token of its own"
+            )),
+            Failure::NotALock => denied(format!(
+                "the token for {at} is not granted for this transaction, which does more than lock or unlock one key: give the request a token of its own"
+            )),
             Failure::AddressDenied(denied) => explained(Code::DestinationIpProhibited, Error::DeniedByHost(denied.to_string())),
             Failure::Uri => (Code::HttpRequestUriInvalid, None),
             Failure::Lookup(error) => explained(

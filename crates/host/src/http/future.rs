@@ -16,13 +16,21 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use wasmtime::Result;
-use wasmtime::component::{Linker, Resource, ResourceTable, ResourceType};
+use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceTable, ResourceType};
 use wasmtime_wasi::p2::{Pollable, subscribe};
-use wasmtime_wasi_http::p2::bindings::http::types::{self, ErrorCode};
+use wasmtime_wasi_http::p2::bindings::http::types::{self, ErrorCode, HostOutgoingRequest as _};
 use wasmtime_wasi_http::p2::body::HostIncomingBody;
 use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest};
 use wasmtime_wasi_http::p2::{HttpResult, http_request_error};
 use wasmtime_wasi_http::{FieldMap, WasiBody, WasiHttp, WasiHttpCtxView, WasiHttpHooks as _, WasiHttpView};
+
+/// The most bytes of the method, the scheme or the authority of a request. A name in DNS has up to
+/// 253.
+const MAX_NAME: usize = 512;
+/// The most bytes of the path and query of a request.
+const MAX_PATH: usize = 8 << 10;
+/// The most bytes of the headers of a request, with what the host needs for each.
+pub(crate) const MAX_HEADERS: usize = 4 << 10;
 
 /// The part of a store's data that `wasi:http` needs.
 pub(crate) trait View: WasiHttpView {
@@ -42,6 +50,7 @@ pub(crate) fn add_to_linker<T: View + 'static>(linker: &mut Linker<T>) -> Result
         store.data_mut().http().table.delete(Resource::<FutureResponse>::new_own(handle))?;
         Ok(())
     })?;
+    limit_lengths(&mut types)?;
     types.func_wrap("[method]future-incoming-response.subscribe", |mut store, (future,): (Resource<FutureResponse>,)| {
         Ok((subscribe(store.data_mut().http().table, future)?,))
     })?;
@@ -59,6 +68,40 @@ pub(crate) fn add_to_linker<T: View + 'static>(linker: &mut Linker<T>) -> Result
             Err(error) => Err(error.downcast()?),
         },))
     })
+}
+
+/// Replaces the functions that set the parts of a request: parts that are too long are refused, since
+/// the host keeps them for each request that the component has.
+fn limit_lengths<T: View + 'static>(types: &mut LinkerInstance<'_, T>) -> Result<()> {
+    type Request = Resource<HostOutgoingRequest>;
+    let fits = |part: Option<&String>, length| part.is_none_or(|part| part.len() <= length);
+    types.func_wrap("[method]outgoing-request.set-method", move |mut store, (request, method): (Request, types::Method)| {
+        let name = if let types::Method::Other(name) = &method { Some(name) } else { None };
+        let fits = fits(name, MAX_NAME);
+        Ok((if fits { store.data_mut().http().set_method(request, method)? } else { Err(()) },))
+    })?;
+    types.func_wrap(
+        "[method]outgoing-request.set-scheme",
+        move |mut store, (request, scheme): (Request, Option<types::Scheme>)| {
+            let name = if let Some(types::Scheme::Other(name)) = &scheme { Some(name) } else { None };
+            let fits = fits(name, MAX_NAME);
+            Ok((if fits { store.data_mut().http().set_scheme(request, scheme)? } else { Err(()) },))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        move |mut store, (request, authority): (Request, Option<String>)| {
+            let fits = fits(authority.as_ref(), MAX_NAME);
+            Ok((if fits { store.data_mut().http().set_authority(request, authority)? } else { Err(()) },))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-path-with-query",
+        move |mut store, (request, path): (Request, Option<String>)| {
+            let fits = fits(path.as_ref(), MAX_PATH);
+            Ok((if fits { store.data_mut().http().set_path_with_query(request, path)? } else { Err(()) },))
+        },
+    )
 }
 
 /// Sends a request, and returns the future of its response.

@@ -8,20 +8,22 @@ mod connect;
 mod exchange;
 mod explain;
 mod future;
+mod redact;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transaction;
 
 pub use exchange::Exchange;
 pub(crate) use exchange::Observer;
-pub(crate) use future::{Requests, View, add_to_linker};
+pub(crate) use future::{MAX_HEADERS, Requests, View, add_to_linker};
 pub use tls::Tls;
 
 use crate::bindings::Error;
 use crate::config_error::ConfigError;
 use crate::policy::{Authority, Policy, Rule};
 use body::{InFlight, LimitedBody};
-use connect::{ConnectionState, Connector, LAST_CONNECTION};
+use connect::{ConnectionState, Connector, LAST_CONNECTION, LOOKUPS, Resolver};
 use explain::{Explanation, Failure};
 use http::header::AUTHORIZATION;
 use http::uri::{Parts, Scheme};
@@ -40,6 +42,7 @@ use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error as Code, RequestOptions, WasiBody, WasiHttpHooks};
 
 /// The scheme with which the component requests HTTPS without verification of the certificate.
@@ -49,9 +52,8 @@ pub(crate) const INSECURE: &str = "https+insecure";
 /// for all paths below. Other paths would return the token to the component (`/v1/acl/token/self`),
 /// or use it for operations that were not granted.
 const TOKEN_PATHS: [&str; 3] = ["/v1/session/", "/v1/agent/self", "/v1/internal/acl/authorize"];
-/// The additional paths for locks.
-const LOCK_PATHS: [&str; 2] = [KEYS, "/v1/txn"];
-/// The prefix of the path of a key.
+/// The prefix of the path of a key, which the plugin reads. It changes keys with a
+/// [transaction].
 const KEYS: &str = "/v1/kv/";
 
 /// How long an idle connection is kept.
@@ -74,9 +76,13 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for the errors of a connection's requests after the connection ended.
 const LOST_AFTER: Duration = Duration::from_secs(1);
 
+/// The most bytes of the headers of a response, which the component can keep and copy. HTTP/2 has the
+/// same limit.
+const MAX_RESPONSE_HEADERS: usize = 16 << 10;
+
 /// The most that a component may write to a body in one host call. The plugin writes 4 KiB at a
 /// time.
-pub(crate) const BODY_CHUNK: usize = 64 << 10;
+pub(crate) const BODY_CHUNK: usize = 8 << 10;
 
 type SendResult = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Code>> + Send>), Code>;
 
@@ -94,7 +100,9 @@ pub(crate) struct Network {
     /// The certificates to trust and to present.
     pub(crate) tls: Tls,
     /// Tokens that the component never sees. The first rule that matches the authority counts.
-    pub(crate) tokens: Vec<(Rule, Token)>,
+    pub(crate) tokens: Vec<TokenRule>,
+    /// Whether a request that would get a token is denied if no rule of `tokens` matches.
+    pub(crate) token_required: bool,
     /// Whether the tokens are added to requests for locks too.
     pub(crate) locks: bool,
     /// Authorities that are reached over a Unix socket. The policy must allow the socket, not the
@@ -102,6 +110,8 @@ pub(crate) struct Network {
     pub(crate) sockets: Vec<(Authority, PathBuf)>,
     /// The observer of requests.
     pub(crate) observer: Observer,
+    /// Looks up the addresses of names.
+    pub(crate) resolver: Resolver,
 }
 
 impl Network {
@@ -110,10 +120,54 @@ impl Network {
         self.sockets.iter().find(|(mapped, _)| mapped == authority).map(|(_, path)| path.as_path())
     }
 
-    /// Returns the token for an authority.
-    fn token(&self, authority: &Authority) -> Option<&Token> {
-        self.tokens.iter().find(|(rule, _)| rule.matches(authority)).map(|(_, token)| token)
+    /// Returns the token for a request, if it gets one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the operator gave a token for the request, and it must not be sent. Without it, the
+    /// request would be an anonymous one, whose answer is that of another question.
+    fn token<B>(&self, request: &Request<B>, at: &Authority) -> Result<Option<&Token>, Failure> {
+        let Some(purpose) = purpose(request) else { return Ok(None) };
+        let Some(rule) = self.tokens.iter().find(|rule| rule.authorities.matches(at)) else {
+            return self.without_token(at).map(|()| None);
+        };
+        match purpose {
+            Purpose::Lock | Purpose::AmbiguousKey if !self.locks => return Err(Failure::LocksNotGranted),
+            Purpose::AmbiguousKey => return Err(Failure::AmbiguousKey),
+            Purpose::Lock | Purpose::Session => {}
+        }
+        // What a Unix socket carries does not leave the machine.
+        let is_readable = request.uri().scheme() == Some(&Scheme::HTTP) && self.socket(at).is_none();
+        if is_readable && !rule.over_http { Err(Failure::TokenNeedsTls) } else { Ok(Some(&rule.token)) }
     }
+
+    /// Checks whether a request for which no rule has a token may be sent without one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a token is required, or if a rule for a network may mean the addresses of the name,
+    /// which is allowed by its addresses alone.
+    fn without_token(&self, at: &Authority) -> Result<(), Failure> {
+        if self.token_required {
+            return Err(Failure::TokenRequired);
+        }
+        let by_address = at.name().is_some() && self.socket(at).is_none() && !self.policy.allows_as_written(at);
+        match self.tokens.iter().find(|rule| by_address && rule.authorities.is_network(at.port())) {
+            Some(rule) => Err(Failure::TokenOfNetwork(rule.authorities.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A token, and where it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenRule {
+    /// The authorities.
+    pub(crate) authorities: Rule,
+    /// The token.
+    pub(crate) token: Token,
+    /// Whether it is sent over plain HTTP too, which others can read on the way.
+    pub(crate) over_http: bool,
 }
 
 /// A token of Consul's ACL system. `Debug` does not show it.
@@ -196,6 +250,7 @@ impl Http {
             limits,
             sent: 0,
             in_flight: InFlight::default(),
+            lookups: Arc::new(Semaphore::new(limits.in_flight.min(Semaphore::MAX_PERMITS))),
             last_failure: LastFailure::default(),
             requests: Requests::default(),
         }
@@ -246,6 +301,8 @@ pub(crate) struct Outgoing {
     /// The number of requests in this call.
     sent: u64,
     in_flight: InFlight,
+    /// The permits for lookups of names, as many as for requests in flight.
+    lookups: Arc<Semaphore>,
     /// The failure of the last request only: that of an earlier one does not explain a later error.
     last_failure: LastFailure,
     /// The requests that have no response yet.
@@ -273,6 +330,13 @@ impl Outgoing {
         }
     }
 
+    /// Redacts the tokens of the host in a message.
+    pub(crate) fn redact(&self, message: &mut String) {
+        for rule in &self.http.network.tokens {
+            rule.token.redact_message(message);
+        }
+    }
+
     /// Returns the requests that have no response yet, for [`Requests::drive`].
     pub(crate) fn requests(&self) -> Requests {
         self.requests.clone()
@@ -293,8 +357,8 @@ impl Outgoing {
             recorder.set_error(&Code::HttpRequestUriInvalid);
             return Box::pin(async { Err(Code::HttpRequestUriInvalid) });
         };
-        let insecure = match self.admit(&mut request, &at) {
-            Ok(insecure) => insecure,
+        let Admitted { insecure, token } = match self.admit(&mut request, &at) {
+            Ok(admitted) => admitted,
             Err(failure) => {
                 let code = self.last_failure.record(&failure, &at);
                 recorder.set_error(&code);
@@ -303,23 +367,37 @@ impl Outgoing {
         };
         let clients = Arc::clone(&self.http.clients);
         let (last_failure, in_flight, limit) = (self.last_failure.clone(), self.in_flight.clone(), self.limits.response_bytes);
+        let lookups = Arc::clone(&self.lookups);
         Box::pin(async move {
             let client = if insecure { &clients.insecure } else { &clients.verified };
-            let response = send(client, request, &at, &last_failure).await.inspect_err(|code| recorder.set_error(code))?;
+            if let Some(Token(token)) = &token {
+                if request.uri().path() == transaction::PATH {
+                    request = transaction::only_lock(request).await.map_err(|failure| {
+                        let code = last_failure.record(&failure, &at);
+                        recorder.set_error(&code);
+                        code
+                    })?;
+                }
+                request.headers_mut().insert(TOKEN_HEADER, token.clone());
+            }
+            let response = LOOKUPS.scope(lookups, send(client, request, &at, &last_failure));
+            let response = response.await.inspect_err(|code| recorder.set_error(code))?;
             let (parts, body) = response.into_parts();
             recorder.set_status(parts.status.as_u16());
-            let body = LimitedBody::new(body, limit, in_flight, recorder, at, last_failure)?.boxed_unsync();
-            Ok(Response::from_parts(parts, body))
+            let body = LimitedBody::new(body, limit, in_flight, recorder, at, last_failure)?;
+            match token {
+                Some(token) => token.redact_response(parts, body).await,
+                None => Ok(Response::from_parts(parts, body.boxed_unsync())),
+            }
         })
     }
 
-    /// Checks whether a request may be sent, and adds its token. Returns whether to send it without
-    /// verification of the certificate.
+    /// Checks whether a request may be sent, and how.
     ///
     /// # Errors
     ///
-    /// Fails if the policy or a limit denies the request.
-    fn admit(&self, request: &mut Request<WasiBody>, at: &Authority) -> Result<bool, Failure> {
+    /// Fails if the policy or a limit denies the request, or a token that it needs.
+    fn admit(&self, request: &mut Request<WasiBody>, at: &Authority) -> Result<Admitted, Failure> {
         let RequestLimits { in_flight, per_call, .. } = self.limits;
         if self.exceeded_requests() {
             return Err(Failure::TooManyRequests(per_call));
@@ -341,36 +419,61 @@ impl Outgoing {
             // server, which does not know it.
             *request.uri_mut() = with_scheme(request.uri(), Scheme::HTTPS).ok_or(Failure::Uri)?;
         }
-        if let Some(Token(token)) = network.token(at).filter(|_| wants_token(request, network.locks)) {
-            request.headers_mut().insert(TOKEN_HEADER, token.clone());
-        }
-        Ok(insecure)
+        Ok(Admitted { insecure, token: network.token(request, at)?.cloned() })
     }
+}
+
+/// How to send a request that may be sent.
+struct Admitted {
+    /// Whether to send it without verification of the certificate.
+    insecure: bool,
+    /// The token to add.
+    token: Option<Token>,
 }
 
 const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-consul-token");
 
-/// Returns whether the host adds its token to a request: only if the request has none, and only
-/// where the response cannot contain the token.
-fn wants_token<B>(request: &Request<B>, locks: bool) -> bool {
+/// What a request does with a token.
+#[derive(Clone, Copy, PartialEq)]
+enum Purpose {
+    /// Reads or changes sessions.
+    Session,
+    /// Reads a key, or locks or unlocks it.
+    Lock,
+    /// Reads a key whose path a server may read as another one.
+    AmbiguousKey,
+}
+
+/// Returns for what a request gets the host's token, or `None` if it gets none: it has a token, or
+/// the plugin sends no such request, or the response could contain the token.
+fn purpose<B>(request: &Request<B>) -> Option<Purpose> {
     let has_token = request.headers().contains_key(TOKEN_HEADER) || request.headers().contains_key(AUTHORIZATION);
     // TRACE returns the request in the response, and CONNECT has no path.
     let method_is_safe = matches!(*request.method(), Method::GET | Method::PUT | Method::POST | Method::DELETE);
-    let paths = TOKEN_PATHS.iter().chain(LOCK_PATHS.iter().filter(|_| locks));
-    !has_token && method_is_safe && is_token_path(request.uri().path(), paths)
+    let path = request.uri().path();
+    let reads_key = path.starts_with(KEYS) && *request.method() == Method::GET;
+    if has_token || !method_is_safe {
+        None
+    } else if !is_plain(path) {
+        reads_key.then_some(Purpose::AmbiguousKey)
+    } else if TOKEN_PATHS.iter().any(|known| if known.ends_with('/') { path.starts_with(known) } else { path == *known }) {
+        Some(Purpose::Session)
+    } else if reads_key || path == transaction::PATH {
+        Some(Purpose::Lock)
+    } else {
+        None
+    }
 }
 
-/// Returns whether the path is one of `known`, and every server reads it as such. A path that a
-/// server may interpret differently gets no token: one with dot segments, empty segments, or
-/// encoded separators other than those in the name of a key.
-fn is_token_path<'a>(path: &str, mut known: impl Iterator<Item = &'a &'a str>) -> bool {
+/// Returns whether every server reads the path in the same way. That is uncertain with dot
+/// segments, empty segments, and encoded separators other than those in the name of a key.
+fn is_plain(path: &str) -> bool {
     let plain = |segment: &[u8]| !matches!(segment, b"" | b"." | b"..") && !segment.iter().any(|byte| b"/\\%".contains(byte));
     let decode = |text| percent_decode_str(text).collect::<Vec<u8>>();
-    let all_plain = match path.strip_prefix(KEYS) {
+    match path.strip_prefix(KEYS) {
         Some(key) => decode(key).split(|byte| *byte == b'/').all(plain),
         None => path.strip_prefix('/').is_some_and(|inside| inside.split('/').all(|segment| plain(&decode(segment)))),
-    };
-    all_plain && known.any(|known| if known.ends_with('/') { path.starts_with(known) } else { path == *known })
+    }
 }
 
 /// Returns the URI with another scheme.
@@ -432,6 +535,10 @@ async fn send(
     let response = LAST_CONNECTION.scope(RefCell::default(), exchange).await?;
     if let Some(connection) = response.extensions().get::<ConnectionState>() {
         connection.mark_answered();
+    }
+    let size = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    if size > MAX_RESPONSE_HEADERS {
+        return Err(Code::HttpResponseHeaderSectionSize(u32::try_from(size).ok()));
     }
     Ok(response)
 }

@@ -8,6 +8,7 @@ use crate::exclusive;
 use crate::plugin::{connection, load};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use consul_session_host::{Builder, CallError, Host, Rule};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 use test_support::scripted::{Reply, Scripted};
@@ -90,6 +91,8 @@ attacks! {
     long_arguments_are_stopped: "method"("") handles="20" => "Trapped(",
         "the component failed: too much data is being copied between the host and the guest: fuel allocated for hostcalls has been \
          exhausted";
+    endless_headers_are_stopped: "headers"("") => "Trapped(",
+        "the component failed: total size of fields exceeds limit";
     endless_recursion_is_stopped: "recursion"("") => "Trapped(",
         "the component failed: wasm trap: call stack exhausted";
     trap_is_reported: "trap"("") => "Trapped(",
@@ -238,6 +241,59 @@ fn kept_requests_are_stopped() -> Result<()> {
             errors,
             "Stopped(Handles(",
             "the component was stopped: it wanted more open at once than the limit `handles` of 100 allows",
+        )
+    })
+}
+
+/// The peak memory of the process so far, in bytes; none where the system does not report it.
+fn peak_memory() -> Result<Option<u64>> {
+    if !cfg!(target_os = "linux") {
+        return Ok(None);
+    }
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Ok(Some(peak.context("no VmHWM")? * 1024))
+}
+
+/// Runs in a process of its own, so that the memory of other tests does not count.
+#[test]
+fn kept_requests_take_bounded_memory() -> Result<()> {
+    /// Set in the copy of this program that runs this test alone.
+    const ALONE: &str = "CONSUL_SESSION_TEST_KEPT_REQUESTS";
+    /// The most that the attacks take together: 8 MiB for each, as `Limits` says.
+    const MOST: u64 = ATTACKS as u64 * (8 << 20);
+
+    if std::env::var_os(ALONE).is_none() {
+        let mut copy = Command::new(std::env::current_exe()?);
+        copy.args(["--exact", "hostile::kept_requests_take_bounded_memory", "--nocapture"]).env(ALONE, "1");
+        let output = copy.output()?;
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        ensure!(output.status.success() && text.contains("1 passed"), "{text}");
+        return Ok(());
+    }
+    with_deadline(|| {
+        let hostile = built(Host::builder(), include_str!("parts.wat"))?;
+        let attack = || {
+            two_threads()?.block_on(async {
+                // What an instance keeps is freed when it is dropped, so all of them live to the end.
+                let (mut instances, mut errors) = (Vec::new(), Vec::new());
+                for _ in 0..ATTACKS {
+                    let mut instance = hostile.instance().await?;
+                    errors.push(instance.apply_json("").await.err().context("the component was not stopped")?);
+                    instances.push(instance);
+                }
+                anyhow::Ok(errors)
+            })
+        };
+        let before = peak_memory()?;
+        let errors = attack()?;
+        if let (Some(before), Some(after)) = (before, peak_memory()?) {
+            ensure!(after - before < MOST, "{} KiB", (after - before) >> 10);
+        }
+        expect(
+            errors,
+            "Stopped(Handles(",
+            "the component was stopped: it wanted more open at once than the limit `handles` of 200 allows",
         )
     })
 }

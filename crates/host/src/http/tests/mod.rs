@@ -1,7 +1,9 @@
 //! Tests with real sockets, through the functions of `wasi:http` that a guest calls.
 
+mod names;
 mod plain;
 mod tls;
+mod tokens;
 
 use super::*;
 use hyper::body::Bytes;
@@ -77,11 +79,11 @@ async fn exchange(
     let future = future::handle(outgoing, table, request).map_err(|error| error.downcast().unwrap())?;
     let mut wasi = WasiHttpCtxView { hooks: outgoing, table, ctx };
     let stream = wasi.write(Resource::new_borrow(outgoing_body.rep())).unwrap().unwrap();
-    if !body.is_empty() {
+    for chunk in body.chunks(4096) {
         let stream = wasi.table.get_mut(&stream).unwrap();
         // A host that denies the request does not read its body.
-        if stream.write_ready().await.is_ok() {
-            let _ = stream.write(Bytes::copy_from_slice(body));
+        if stream.write_ready().await.is_err() || stream.write(Bytes::copy_from_slice(chunk)).is_err() {
+            break;
         }
     }
     wasi.table.delete(stream).unwrap();
@@ -146,6 +148,11 @@ fn allowing(rules: &[&str]) -> Network {
     // Loading the platform's roots takes a moment, and no certificate here needs them.
     let tls = Tls { platform_roots: Some(false), ..Tls::default() };
     Network { policy, tls, ..Network::default() }
+}
+
+/// Returns a token for these authorities, over plain HTTP too.
+fn token(authorities: &str, token: &str) -> TokenRule {
+    TokenRule { authorities: authorities.parse().unwrap(), token: token.parse().unwrap(), over_http: true }
 }
 
 fn outgoing(network: Network) -> Outgoing {

@@ -473,7 +473,8 @@ async fn unix_socket_replaces_the_authority() {
     let allowed = format!("unix://{}", path.display());
     let network = |rules: &[&str]| Network {
         sockets: vec![("localhost:8500".parse().unwrap(), path.clone())],
-        tokens: vec![("localhost:8500".parse().unwrap(), "secret".parse().unwrap())],
+        // The token is not for plain HTTP over a network.
+        tokens: vec![TokenRule { over_http: false, ..token("localhost:8500", "secret") }],
         ..allowing(rules)
     };
     let url = "http://localhost:8500/v1/agent/self";
