@@ -41,7 +41,7 @@ pub const COMMAND: Command = Command {
     help: "Run a command while a session of its own (`ttl`: 15s if not given) holds KEY; excludes `consul lock PREFIX` where KEY \
            is PREFIX/.lock. The command finds CONSUL_LOCK_HELD, _KEY, _SESSION, _INDEX and _FENCE, the fencing number, in its \
            environment. If the lock is lost, the command is ended. Exit status: the command's, or 128 plus the number of the \
-           signal that ended it, but 1 in place of 0 if the lock was lost; 1 if there was no lock",
+           signal that ended it, but 1 in place of 0 if the lock was lost or KEY may stay held; 1 if there was no lock",
 };
 
 /// The options of a new session. Of the others only those of the connection are accepted.
@@ -57,6 +57,14 @@ const KILL_AFTER: Duration = Duration::from_secs(5);
 const BLOCK: f64 = 60.0;
 /// The time before another attempt, after an error or where no blocking query tells when to retry.
 const RETRY: Duration = Duration::from_secs(1);
+/// The first of the pauses, each twice as long as the one before and at most [`RETRY`], between
+/// attempts that find a holder which reads do not show.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How long the release, and then the destruction of the session, are tried again.
+const PERSISTENCE: Duration = Duration::from_secs(5);
+/// How long signals do not end the clean-up. A service manager can send its signal to this program
+/// and to the command at once, so that the command has ended before this program sees the signal.
+const GRACE: Duration = Duration::from_secs(1);
 /// The most characters to show of a value that another holder wrote.
 const SHOWN: usize = 200;
 
@@ -86,22 +94,20 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     let status = match obtained {
         Ok((session, lock)) => {
             let ran = locker.hold(&session, &lock, &invocation.rest, kill_after, &mut signals).await;
-            match (ran, locker.close().await) {
-                (Err(error), _) => return Err(error),
-                (Ok(Ran { status, lost: false }), Some(false)) => {
+            let closed = locker.close(&mut signals).await;
+            match (ran?, closed) {
+                (_, Closed::Interrupted(signal)) => child::status_of(signal),
+                (Ran { status, lost: false }, Closed::NotHeld) => {
                     locker.report("was lost before the command had ended");
                     status.max(1)
                 }
-                (Ok(Ran { status, lost }), _) => status.max(lost.into()),
+                (Ran { status, lost }, closed) => status.max((lost || matches!(closed, Closed::MayHold)).into()),
             }
         }
-        Err(unobtained) => {
-            locker.close().await;
-            match unobtained {
-                Unobtained::Signal(signal) => child::status_of(signal),
-                Unobtained::Error(error) => return Err(error),
-            }
-        }
+        Err(unobtained) => match (unobtained, locker.close(&mut signals).await) {
+            (Unobtained::Error(error), _) => return Err(error),
+            (_, Closed::Interrupted(signal)) | (Unobtained::Signal(signal), _) => child::status_of(signal),
+        },
     };
     exit(status.into())
 }
@@ -110,6 +116,18 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
 enum Unobtained {
     Signal(Signal),
     Error(Error),
+}
+
+/// How the clean-up ended.
+enum Closed {
+    /// The session does not hold the key.
+    Free,
+    /// As `Free`, and it did not hold the key before either.
+    NotHeld,
+    /// The session may still exist and hold the key.
+    MayHold,
+    /// A signal ended the clean-up.
+    Interrupted(Signal),
 }
 
 /// How the command ended.
@@ -177,7 +195,12 @@ impl fmt::Display for Lost {
 
 /// Why the key cannot be acquired at present.
 enum Obstacle {
-    Holder { session: String, value: Vec<u8> },
+    Holder {
+        session: String,
+        value: Vec<u8>,
+    },
+    /// An acquisition found a holder that reads do not show.
+    Unseen,
     Delay,
     Error(Error),
 }
@@ -265,7 +288,10 @@ impl Locker {
                     let session = Rc::new(Session { id, ttl: self.ttl, renewed, may_hold });
                     if let Some(old) = self.session.replace(Some(session.clone())) {
                         // If this fails, the session ends by itself.
-                        let _ = self.destroy(&old).await;
+                        if old.may_hold.get() {
+                            let _ = self.release_once(&old).await;
+                        }
+                        let _ = self.destroy_once(&old).await;
                     }
                     return Ok(session);
                 }
@@ -279,11 +305,13 @@ impl Locker {
     /// Acquires the key as soon as possible. Returns `None` if the session has ended.
     async fn acquire(&self, session: &Session) -> Result<Option<Lock>, Error> {
         let mut index = None;
+        let mut pause = Duration::ZERO;
         loop {
             let obstacle = match self.holder(index).await {
                 Ok(Holding { lock: Some(found), .. }) if found.flags != FLAGS => return Err(self.in_use(&found)),
                 Ok(Holding { lock: Some(Lock { session: Some(holder), value, .. }), index: at }) if holder != session.id => {
-                    index = Some(at);
+                    index = blocking(at);
+                    pause = Duration::ZERO;
                     Obstacle::Holder { session: holder, value }
                 }
                 Ok(_) => {
@@ -297,8 +325,14 @@ impl Locker {
                     });
                     match answer {
                         Ok(Acquisition::Acquired(lock)) => return Ok(Some(lock)),
-                        // Another session was faster; the next query tells which.
-                        Ok(Acquisition::Held) => continue,
+                        // Another session was faster; the next read tells which. The pauses are for
+                        // an agent whose reads never do.
+                        Ok(Acquisition::Held) if pause.is_zero() || pause < RETRY && !self.once => {
+                            sleep(pause).await;
+                            pause = (pause * 2).clamp(FIRST_PAUSE, RETRY);
+                            continue;
+                        }
+                        Ok(Acquisition::Held) => Obstacle::Unseen,
                         Ok(Acquisition::Delayed) => Obstacle::Delay,
                         Err(CallError::Plugin(wit::Error::NotFound(_))) => return Ok(None),
                         Err(error) if !may_pass(&error) => return Err(convert::error(error)),
@@ -400,7 +434,9 @@ impl Locker {
             let sent = Instant::now();
             index = match self.holder(index).await {
                 Ok(Holding { lock: None, .. }) => return Lost::Deleted,
-                Ok(Holding { lock: Some(Lock { session: Some(holder), .. }), index }) if holder == session.id => Some(index),
+                Ok(Holding { lock: Some(Lock { session: Some(holder), .. }), index }) if holder == session.id => {
+                    blocking(index)
+                }
                 Ok(Holding { lock: Some(Lock { session: Some(other), .. }), .. }) => return Lost::Taken(other),
                 Ok(Holding { lock: Some(_), .. }) => return Lost::Freed,
                 // The renewal decides when errors last too long.
@@ -446,40 +482,140 @@ impl Locker {
                 },
                 lost = &mut watch => break lost,
                 signal = signals.next() => {
-                    child.signal(if interrupted { Signal::KILL } else { signal });
+                    if let Err(error) = child.signal(if interrupted { Signal::KILL } else { signal }) {
+                        self.report(&format!("the command cannot be sent the signal: {error}"));
+                    }
                     interrupted = true;
                 }
             }
         };
         self.report(&format!("lost: session {}: {lost}; ending the command", session.id));
-        Ok(Ran { status: child.end(kill_after).await, lost: true })
+        let hurry = async {
+            signals.next().await;
+        };
+        let status = child.end(kill_after, hurry).await.unwrap_or_else(|error| {
+            self.report(&format!("the command cannot be killed: {error}; it runs on without the lock"));
+            1
+        });
+        Ok(Ran { status, lost: true })
     }
 
-    /// Releases the key, so that the next holder does not wait for the lock delay, and destroys
-    /// the session. Returns whether the session held the key until then, if that is known.
-    async fn close(&self) -> Option<bool> {
-        let session = self.session.take()?;
-        match self.destroy(&session).await {
-            Ok(held) => Some(held),
-            Err(error) => {
-                let (error, ttl, delay) = (printable(&error.to_string()), session.ttl, self.new.lock_delay.unwrap_or_default());
-                self.report(&format!(
-                    "the session could not be destroyed: {error}; Consul ends {} by itself, in up to {} seconds, after which its \
-                     lock delay of {delay} seconds runs",
-                    session.id,
-                    2 * ttl.as_secs(),
-                ));
-                None
+    /// Cleans up, until a signal ends that.
+    async fn close(&self, signals: &mut Signals) -> Closed {
+        let Some(session) = self.session.take() else { return Closed::Free };
+        let interrupted = async {
+            sleep(GRACE).await;
+            signals.next().await
+        };
+        tokio::select! {
+            biased;
+            closed = self.clean_up(&session) => closed,
+            signal = interrupted => {
+                self.report(&format!("the clean-up was interrupted; {}", self.remains(&session)));
+                Closed::Interrupted(signal)
             }
         }
     }
 
-    async fn destroy(&self, session: &Session) -> Result<bool, CallError> {
-        let held = session.may_hold.get()
-            && self.host.release(&self.key, &session.id, Some(&self.contents), Some(&self.connection)).await?;
-        self.host.destroy(&session.id, Some(&self.connection)).await?;
-        Ok(held)
+    /// Releases the key, so that the next holder does not wait for the lock delay, and destroys
+    /// the session whether or not the release succeeded. Reports what failed.
+    async fn clean_up(&self, session: &Session) -> Closed {
+        let id = &session.id;
+        let released = self.release(session).await;
+        let destroyed = persist(async || self.destroy_once(session).await).await;
+        let failed = |what: &str, error: &CallError| format!("{what} failed: {}", printable(&error.to_string()));
+        match (&released, &destroyed) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Ok(())) => {
+                session.may_hold.set(false);
+                let free = match self.lock_delay() {
+                    None => String::new(),
+                    Some(delay) => format!(" after its lock delay of {delay}"),
+                };
+                let released = failed("the release of the key", error);
+                self.report(&format!("{released}; session {id} was destroyed instead, which frees the key{free}"));
+            }
+            (_, Err(error)) => {
+                let released = released.as_ref().err().map(|error| failed("the release of the key", error) + "; ");
+                let destroyed = failed(&format!("the destruction of session {id}"), error);
+                self.report(&format!("{}{destroyed}; {}", released.unwrap_or_default(), self.remains(session)));
+            }
+        }
+        match released {
+            Ok(Some(false)) => Closed::NotHeld,
+            _ if session.may_hold.get() => Closed::MayHold,
+            _ => Closed::Free,
+        }
     }
+
+    /// Releases the key. Returns whether the session held it until then, if that is known.
+    async fn release(&self, session: &Session) -> Result<Option<bool>, CallError> {
+        if !session.may_hold.get() {
+            return Ok(Some(false));
+        }
+        let in_doubt = Cell::new(false);
+        let released = persist(async || {
+            let released = self.release_once(session).await;
+            if let Err(CallError::Plugin(wit::Error::OutcomeUnknown(_))) = &released {
+                in_doubt.set(true);
+            }
+            released
+        });
+        let held = released.await?;
+        session.may_hold.set(false);
+        // A release whose answer was lost may be the one that freed the key.
+        Ok((held || !in_doubt.get()).then_some(held))
+    }
+
+    async fn release_once(&self, session: &Session) -> Result<bool, CallError> {
+        self.host.release(&self.key, &session.id, Some(&self.contents), Some(&self.connection)).await
+    }
+
+    async fn destroy_once(&self, session: &Session) -> Result<(), CallError> {
+        self.host.destroy(&session.id, Some(&self.connection)).await
+    }
+
+    /// Returns until when a session that may not have been destroyed stays, and what it holds.
+    fn remains(&self, session: &Session) -> String {
+        let until =
+            format!("if it still exists, Consul ends it by itself within {}, twice its ttl", for_people(session.ttl * 2));
+        let id = &session.id;
+        match self.lock_delay() {
+            _ if !session.may_hold.get() => format!("session {id} does not hold the key; {until}"),
+            None => format!("session {id} may hold the key; {until}"),
+            Some(delay) => {
+                format!("session {id} may hold the key; {until}, and the key is free after its lock delay of {delay}")
+            }
+        }
+    }
+
+    /// Returns the lock delay of the session, if it has one.
+    fn lock_delay(&self) -> Option<String> {
+        let delay = Duration::from_secs_f64(self.new.lock_delay.unwrap_or_default());
+        (!delay.is_zero()).then(|| for_people(delay))
+    }
+}
+
+/// Calls until that succeeds, or fails in a way that another call cannot mend, or has failed for
+/// [`PERSISTENCE`].
+async fn persist<T>(call: impl AsyncFn() -> Result<T, CallError>) -> Result<T, CallError> {
+    let start = Instant::now();
+    loop {
+        match call().await {
+            Err(error) if may_pass(&error) && start.elapsed() < PERSISTENCE => sleep(RETRY).await,
+            result => return result,
+        }
+    }
+}
+
+/// Returns the index for a blocking query. 0 means that the answer had none, as behind a proxy
+/// that removes the header: then there is no blocking query.
+fn blocking(index: u64) -> Option<u64> {
+    (index > 0).then_some(index)
+}
+
+fn for_people(duration: Duration) -> String {
+    duration::for_people(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Returns an obstacle as text.
@@ -490,6 +626,7 @@ fn described(obstacle: &Obstacle) -> String {
             let value = if value.is_empty() { "empty".into() } else { printable(&value) };
             format!("session {} holds it, value: {value}", printable(session))
         }
+        Obstacle::Unseen => "another session holds it, or did a moment ago".into(),
         Obstacle::Delay => "the session that held it has ended, and its lock delay runs, for 60 seconds at most".into(),
         Obstacle::Error(error) => printable(&error.message),
     }

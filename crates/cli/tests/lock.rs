@@ -5,16 +5,19 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use consul_session_tests::embedded::start_dev_agent;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use test_support::api::Api;
 use test_support::consul::{Consul, Kind, ROOT_TOKEN};
 use test_support::program::{Output, consul_session, input, run};
+use test_support::scripted::{Reply, Request, Scripted};
 use test_support::terminal::Terminal;
 use test_support::unused_address;
 
@@ -444,9 +447,258 @@ fn agent_gone_past_the_ttl_ends_the_command() -> Result<()> {
     agent.pause()?;
     ensure_lost(&mut running, 143, "it could not be renewed within its TTL: ")?;
     let stderr = running.read("stderr");
-    ensure!(stderr.contains("the session could not be destroyed: ") && stderr.contains("in up to 20 seconds"), "{stderr}");
+    ensure!(stderr.contains("; the destruction of session ") && stderr.contains("ends it by itself within 20s"), "{stderr}");
     agent.resume()?;
     poll(|| ensure_released(&agent.api(), "k").ok())
+}
+
+/// Returns the id of the session that holds the lock of [`Running::hold`].
+fn session_of(running: &Running) -> Result<String> {
+    let environment = running.read("env");
+    let session = environment.lines().find_map(|line| line.strip_prefix("CONSUL_LOCK_SESSION="));
+    session.map(str::to_owned).context("no session")
+}
+
+#[test]
+fn session_is_destroyed_although_the_release_is_refused() -> Result<()> {
+    let agent = Consul::start(Kind::Acl)?;
+    let api = agent.api();
+    let rules = |key: &str| format!(r#"session_prefix "" {{ policy = "write" }} key_prefix "" {{ policy = "{key}" }}"#);
+    let policy = api.put("/v1/acl/policy", Some(&json!({"Name": "lock", "Rules": rules("write")})))?;
+    let token = api.put("/v1/acl/token", Some(&json!({"Policies": [{"Name": "lock"}]})))?;
+    let token = token["SecretID"].as_str().context("no token")?;
+    let mut running = Running::hold(agent.http(), &format!("k ttl=1h delay=3s token={token}"))?;
+    let session = session_of(&running)?;
+    let id = policy["ID"].as_str().context("no policy")?;
+    api.put(&format!("/v1/acl/policy/{id}"), Some(&json!({"Name": "lock", "Rules": rules("read")})))?;
+    running.go()?;
+    let (status, stderr) = running.wait()?;
+    ensure!(status == 0 && stderr.starts_with("lock k: the release of the key failed: consul answered "), "{status}: {stderr}");
+    let expected = format!("; session {session} was destroyed instead, which frees the key after its lock delay of 3s\n");
+    ensure!(stderr.ends_with(&expected) && stderr.lines().count() == 1, "{stderr}");
+    ensure_released(&api, "k")
+}
+
+#[test]
+fn key_that_may_stay_held_is_a_failure() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let mut running = Running::hold(agent.http(), "k ttl=10m delay=3s timeout=1")?;
+    let session = session_of(&running)?;
+    agent.pause()?;
+    running.go()?;
+    let (status, stderr) = running.wait()?;
+    ensure!(status == 1 && stderr.starts_with("lock k: the release of the key failed: "), "{status}: {stderr}");
+    let expected = format!(
+        "; session {session} may hold the key; if it still exists, Consul ends it by itself within 20m, twice its ttl, and the \
+         key is free after its lock delay of 3s\n"
+    );
+    ensure!(stderr.contains(&format!("; the destruction of session {session} failed: ")), "{stderr}");
+    ensure!(stderr.ends_with(&expected) && stderr.lines().count() == 1, "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn signal_ends_the_clean_up() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let args = "k ttl=1h delay=0 timeout=1h";
+    // The command ends by itself, or by a first signal.
+    for first in [None, Some(Signal::TERM)] {
+        let mut running = Running::hold(agent.http(), args)?;
+        let session = session_of(&running)?;
+        agent.pause()?;
+        match first {
+            None => running.go()?,
+            Some(signal) => running.signal(signal)?,
+        }
+        poll(|| (!running.command_runs().ok()?).then_some(())).context("the command still runs")?;
+        running.signal(Signal::INT)?;
+        let (status, stderr) = running.wait()?;
+        let expected = format!(
+            "lock k: the clean-up was interrupted; session {session} may hold the key; if it still exists, Consul ends it by \
+             itself within 2h, twice its ttl\n"
+        );
+        ensure!(status == 130 && stderr == expected, "{first:?}: {status}: {stderr}");
+        agent.resume()?;
+        agent.api().put(&format!("/v1/session/destroy/{session}"), None)?;
+    }
+    // The first signal ends the wait, the second the clean-up.
+    acquire(&agent.api(), "k", "0s")?;
+    let mut running = Running::start(agent.http(), args, "echo ran")?;
+    running.wait_until("stderr", |text| text.contains("waiting"))?;
+    agent.pause()?;
+    running.signal(Signal::TERM)?;
+    running.signal(Signal::INT)?;
+    let (status, stderr) = running.wait()?;
+    ensure!(matches!(status, 130 | 143) && stderr.contains("interrupted; session "), "{status}: {stderr}");
+    ensure!(stderr.contains(" does not hold the key; if it still exists, "), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn signal_for_the_program_and_its_command_does_not_end_the_clean_up() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let folder = TempDir::new()?;
+    for _ in 0..5 {
+        let output = run(&mut lock(agent.http(), &format!("k {SHORT}"), "kill -TERM $PPID $$", &folder)?)?;
+        ensure!(output.status == 143 && output.stderr.is_empty(), "{output:?}");
+        ensure_released(&agent.api(), "k")?;
+    }
+    Ok(())
+}
+
+/// The id of the only session of [`scripted`].
+const SESSION: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
+
+/// Starts a server that answers as Consul does while a session locks the key `k`, except where
+/// `script` has another reply. That gets the request, and the number of requests with the same
+/// method and path before.
+fn scripted(script: impl Fn(&Request, usize) -> Option<Reply> + Send + Sync + 'static) -> Result<Scripted> {
+    let held = AtomicBool::new(false);
+    let before = Mutex::new(HashMap::<String, usize>::new());
+    let server = Scripted::start(move |request| {
+        let line = request.line();
+        let path = line.split('?').next().unwrap_or_default().to_owned();
+        let count = {
+            let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = before.entry(path.clone()).or_default();
+            *count += 1;
+            *count - 1
+        };
+        if let Some(reply) = script(request, count) {
+            return reply;
+        }
+        match path.trim_end_matches(SESSION) {
+            "PUT /v1/session/create" => Reply::json(&json!({"ID": SESSION}).to_string()),
+            "PUT /v1/session/renew/" => Reply::json(&json!([{"ID": SESSION}]).to_string()),
+            "PUT /v1/session/destroy/" => Reply::json("true"),
+            "PUT /v1/txn" => {
+                held.store(request.body().contains("\"lock\""), Ordering::SeqCst);
+                Reply::json(&json!({"Results": [{"KV": stored(None)}]}).to_string())
+            }
+            _ if held.load(Ordering::SeqCst) => entry(SESSION, "X-Consul-Index: 7\r\n"),
+            _ => Reply::http(404, "X-Consul-Index: 7\r\n", ""),
+        }
+    });
+    Ok(server?)
+}
+
+/// Returns the key `k` as in Consul's JSON.
+fn stored(session: Option<&str>) -> Value {
+    let flags = 3_304_740_253_564_472_344_u64;
+    json!({"Key": "k", "Session": session, "LockIndex": 1, "ModifyIndex": 7, "CreateIndex": 7, "Flags": flags, "Value": null})
+}
+
+/// Returns the answer to a read of the key `k` that this session holds, with these headers.
+fn entry(session: &str, headers: &str) -> Reply {
+    Reply::http(200, headers, &json!([stored(Some(session))]).to_string())
+}
+
+/// Returns how many of the requests begin with this method and path.
+fn count(server: &Scripted, line: &str) -> usize {
+    server.requests().iter().filter(|request| request.line().starts_with(line)).count()
+}
+
+#[test]
+fn release_and_destruction_are_tried_again() -> Result<()> {
+    let server = scripted(|request, count| {
+        let unlocks = request.body().contains("\"unlock\"");
+        let fails = unlocks && count == 1 || request.line().starts_with("PUT /v1/session/destroy/") && count == 0;
+        fails.then(|| Reply::http(500, "", "something else went wrong"))
+    })?;
+    let output = run(&mut lock(server.address(), "k ttl=1h", "exit 0", &TempDir::new()?)?)?;
+    ensure!((output.status, &*output.stderr) == (0, ""), "{output:?}");
+    ensure!(count(&server, "PUT /v1/txn") == 3 && count(&server, "PUT /v1/session/destroy/") == 2);
+    Ok(())
+}
+
+#[test]
+fn release_whose_answer_was_lost_is_not_a_lost_lock() -> Result<()> {
+    let server = scripted(|request, count| {
+        let unlocks = request.body().contains("\"unlock\"");
+        match count {
+            // The first release frees the key, and its answer is lost.
+            1 if unlocks => Some(Reply::close()),
+            2.. if unlocks => {
+                let error = json!({"Errors": [{"OpIndex": 0, "What": "failed to unlock key \"k\", lock isn't held, or is held by another session"}]});
+                Some(Reply::http(409, "Content-Type: application/json\r\n", &error.to_string()))
+            }
+            _ => None,
+        }
+    })?;
+    let output = run(&mut lock(server.address(), "k ttl=1h", "exit 0", &TempDir::new()?)?)?;
+    ensure!((output.status, &*output.stderr) == (0, ""), "{output:?}");
+    ensure!(count(&server, "PUT /v1/session/destroy/") == 1);
+    Ok(())
+}
+
+#[test]
+fn holder_that_reads_do_not_show_is_polled_at_intervals() -> Result<()> {
+    let start = || {
+        scripted(|request, _| {
+            let error = json!({"Errors": [{"OpIndex": 0, "What": "failed to lock key \"k\", lock is already held"}]});
+            let locks = request.line().starts_with("PUT /v1/txn");
+            locks.then(|| Reply::http(409, "Content-Type: application/json\r\n", &error.to_string()))
+        })
+    };
+    for wait in ["3s", "0"] {
+        let (server, folder) = (start()?, TempDir::new()?);
+        let output = run(&mut lock(server.address(), &format!("k ttl=1h --wait {wait}"), "echo ran", &folder)?)?;
+        let expected = "error (refused): no lock on `k`: another session holds it, or did a moment ago\n";
+        ensure!(output.status == 1 && output.stdout.is_empty() && output.stderr.ends_with(expected), "{output:?}");
+        let tried = count(&server, "PUT /v1/txn");
+        ensure!((2..20).contains(&tried), "{tried} attempts in {wait}");
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_without_an_index_are_polled() -> Result<()> {
+    const OTHER: &str = "5b6758e4-159e-882b-9ddc-4a9dadf4238a";
+    // Another session holds the key at first. It is free after three reads, and deleted after
+    // three more, while the command runs.
+    let server = scripted(|request, count| {
+        request.line().starts_with("GET /v1/kv/k").then(|| match count {
+            0..=2 => entry(OTHER, ""),
+            4..=6 => entry(SESSION, ""),
+            _ => Reply::http(404, "", ""),
+        })
+    })?;
+    let mut running = Running::hold(server.address(), "k ttl=1h")?;
+    let waited = format!("lock k: session {OTHER} holds it, value: empty; waiting\n");
+    ensure!(running.read("stderr") == waited, "{}", running.read("stderr"));
+    ensure_lost(&mut running, 143, "the key was deleted")?;
+    let reads = server.requests().into_iter().map(|request| request.line()).filter(|line| line.starts_with("GET "));
+    let reads: Vec<String> = reads.collect();
+    ensure!(reads.len() >= 8 && !reads.iter().any(|line| line.contains("index=") || line.contains("wait=")), "{reads:?}");
+    Ok(())
+}
+
+#[test]
+fn process_that_left_the_group_goes_on() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let forever = "while [ ! -e go ]; do sleep 0.05; done";
+    let script = format!("setsid sh -c 'echo $$ > outside; {forever}' & echo $$ > pid; env > env; {forever}");
+    let mut running = Running::start(agent.http(), &format!("k {SHORT}"), &script)?;
+    let outside = running.wait_for("outside")?;
+    running.wait_until("env", |text| text.contains("CONSUL_LOCK_FENCE"))?;
+    agent.api().send("DELETE", "/v1/kv/k", None)?;
+    ensure_lost(&mut running, 143, "the key was deleted")?;
+    ensure!(is_running(&outside)?);
+    Ok(())
+}
+
+#[test]
+fn signal_kills_a_command_that_is_being_ended() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let script = "trap 'echo term >> term' TERM
+        echo $$ > pid; env > env; echo > held; while [ ! -e go ]; do sleep 0.05; done";
+    let mut running = Running::start(agent.http(), &format!("k {SHORT} --kill-after 1h"), script)?;
+    running.wait_for("held")?;
+    agent.api().send("DELETE", "/v1/kv/k", None)?;
+    running.wait_for("term")?;
+    running.signal(Signal::INT)?;
+    ensure_lost(&mut running, 137, "the key was deleted")?;
+    ensure_released(&agent.api(), "k")
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command of a lock. It runs in its own process group, so that signals reach all of its
 //! processes, and has the terminal while it runs.
 
+use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getpgrp, kill_current_process_group, kill_process_group, test_kill_process_group,
     waitid,
@@ -15,6 +16,9 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+
+/// How long a command may take to end after SIGKILL.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// A running command.
 pub struct Child {
@@ -72,17 +76,29 @@ impl Child {
         }
     }
 
-    /// Sends a signal to the process group.
-    pub fn signal(&self, signal: Signal) {
-        // The group may be gone.
-        let _ = kill_process_group(self.group, signal);
+    /// Sends a signal to the process group, if it still exists.
+    ///
+    /// # Errors
+    ///
+    /// No process of the group may be sent signals, as with a command of another user.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match kill_process_group(self.group, signal) {
+            Err(Errno::SRCH) => Ok(()),
+            sent => Ok(sent?),
+        }
     }
 
-    /// Ends the process group with SIGTERM, and kills it after this time. Returns the exit status.
-    pub async fn end(&mut self, kill_after: Duration) -> u8 {
-        self.signal(Signal::TERM);
+    /// Ends the process group with SIGTERM, and kills it after this time, or when `hurry` is over.
+    /// Returns the exit status.
+    ///
+    /// # Errors
+    ///
+    /// SIGKILL did not end the command.
+    pub async fn end(&mut self, kill_after: Duration, hurry: impl Future<Output = ()>) -> io::Result<u8> {
+        // The kill below reports an error.
+        let _ = self.signal(Signal::TERM);
         // A stopped process does not handle SIGTERM.
-        self.signal(Signal::CONT);
+        let _ = self.signal(Signal::CONT);
         let ended = async {
             let ended = self.process.wait().await;
             while test_kill_process_group(self.group).is_ok() {
@@ -90,12 +106,16 @@ impl Child {
             }
             ended
         };
-        match timeout(kill_after, ended).await {
-            Ok(ended) => status(ended),
-            Err(_) => {
-                self.signal(Signal::KILL);
-                status(self.process.wait().await)
-            }
+        tokio::select! {
+            biased;
+            ended = ended => return Ok(status(ended)),
+            () = sleep(kill_after) => {}
+            () = hurry => {}
+        }
+        let killed = self.signal(Signal::KILL);
+        match timeout(KILLED, self.process.wait()).await {
+            Ok(ended) => Ok(status(ended)),
+            Err(_) => Err(killed.err().unwrap_or_else(|| io::ErrorKind::TimedOut.into())),
         }
     }
 
@@ -111,7 +131,7 @@ impl Child {
         if self.own.is_some() && foreground().is_some() {
             let _ = tcsetpgrp(stdin(), self.group);
         }
-        self.signal(Signal::CONT);
+        let _ = self.signal(Signal::CONT);
     }
 
     fn take_terminal(&self) {
@@ -191,4 +211,25 @@ fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command of another user, to which signals may not be sent, needs a second user. One in a
+    /// group that signals do not reach differs only in the error.
+    #[tokio::test]
+    async fn command_that_signals_do_not_end_is_not_waited_for() {
+        let command = ["sleep".to_owned(), "60".to_owned()];
+        let mut child = Child::start(&command, []).unwrap();
+        let reachable = child.group;
+        // No process has this id: it is above the kernel's limit.
+        child.group = Pid::from_raw(i32::MAX).unwrap();
+        let ended = timeout(Duration::from_secs(30), child.end(Duration::ZERO, std::future::pending())).await;
+        child.group = reachable;
+        child.signal(Signal::KILL).unwrap();
+        assert_eq!(ended.expect("waits without a bound").unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(status(child.process.wait().await), 137);
+    }
 }
