@@ -79,7 +79,9 @@ fn table(outcome: &Outcome, dry_run: bool, terminal: TerminalStyle) -> String {
 
     let (create, destroy) = if dry_run { ("would create", "would destroy") } else { ("created", "destroyed") };
     let (title, what) = match (changed, before.len(), after.len()) {
-        _ if is_read => ("", if sessions.is_empty() { "no session".into() } else { counted(sessions.len()) }),
+        _ if is_read && !sessions.is_empty() => ("", counted(sessions.len())),
+        _ if is_read && outcome.filtered => ("", "no session is visible: ACLs hide sessions, or may".into()),
+        _ if is_read => ("", "no session".into()),
         (true, 0, _) => ("changed:", format!("{create} a session")),
         (true, count, 0) => ("changed:", format!("{destroy} {}", counted(count))),
         (true, count, _) => ("changed:", format!("{create} a session and {destroy} {}", counted(count))),
@@ -177,10 +179,20 @@ pub fn ttl(stored: &str) -> String {
     }
 }
 
-/// Returns untrusted text without control characters, which could move the cursor or recolour the
-/// terminal.
+/// Returns untrusted text with every character that does not show as one escaped, as in Rust
+/// (`\u{202e}`): control characters, which could move the cursor or recolour the terminal, and
+/// format characters, which could reorder or hide text.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // Quotes and backslashes need no escape: nothing parses this text.
+            ' '..='~' => shown.push(c),
+            // After another character, which is left out again, a combining mark is not escaped.
+            _ => shown.extend(format!(".{c}").escape_debug().skip(1)),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -273,8 +285,7 @@ changed: would create a session and would destroy 2 sessions
 
     #[test]
     fn ttls_are_readable() {
-        for (stored, expected) in [("", "-"), ("0s", "-"), ("90s", "1m30s"), ("600000ms", "10m"), ("odd\u{1b}", "odd\u{fffd}")]
-        {
+        for (stored, expected) in [("", "-"), ("0s", "-"), ("90s", "1m30s"), ("600000ms", "10m"), ("odd\u{1b}", "odd\\u{1b}")] {
             assert_eq!(ttl(stored), expected);
         }
     }
@@ -306,12 +317,37 @@ changed: would create a session and would destroy 2 sessions
     }
 
     #[test]
-    fn control_characters_in_names_are_replaced() {
+    fn control_characters_in_names_are_escaped() {
         let mut odd = session("a");
         odd.name = "x\u{1b}[2Jy\n".into();
         let outcome = Outcome { sessions: vec![odd], ..Outcome::default() };
         let text = print(&outcome, Format::Table, false, &TerminalStyles::default()).stdout;
-        assert!(text.contains("x\u{fffd}[2Jy\u{fffd}") && !text.contains('\u{1b}'), "{text}");
+        assert!(text.contains(r"x\u{1b}[2Jy\n") && !text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn invisible_characters_are_escaped() {
+        // The characters that Unicode names bidirectional controls, and others that have no width.
+        let bidi =
+            ['\u{61c}', '\u{200e}', '\u{200f}'].into_iter().chain('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        let others =
+            "\u{ad}\u{180e}\u{200b}\u{200c}\u{200d}\u{2028}\u{2029}\u{2060}\u{2064}\u{206f}\u{feff}\u{fff9}\u{e0001}\u{e0020}";
+        for c in bidi.chain(others.chars()).chain('\0'..'\u{20}').chain('\u{7f}'..'\u{a0}') {
+            let shown = printable(&format!("a{c}b"));
+            assert!(shown.starts_with("a\\") && shown.ends_with('b') && !shown.contains(c), "{:x}: {shown}", u32::from(c));
+        }
+        assert_eq!(printable("x\u{202e}y\u{1b}\n"), r"x\u{202e}y\u{1b}\n");
+        // What shows as itself stays, also composed of several characters, and a second pass
+        // changes nothing.
+        for text in [r#"a "b" 'c' \d `e` <é>"#, "e\u{301}", "हिन्दी", "長", "🦀", "\u{301}", r"\u{202e}"] {
+            assert_eq!(printable(text), text);
+        }
+    }
+
+    #[test]
+    fn hidden_sessions_are_mentioned_first() {
+        let hidden = Outcome { filtered: true, notes: vec!["a note".into()], ..Outcome::default() };
+        shows(&hidden, false, "no session is visible: ACLs hide sessions, or may\nnote: a note\n");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// The flag that reports each request on standard error.
 pub const VERBOSE: &str = "verbose";
 
-/// The component's path, as `cargo xtask build` writes it.
-const PLUGIN: &str = "dist/consul-session-plugin.wasm";
+/// The name of the component's file.
+const PLUGIN: &str = "consul-session-plugin.wasm";
 
 /// The component as a part of this program, so that one file is enough to install it.
 #[cfg(feature = "embedded")]
@@ -24,7 +24,7 @@ const EMBEDDED: Option<&[u8]> = None;
 /// requests for locks too.
 ///
 /// The component is the one that `CONSUL_SESSION_PLUGIN` names, else the embedded one, else the one
-/// in `dist/`, else the one beside this program.
+/// that [`plugin_of`] finds. None is taken from the current folder, which can be anybody's.
 pub fn build(invocation: &mut Invocation, locks: bool) -> Result<Host, Error> {
     let mut builder = permissions::builder(invocation)?;
     if locks {
@@ -59,12 +59,50 @@ pub async fn apply(host: &Host, options: &Options) -> Result<Outcome, Error> {
 
 /// Finds the component's file, for a program without an embedded one.
 fn plugin() -> Result<PathBuf, Error> {
-    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join(Path::new(PLUGIN).file_name()?)));
-    [Some(PathBuf::from(PLUGIN)), beside].into_iter().flatten().find(|path| path.is_file()).ok_or_else(|| {
+    let program = std::env::current_exe()
+        .map_err(|error| Error::new(ErrorKind::Other, format!("the path of this program is not known: {error}")))?;
+    plugin_of(&program).ok_or_else(|| {
         let message = format!(
-            "the component is neither at {PLUGIN} nor beside this program: run `cargo xtask build`, or name it in \
-             CONSUL_SESSION_PLUGIN"
+            "no component: {PLUGIN} is not beside this program ({}): put it there, or name it in CONSUL_SESSION_PLUGIN; a \
+             program that cargo built finds it in `dist/` of its checkout after `cargo xtask build`",
+            program.display()
         );
         Error::new(ErrorKind::Other, message)
     })
+}
+
+/// Returns the component's file beside this program, or else in `dist/` of the checkout in whose
+/// folder `target/` the program is.
+fn plugin_of(program: &Path) -> Option<PathBuf> {
+    let beside = program.with_file_name(PLUGIN);
+    let target = program.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "target"));
+    let built = target.map(|target| target.with_file_name("dist").join(PLUGIN));
+    [Some(beside), built].into_iter().flatten().find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugin_beside_the_program_precedes_that_of_the_checkout() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |path: &str| folder.path().join(path);
+        let write = |name: &str| {
+            std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+            std::fs::write(path(name), "").unwrap();
+        };
+        let (built, beside) =
+            ("checkout/dist/consul-session-plugin.wasm", "checkout/target/release/consul-session-plugin.wasm");
+        write(built);
+        for program in ["checkout/target/release/consul-session", "checkout/target/x86_64/debug/deps/consul-session"] {
+            assert_eq!(plugin_of(&path(program)), Some(path(built)), "{program}");
+        }
+        for program in ["checkout/consul-session", "checkout/bin/consul-session", "bin/target/consul-session", "consul-session"]
+        {
+            assert_eq!(plugin_of(&path(program)), None, "{program}");
+        }
+        write(beside);
+        assert_eq!(plugin_of(&path("checkout/target/release/consul-session")), Some(path(beside)));
+    }
 }

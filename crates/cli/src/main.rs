@@ -16,9 +16,10 @@ mod watch;
 use consul_session::error::{Error, ErrorKind};
 use consul_session_args::{self as cli, Action, Format, Invocation, Output, Program, Source};
 use consul_session_dev_agent::DevAgent;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use tokio::runtime::Runtime;
 
 const DEV: &str = Program::OWN_AGENT;
 
@@ -33,34 +34,52 @@ const PROGRAM: Program = Program {
     commands: &[demo::COMMAND, watch::COMMAND, batch::APPLY, batch::DESTROY, lock::COMMAND, manual::COMPLETIONS, manual::MAN],
 };
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let output = complete(output()).unwrap_or_else(|error| {
+        let error = Error::new(ErrorKind::Other, format!("the program cannot be started: {error}"));
+        cli::failure(&error, Format::Table, &terminal::style())
+    });
+    print(output)
+}
+
+/// Runs a future to its end, and leaves behind what still blocks a thread, such as the look-up of
+/// a name. Dropping the runtime would wait for it, however long the resolver takes.
+fn complete<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = Runtime::new()?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+/// Runs the command line or the Ansible task, and returns what is to be printed.
+async fn output() -> Output {
     let args: Vec<String> = match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
         Ok(args) => args,
         Err(_) => {
             let error = Error::invalid("arguments", "an argument is not UTF-8");
-            return print(cli::failure(&error, Format::Table, &terminal::style()));
+            return cli::failure(&error, Format::Table, &terminal::style());
         }
     };
     if let Some(file) = ansible::task_file(&args) {
-        return print(ansible::run(file).await);
+        return ansible::run(file).await;
     }
-    let output = match cli::parse(&PROGRAM, args, &permissions::visible, &mut util::read_stdin) {
+    match cli::parse(&PROGRAM, args, &permissions::visible, &mut util::read_stdin) {
         Ok(invocation) => {
             let format = invocation.format;
             run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format, &terminal::style()))
         }
         Err((format, error)) => cli::failure(&error, format, &terminal::style()),
-    };
-    print(output)
+    }
 }
 
 /// Prints the output, and returns the exit status. A closed standard output, as by `head`, is a
 /// failure and not a panic.
 fn print(output: Output) -> ExitCode {
-    let written = std::io::stdout()
+    let mut stdout = io::stdout();
+    let written = stdout
         .write_all(output.stdout.as_bytes())
-        .and_then(|()| std::io::stderr().write_all(output.stderr.as_bytes()));
+        .and_then(|()| stdout.flush())
+        .and_then(|()| io::stderr().write_all(output.stderr.as_bytes()));
     if output.success && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -115,4 +134,26 @@ async fn start_agent(invocation: &mut Invocation) -> Result<DevAgent, Error> {
     invocation.give("host", &agent.addr().ip().to_string().into(), Source::Arguments)?;
     invocation.give("port", &agent.addr().port().into(), Source::Arguments)?;
     Ok(agent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn blocked_thread_does_not_delay_the_end() {
+        let start = Instant::now();
+        let answer = complete(async {
+            // As a look-up whose name server does not answer.
+            let (started, running) = tokio::sync::oneshot::channel();
+            let _blocked = tokio::task::spawn_blocking(move || {
+                let _ = started.send(());
+                std::thread::sleep(Duration::from_secs(30));
+            });
+            running.await
+        });
+        assert!(answer.is_ok_and(|answer| answer.is_ok()));
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
 }

@@ -3,7 +3,8 @@
 //! A flag takes precedence over the environment, and the environment over the file.
 
 use consul_session::error::Error;
-use consul_session_args::{Invocation, Program, Source};
+use consul_session::options::Scheme;
+use consul_session_args::{self as cli, Invocation, Program, Source};
 use consul_session_host::{Authority, Builder, Host, Rule, Tls, Token};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -75,6 +76,7 @@ pub fn builder(invocation: &mut Invocation) -> Result<Builder, Error> {
         platform_roots: None,
     });
     let mut allowed: Vec<Rule> = invocation.setting("allow").map(|text| parsed("allow", text)).collect::<Result<_, _>>()?;
+    let over_http = operator_scheme(invocation)? == Scheme::Http;
     let (authority, socket, named) = agent(invocation)?;
     let written: Rule = parsed("host", &authority.to_string())?;
     let target = match &socket {
@@ -88,8 +90,11 @@ pub fn builder(invocation: &mut Invocation) -> Result<Builder, Error> {
         // A token is for an authority, and a socket's rule has none.
         let socket = (socket.is_some() && allowed.contains(&target)).then_some(&written);
         for rule in allowed.iter().chain(socket) {
-            builder = builder.token(rule.clone(), token.clone());
+            let (rule, token) = (rule.clone(), token.clone());
+            builder = if over_http { builder.token_over_http(rule, token) } else { builder.token(rule, token) };
         }
+        // The operator gave a token, so no request is to be an anonymous one.
+        builder = builder.token_required(true);
     }
     if let Some(path) = socket {
         builder = builder.unix_socket(authority, path);
@@ -144,6 +149,17 @@ fn agent(invocation: &mut Invocation) -> Result<(Authority, Option<PathBuf>, boo
     let options = invocation.options.clone().resolve();
     let authority = format!("{}:{}", options.host.as_str(), options.port).parse::<Authority>();
     Ok((authority.map_err(|error| Error::invalid("host", format!("option `host`: {error}")))?, socket, named))
+}
+
+/// Returns the scheme that the command line and the environment choose. Standard input has no say:
+/// it may ask for TLS, but not take it from the token. Nor has the component, or a record of a file.
+fn operator_scheme(invocation: &Invocation) -> Result<Scheme, Error> {
+    let mut operator = invocation.clone();
+    if operator.source("scheme") == Some(Source::Input) {
+        operator.forget("scheme")?;
+        cli::read_environment(&mut operator, &visible)?;
+    }
+    Ok(operator.options.resolve().scheme)
 }
 
 /// Returns the token that the host adds: `--token-file`, else `CONSUL_HTTP_TOKEN_FILE`, else

@@ -83,6 +83,8 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     let options = invocation.options.clone().resolve();
     let agent = format!("{}:{}", options.host.as_str(), options.port);
     let source = Source { host, connection: convert::connection(&options), node: options.node };
+    // Before anything is printed, after which a signal may come.
+    let stopped = stopped();
     let (sender, news) = mpsc::channel(16);
     let reading = tokio::spawn(read(source, Watch::new(options.name), sender));
     // Lines about requests would break the table.
@@ -102,7 +104,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
                 _ => Err(Error::new(ErrorKind::Other, format!("standard output cannot be written to: {error}"))),
             };
         },
-        () = stopped() => {
+        () = stopped => {
             // The runtime's shutdown would wait for a blocked write, and cut off a call, which
             // would report an error.
             std::process::exit(0);
@@ -187,19 +189,23 @@ async fn draw(mut receiver: mpsc::Receiver<News>, mut screen: Screen) -> io::Res
     }
 }
 
-/// Waits for SIGINT, SIGTERM, or a closed standard output.
+/// Listens for SIGINT, SIGTERM and a closed standard output. Returns a future that waits for one of
+/// them.
 #[cfg(unix)]
-async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let received = async |kind| match signal(kind) {
+fn stopped() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+    let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    let received = async |signal: io::Result<Signal>| match signal {
         Ok(mut signal) => signal.recv().await.unwrap_or_default(),
         // The signal then has its default effect.
         Err(_) => std::future::pending().await,
     };
-    tokio::select! {
-        () = received(SignalKind::interrupt()) => {}
-        () = received(SignalKind::terminate()) => {}
-        () = stdout_closed() => {}
+    async move {
+        tokio::select! {
+            () = received(interrupt) => {}
+            () = received(terminate) => {}
+            () = stdout_closed() => {}
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use test_support::TOKEN;
 use test_support::certificates::Certificate;
 use test_support::consul::{Consul, Kind, Settings};
 use test_support::program::{Output, file, run};
+use test_support::scripted::{Reply, Scripted};
 use test_support::tools::{ansible_playbook, command, root};
 
 /// A folder with the playbooks and with a `library/` that contains only the program.
@@ -210,5 +211,26 @@ fn module_without_ansible_prints_one_object() -> Result<()> {
         ensure!(broken["failed"] == true && broken["msg"].as_str().unwrap_or_default().contains(part), "{broken}");
         ensure!(!broken.to_string().contains("sesame"), "{broken}");
     }
+    Ok(())
+}
+
+#[test]
+fn token_of_the_environment_in_an_error_is_redacted() -> Result<()> {
+    let (folder, project) = (tempdir()?, Project::new()?);
+    let server = Scripted::start(|request| Reply::http(403, "", &request.text()))?;
+    let path = file(&folder, "args", r#"{"state": "list"}"#)?;
+    let mut module = command(project.0.path().join("library/consul_session"));
+    module.arg(path).env("CONSUL_HTTP_ADDR", server.address().to_string()).env("CONSUL_HTTP_TOKEN", TOKEN);
+    let output = run(&mut module)?;
+    let answer = output.json()?;
+    ensure!(server.requests()[0].header("X-Consul-Token") == [TOKEN]);
+    ensure!(answer["error"] == "access-denied" && answer["msg"].as_str().unwrap_or_default().contains("(token)"), "{answer}");
+    ensure!(!output.stdout.contains(&TOKEN[..8]) && output.stderr.is_empty(), "{output:?}");
+    // The author of a task writes its scheme, as an operator types it.
+    let path = file(&folder, "args", r#"{"state": "list", "scheme": "http"}"#)?;
+    let mut module = command(project.0.path().join("library/consul_session"));
+    module.arg(path).env("CONSUL_HTTP_ADDR", format!("https://{}", server.address())).env("CONSUL_HTTP_TOKEN", TOKEN);
+    let answer = run(&mut module)?.json()?;
+    ensure!(answer["error"] == "access-denied" && server.requests()[1].header("X-Consul-Token") == [TOKEN], "{answer}");
     Ok(())
 }

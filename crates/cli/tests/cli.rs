@@ -285,11 +285,26 @@ fn tokens_are_redacted() -> Result<()> {
 }
 
 #[test]
-fn control_characters_in_names_are_replaced() -> Result<()> {
+fn invisible_characters_in_names_are_escaped() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
-    agent.api().put("/v1/session/create", Some(&json!({"Name": "x\u{1b}[2Jy\u{7}"})))?;
+    agent.api().put("/v1/session/create", Some(&json!({"Name": "x\u{1b}[2Jy\u{7}\u{202e}z"})))?;
     let stdout = run_at(&agent, &["state=list"])?.succeeded()?.stdout;
-    ensure!(stdout.contains("x\u{fffd}[2Jy\u{fffd}") && !stdout.contains(['\u{1b}', '\u{7}']), "{stdout:?}");
+    ensure!(stdout.contains(r"x\u{1b}[2Jy\u{7}\u{202e}z"), "{stdout:?}");
+    ensure!(!stdout.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{stdout:?}");
+    // JSON is for programs, which get the name as it is.
+    let json = run_at(&agent, &["state=list", "--format", "json"])?.succeeded()?;
+    ensure!(json.json()?["sessions"][0]["Name"] == "x\u{1b}[2Jy\u{7}\u{202e}z", "{json:?}");
+    Ok(())
+}
+
+#[test]
+fn plugin_in_the_current_folder_is_not_loaded() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::create_dir(folder.path().join("dist"))?;
+    std::fs::write(folder.path().join("dist/consul-session-plugin.wasm"), "another component")?;
+    let mut command = program::consul_session(PROGRAM, &["state=list", "host=127.0.0.1", "port=1"], &[])?;
+    let output = run(command.env_remove("CONSUL_SESSION_PLUGIN").current_dir(folder.path()))?;
+    ensure!(output.status == 1 && output.stderr.starts_with("error (unreachable): "), "{output:?}");
     Ok(())
 }
 

@@ -74,6 +74,33 @@ fn ids_format_prints_only_ids() -> Result<()> {
 }
 
 #[test]
+fn table_says_first_that_sessions_may_be_hidden() -> Result<()> {
+    let agent = Consul::start(Kind::Acl)?;
+    let api = agent.api();
+    let session = api.put("/v1/session/create", None)?;
+    let id = format!("id={}", session["ID"].as_str().context("no id")?);
+    let node = format!("node={NODE}");
+    let token = api.put("/v1/acl/token", Some(&json!({"Policies": []})))?;
+    let token = format!("token={}", token["SecretID"].as_str().context("no token")?);
+    for args in [&["state=info", &id][..], &["state=list"], &["state=node", &node]] {
+        for token in [Some(&token), None] {
+            let mut args = args.to_vec();
+            args.extend(token.map(String::as_str));
+            let output = run_at(&agent, &args)?.succeeded()?;
+            let first = output.stdout.lines().next();
+            ensure!(first == Some("no session is visible: ACLs hide sessions, or may"), "{args:?}: {output:?}");
+        }
+    }
+    api.put(&format!("/v1/session/destroy/{}", id.trim_start_matches("id=")), None)?;
+    let root = format!("token={ROOT_TOKEN}");
+    for args in [["state=info", &id], ["state=list", "name=x"], ["state=node", &node]] {
+        let output = run_at(&agent, &[&args[..], &[&root]].concat())?.succeeded()?;
+        ensure!(output.stdout == "no session\n", "{args:?}: {output:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn ids_format_of_batch_commands_prints_only_ids() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let folder = tempdir()?;
@@ -125,7 +152,7 @@ fn verbose_reports_each_request_and_redacts_the_token() -> Result<()> {
     };
     let (status, text) = requests(&["name=a b", "datacenter=dc1"], ROOT_TOKEN)?;
     let expected = "\
-GET http://AGENT/v1/session/list?dc=dc1: 200, # B, # ms
+GET http://AGENT/v1/session/list?consistent&dc=dc1: 200, # B, # ms
 PUT http://AGENT/v1/session/create?dc=dc1: 200, # B, # ms
 GET http://AGENT/v1/session/list?consistent&dc=dc1: 200, # B, # ms
 ";
@@ -137,7 +164,8 @@ GET http://AGENT/v1/session/list?consistent&dc=dc1: 200, # B, # ms
     for args in [&["name=x"][..], &["name=x", &format!("token={TOKEN}")]] {
         let (status, text) = requests(args, TOKEN)?;
         ensure!(
-            status == 1 && text.starts_with("GET http://AGENT/v1/session/list: 403, # B, # ms\nerror (access-denied): "),
+            status == 1
+                && text.starts_with("GET http://AGENT/v1/session/list?consistent: 403, # B, # ms\nerror (access-denied): "),
             "{text}"
         );
     }

@@ -4,11 +4,13 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use std::net::SocketAddr;
 use tempfile::tempdir;
 use test_support::TOKEN;
 use test_support::certificates::Certificate;
 use test_support::consul::{Consul, Kind, ROOT_TOKEN, Settings};
 use test_support::program::{CommandLine, file};
+use test_support::scripted::{Reply, Scripted};
 
 /// Returns the command line of the program with these variables and arguments.
 fn consul_session(line: impl Into<String>) -> CommandLine {
@@ -238,11 +240,174 @@ fn host_token_reaches_the_agent() -> Result<()> {
     let input = format!(r#"{{"name": "s", "host": "{socket}"}}"#);
     consul_session(format!("CONSUL_HTTP_TOKEN={ROOT_TOKEN} - --allow {socket}")).reading(input).begins(FOUND)?;
     // A `[[token]]` rule of the configuration file.
-    let config = file(&folder, "c.toml", format!("[[token]]\nauthority = \"127.0.0.1:{port}\"\nfile = \"token\"\n"))?;
+    let rule = format!("[[token]]\nauthority = \"127.0.0.1:{port}\"\nfile = \"token\"\nscheme = \"http\"\n");
+    let config = file(&folder, "c.toml", rule)?;
     consul_session(format!("{} name=s --config {config}", addresses[0])).begins(FOUND)?;
     let other = file(&folder, "c.toml", "[[token]]\nauthority = \"127.0.0.1:1\"\nfile = \"token\"\n")?;
-    let nothing_visible = "no session\nnote: ACLs hid sessions from this answer, or may have\n";
+    let nothing_visible =
+        "no session is visible: ACLs hide sessions, or may\nnote: ACLs hid sessions from this answer, or may have\n";
     consul_session(format!("{} state=list --config {other}", addresses[0])).prints(nothing_visible)
+}
+
+/// Returns the message for a token that would go over plain HTTP.
+fn needs_tls(at: SocketAddr) -> String {
+    format!(
+        "the host sends its token to {at} over TLS only, but the request is plain http: use `scheme=https`, or let the token be read on the way: type `scheme=http`, or in the configuration file: [[token]] with scheme = \"http\""
+    )
+}
+
+#[test]
+fn host_token_goes_over_http_only_where_the_operator_wrote_http() -> Result<()> {
+    let server = Scripted::start(|_| Reply::json("[]"))?;
+    let (at, folder) = (server.address(), tempdir()?);
+    let (host, port) = (at.ip(), at.port());
+    let token = file(&folder, "token", TOKEN)?;
+    let record = file(&folder, "records.yaml", "- {name: s, scheme: http}\n")?;
+    let refused = needs_tls(at);
+    let input = r#"{"state": "list", "scheme": "http"}"#;
+    let with_host = format!(r#"{{"state": "list", "scheme": "http", "host": "{host}", "port": {port}}}"#);
+    for (line, input) in [
+        (format!("CONSUL_HTTP_ADDR=https://{at} CONSUL_HTTP_TOKEN={TOKEN} -"), input),
+        (format!("CONSUL_HTTP_ADDR={at} CONSUL_HTTP_SSL=true CONSUL_HTTP_TOKEN_FILE={token} -"), input),
+        (format!("CONSUL_HTTP_ADDR=https://{at} - --token-file {token}"), input),
+        (format!("CONSUL_HTTP_ADDR=https://{at} - host={host} port={port} --token-file {token}"), input),
+        (format!("CONSUL_HTTP_SSL=1 CONSUL_HTTP_TOKEN={TOKEN} - --allow {at}"), &with_host),
+    ] {
+        consul_session(line).reading(input).fails("denied-by-host", &refused)?;
+    }
+    // A typed scheme takes precedence over the input's.
+    consul_session(format!("CONSUL_HTTP_TOKEN={TOKEN} - host={host} port={port} scheme=https")).reading(input).run(&[])?;
+    for args in [
+        format!("CONSUL_HTTP_ADDR=https://{at} CONSUL_HTTP_TOKEN={TOKEN} apply --file {record}"),
+        format!("CONSUL_HTTP_TOKEN={TOKEN} apply --file {record} host={host} port={port} scheme=https"),
+    ] {
+        let output = consul_session(&args).run(&["--format", "json"])?;
+        ensure!(output.status == 1 && output.stdout.contains("denied-by-host"), "{args}: {output:?}");
+    }
+    // A rule of the configuration file is for TLS, whatever is typed.
+    let rule = format!("[[token]]\nauthority = \"{at}\"\nfile = \"token\"\n");
+    for scheme in ["", "scheme = \"https\"\n"] {
+        let config = file(&folder, "c.toml", format!("{rule}{scheme}"))?;
+        consul_session(format!("CONSUL_HTTP_ADDR={at} state=list --config {config}")).fails("denied-by-host", &refused)?;
+        consul_session(format!("state=list host={host} port={port} scheme=http --config {config}"))
+            .fails("denied-by-host", &refused)?;
+    }
+    let seen: String = server.requests().iter().map(|request| request.text()).collect();
+    ensure!(!seen.contains(TOKEN) && !seen.contains("/v1/"), "{seen}");
+
+    // Where the operator wrote http, or nothing, which means http.
+    let config = file(&folder, "c.toml", format!("{rule}scheme = \"http\"\n"))?;
+    let lines = [
+        format!("CONSUL_HTTP_ADDR=http://{at} CONSUL_HTTP_TOKEN={TOKEN} -"),
+        format!("CONSUL_HTTP_ADDR={at} CONSUL_HTTP_TOKEN={TOKEN} -"),
+        format!("CONSUL_HTTP_TOKEN={TOKEN} - host={host} port={port}"),
+        format!("CONSUL_HTTP_ADDR=https://{at} CONSUL_HTTP_TOKEN={TOKEN} - scheme=http"),
+        format!("CONSUL_HTTP_ADDR=https://{at} - --config {config}"),
+    ];
+    for line in &lines {
+        consul_session(line).reading(input).prints(NO_SESSION)?;
+    }
+    let requests = server.requests();
+    let tokens = requests.iter().filter(|request| request.header("X-Consul-Token") == [TOKEN]).count();
+    ensure!(tokens == lines.len(), "{requests:?}");
+    Ok(())
+}
+
+#[test]
+fn host_token_without_a_rule_for_the_agent_is_an_error() -> Result<()> {
+    let server = Scripted::start(|_| Reply::json("[]"))?;
+    let (at, folder) = (server.address(), tempdir()?);
+    let port = at.port();
+    let token = file(&folder, "token", TOKEN)?;
+    let input = |host: &str| format!(r#"{{"state": "list", "host": "{host}", "port": {port}}}"#);
+    let missing = |at: &str| {
+        format!(
+            "no token is for {at}, and without one the request would be anonymous: add `--allow {at}`, or to the configuration file: [[token]] with authority = \"{at}\""
+        )
+    };
+    // Allowed by the file alone, or by a network, which is for no name.
+    let config = file(&folder, "c.toml", format!("allow = [\"{at}\"]\n"))?;
+    for (line, host) in [
+        (format!("CONSUL_HTTP_TOKEN={TOKEN} - --config {config}"), "127.0.0.1"),
+        (format!("- --token-file {token} --config {config}"), "127.0.0.1"),
+        (format!("CONSUL_HTTP_TOKEN={TOKEN} - --allow 127.0.0.0/8:{port}"), "localhost"),
+    ] {
+        consul_session(line).reading(input(host)).fails("denied-by-host", &missing(&format!("{host}:{port}")))?;
+    }
+    let socket = folder.path().join("s.sock");
+    let sockets = file(&folder, "s.toml", format!("allow = [\"unix://{}\"]\n", socket.display()))?;
+    consul_session(format!("CONSUL_HTTP_TOKEN={TOKEN} - --config {sockets}"))
+        .reading(format!(r#"{{"state": "list", "host": "unix://{}"}}"#, socket.display()))
+        .fails("denied-by-host", &missing("localhost:8500"))?;
+    // A rule of the file for a network.
+    let rule = "allow = [\"127.0.0.0/8:*\"]\n[[token]]\nauthority = \"127.0.0.0/8:*\"\nfile = \"token\"\n";
+    let networks = file(&folder, "n.toml", rule)?;
+    consul_session(format!("- --config {networks}")).reading(input("localhost")).fails(
+        "denied-by-host",
+        &format!(
+            "the token of the rule `127.0.0.0/8:*` is for addresses, not for the name in localhost:{port}, and without one the request would be anonymous: give an address as `host`, or add to the configuration file: [[token]] with authority = \"localhost:{port}\""
+        ),
+    )?;
+    ensure!(server.requests().is_empty(), "{:?}", server.requests());
+
+    // Without a token, requests are anonymous. With the rule that the error names, they have it.
+    consul_session(format!("- --config {config}")).reading(input("127.0.0.1")).prints(NO_SESSION)?;
+    ensure!(server.requests()[0].header("X-Consul-Token").is_empty());
+    consul_session(format!("CONSUL_HTTP_TOKEN={TOKEN} - --config {config} --allow {at}"))
+        .reading(input("127.0.0.1"))
+        .prints(NO_SESSION)?;
+    ensure!(server.requests()[1].header("X-Consul-Token") == [TOKEN]);
+    Ok(())
+}
+
+#[test]
+fn host_token_in_an_error_of_the_server_is_redacted() -> Result<()> {
+    let server = Scripted::start(|request| {
+        let head = request.text().replace("\r\n", " ");
+        Reply::http(403, "", &format!("denied: {}", head.split_once("x-consul-token").map_or("no token", |(_, rest)| rest)))
+    })?;
+    let (at, folder) = (server.address(), tempdir()?);
+    let token = file(&folder, "token", TOKEN)?;
+    let message = "consul answered 403: denied: : (token): give a `token` that is allowed to do this";
+    for line in [
+        format!("CONSUL_HTTP_TOKEN={TOKEN} CONSUL_HTTP_ADDR={at} state=list"),
+        format!("CONSUL_HTTP_TOKEN_FILE={token} CONSUL_HTTP_ADDR={at} name=s node=n"),
+        format!("CONSUL_HTTP_ADDR={at} state=list --token-file {token}"),
+        // The plugin redacts its own token.
+        format!("CONSUL_HTTP_ADDR={at} state=list token={TOKEN}"),
+    ] {
+        consul_session(line).fails("access-denied", message)?;
+    }
+    for args in ["lock key -- true", "apply --file -", "watch"] {
+        let line = consul_session(format!("CONSUL_HTTP_TOKEN={TOKEN} CONSUL_HTTP_ADDR={at} {args}"));
+        let output = line.reading("- {name: s, node: n}\n").run(&[])?;
+        let text = format!("{}{}", output.stdout, output.stderr);
+        ensure!(output.status == 1 && text.contains("(token)") && !text.contains(&TOKEN[..8]), "{args}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn host_token_sees_what_consul_says_that_it_sees() -> Result<()> {
+    let (agent, addresses) = agent_with_acls()?;
+    let api = agent.api();
+    api.put("/v1/session/create", Some(&json!({"Name": "s"})))?;
+    api.put("/v1/acl/policy", Some(&json!({"Name": "other", "Rules": r#"session "other" { policy = "read" }"#})))?;
+    let partial = api.put("/v1/acl/token", Some(&json!({"Policies": [{"Name": "other"}]})))?;
+    let partial = partial["SecretID"].as_str().context("no token")?;
+    for address in &addresses {
+        for (token, filtered) in
+            [(format!("CONSUL_HTTP_TOKEN={ROOT_TOKEN}"), false), (format!("CONSUL_HTTP_TOKEN={partial}"), true)]
+        {
+            let line = consul_session(format!("{address} {token} state=list --format json"));
+            let answer = line.run(&[])?.succeeded()?.json()?;
+            ensure!(answer["filtered"] == filtered, "{address}: {answer}");
+        }
+        // Without a token, Consul does not say what it hides.
+        let answer = consul_session(format!("{address} state=list --format json")).run(&[])?.succeeded()?.json()?;
+        ensure!(answer["filtered"] == true, "{address}: {answer}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -668,10 +668,10 @@ fn text_output_has_one_line_per_event() -> Result<()> {
         ensure!(next()? == format!("is         {first}  first  {NODE}  -"));
         ensure!(next()? == format!("listed     1 session at {}", agent.http()));
         let second = create(&api, &json!({"Name": "x\u{1b}[2J", "TTL": "10s"}))?;
-        ensure!(next()? == format!("came       {second}  x\u{fffd}[2J  {NODE}  10s"));
+        ensure!(next()? == format!("came       {second}  x\\u{{1b}}[2J  {NODE}  10s"));
         destroy(&api, &first)?;
         ensure!(next()? == format!("went       {first}  first  {NODE}  -"));
-        ensure!(next()? == format!("went       {second}  x\u{fffd}[2J  {NODE}  10s  TTL ran out?"));
+        ensure!(next()? == format!("went       {second}  x\\u{{1b}}[2J  {NODE}  10s  TTL ran out?"));
         drop(agent);
         let error = next()?;
         ensure!(error.starts_with("error      (") && error.ends_with("; trying again"), "{error}");

@@ -7,6 +7,7 @@
 use consul_session::apply::Plan;
 use consul_session::error::{Error, ErrorKind};
 use consul_session::options::{self, Options, State};
+use consul_session_args::printable;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value as Json;
 use std::collections::{HashMap, HashSet};
@@ -53,7 +54,7 @@ fn mistake(line: usize, option: &str, message: impl Into<String>) -> Mistake {
 pub fn read(text: &str, defaults: &Options) -> Result<Vec<Record>, Vec<Mistake>> {
     let items = parse(text).and_then(list).map_err(|mistake| vec![mistake])?;
     let (mut records, mut mistakes) = (Vec::new(), Vec::new());
-    let mut seen = HashMap::new();
+    let (mut seen, mut names) = (HashMap::new(), HashMap::new());
     let mut values = 0;
     for item in items.iter() {
         let before = mistakes.len();
@@ -67,25 +68,51 @@ pub fn read(text: &str, defaults: &Options) -> Result<Vec<Record>, Vec<Mistake>>
             continue;
         }
         match record(item.line, fields, &lines, defaults) {
-            Ok(record) => match seen.insert(identity(&record.options), record.line) {
-                Some(first) => mistakes.push(duplicate(&record, first)),
-                None => records.push(record),
-            },
+            Ok(record) => {
+                let (name, node) = identity(&record.options);
+                let has_node = node.is_some();
+                let of_name: &mut [Option<usize>; 2] = names.entry(name.clone()).or_default();
+                let own_node = of_name[usize::from(!has_node)];
+                of_name[usize::from(has_node)].get_or_insert(record.line);
+                match (seen.insert((name, node), record.line), own_node) {
+                    (Some(first), _) => mistakes.push(duplicate(&record, first)),
+                    (None, Some(other)) => mistakes.push(maybe_duplicate(&record, other)),
+                    (None, None) => records.push(record),
+                }
+            }
             Err(mistake) => mistakes.push(mistake),
         }
     }
     if mistakes.is_empty() { Ok(records) } else { Err(mistakes) }
 }
 
-/// Returns what must be unique in a file: the session's id, or its name and node, with the
-/// connection.
-fn identity(options: &Options) -> impl Eq + Hash + use<> {
+/// Returns what must be unique in a file: the session's id or name, with the connection, and the
+/// node of a name.
+fn identity(options: &Options) -> (impl Clone + Eq + Hash + use<>, Option<String>) {
     let Options { id, name, node, host, port, datacenter, namespace, partition, .. } = options.clone();
-    let session = match id {
-        Some(id) => (Some(id.as_str().to_owned()), None, None),
-        None => (None, name, node.map(|node| node.to_ascii_lowercase())),
+    let (session, node) = match id {
+        Some(id) => ((Some(id.as_str().to_owned()), None), None),
+        None => ((None, name), node.map(|node| node.to_ascii_lowercase())),
     };
-    (session, host.map(|host| host.as_str().to_owned()), port, datacenter, namespace, partition)
+    ((session, host.map(|host| host.as_str().to_owned()), port, datacenter, namespace, partition), node)
+}
+
+/// Returns the mistake of a record whose name an earlier one has too, where one of the two has a
+/// node. Without a node it is the agent's own, which only the agent knows.
+fn maybe_duplicate(record: &Record, other: usize) -> Mistake {
+    let name = shown(record.options.name.as_deref().unwrap_or_default());
+    let (there, here) = match record.options.node {
+        Some(_) => ("out", ""),
+        None => ("", "out"),
+    };
+    mistake(
+        record.line,
+        "node",
+        format!(
+            "option `node`: `{name}` is in line {other} with{there} a node and here with{here} one, and both can be the same \
+             session: give `node` in both"
+        ),
+    )
 }
 
 /// Returns the mistake of a record that repeats an earlier one.
@@ -363,8 +390,10 @@ fn closed(line: usize, what: Collected) -> Result<Node, Mistake> {
 
 /// Returns text of the file for an error message: one line of limited length.
 fn shown(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(80).collect();
-    if line.len() < text.len() { line + "…" } else { line }
+    match text.char_indices().nth(80) {
+        Some((end, _)) => printable(text.get(..end).unwrap_or_default()) + "…",
+        None => printable(text),
+    }
 }
 
 #[cfg(test)]
@@ -529,16 +558,32 @@ mod tests {
     fn duplicate_sessions_are_rejected() {
         const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
         let text = format!(
-            "- {{name: a}}\n- {{name: a, delay: 1}}\n- {{name: a, node: N}}\n- {{name: a, node: n}}\n- {{id: {ID}}}\n- {{id: {}, name: b}}\n- {{name: a, datacenter: d}}\n- {{name: a, port: 1}}\n",
+            "- {{name: b}}\n- {{name: b, delay: 1}}\n- {{name: a, node: N}}\n- {{name: a, node: n}}\n- {{id: {ID}}}\n- {{id: {}, name: b}}\n- {{name: a, datacenter: d}}\n- {{name: a, port: 1}}\n",
             ID.to_uppercase()
         );
         let expected = [
-            (2, "name", "option `name`: `a` is also in line 1; remove one of the two".to_owned()),
+            (2, "name", "option `name`: `b` is also in line 1; remove one of the two".to_owned()),
             (4, "name", "option `name`: `a` on node `n` is also in line 3; remove one of the two".to_owned()),
             (6, "id", format!("option `id`: the session {ID} is also in line 5; remove one of the two")),
         ]
         .map(|(line, option, message)| (line, option.to_owned(), message));
         assert_eq!(mistakes(&text), expected);
+    }
+
+    #[test]
+    fn name_with_and_without_a_node_is_rejected() {
+        for (text, line, message) in [
+            ("- {name: a}\n- {name: a, node: n}\n", 2, "`a` is in line 1 without a node and here with one"),
+            (
+                "- {name: a, node: n}\n- {name: b}\n- {name: a, state: absent}\n",
+                3,
+                "`a` is in line 1 with a node and here without one",
+            ),
+        ] {
+            let message = format!("option `node`: {message}, and both can be the same session: give `node` in both");
+            assert_eq!(mistake(text), (line, "node".into(), message), "{text}");
+        }
+        assert_eq!(records("- {name: a, node: n}\n- {name: a, node: m}\n- {name: b}\n- {name: a, port: 1}\n").len(), 4);
     }
 
     #[test]

@@ -120,12 +120,12 @@ mod tests {
         assert_eq!(
             text(&news(), "h:1").lines().collect::<Vec<_>>(),
             [
-                format!("{at}  is         a  x\u{fffd}[2J\u{fffd}  n1  -"),
+                format!("{at}  is         a  x\\u{{1b}}[2J\\n  n1  -"),
                 format!("{at}  listed     1 session at h:1, ACLs hide others, or may"),
-                format!("{at}  came       a  x\u{fffd}[2J\u{fffd}  n1  -"),
-                format!("{at}  went       a  x\u{fffd}[2J\u{fffd}  n1  -"),
-                format!("{at}  went       a  x\u{fffd}[2J\u{fffd}  n1  -  TTL ran out?"),
-                format!("{at}  error      (unreachable) gone\u{fffd}; trying again"),
+                format!("{at}  came       a  x\\u{{1b}}[2J\\n  n1  -"),
+                format!("{at}  went       a  x\\u{{1b}}[2J\\n  n1  -"),
+                format!("{at}  went       a  x\\u{{1b}}[2J\\n  n1  -  TTL ran out?"),
+                format!("{at}  error      (unreachable) gone\\u{{1b}}; trying again"),
                 format!("{at}  recovered  no session at h:1"),
             ]
         );
