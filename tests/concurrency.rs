@@ -184,16 +184,41 @@ fn present_without_permission_to_read_the_agent_creates_one_session() -> Result<
     Ok(())
 }
 
-#[test]
-fn present_without_permission_to_read_the_agent_finds_the_session() -> Result<()> {
-    let _alone = alone();
+/// Starts an agent as [`agent_with_another_node`] with two sessions of the name on its own node.
+/// Returns their ids too, and a caller who wants a delay of 15 seconds.
+fn agent_with_two_sessions(delays: [&str; 2]) -> Result<(Consul, Options, [String; 2])> {
     let (agent, caller) = agent_with_another_node()?;
-    let caller = Options { delay: Some(15.0), ..caller };
-    // The older session does not match.
     let create = |delay: &str| agent.api().put("/v1/session/create", Some(&json!({"Name": "x", "LockDelay": delay})));
-    let existing = [create("30s")?, create("15s")?].map(|session| text(&session["ID"]));
+    let existing = [create(delays[0])?, create(delays[1])?].map(|session| text(&session["ID"]));
+    Ok((agent, Options { delay: Some(15.0), ..caller }, existing))
+}
+
+#[test]
+fn present_without_permission_to_read_the_agent_finds_the_oldest_session() -> Result<()> {
+    let _alone = alone();
+    let (agent, caller, existing) = agent_with_two_sessions(["15s", "30s"])?;
     let outcomes = at_once((0..20).map(|_| caller.clone()))?;
-    ensure!(one_id(&outcomes)? == existing[1] && changed(&outcomes) == 0, "{outcomes:?}");
+    ensure!(one_id(&outcomes)? == existing[0] && changed(&outcomes) == 0, "{outcomes:?}");
+    ensure!(own_ids(&agent)?.into_iter().collect::<BTreeSet<_>>() == existing.into(), "{:?}", own_ids(&agent)?);
+    Ok(())
+}
+
+/// The oldest session is the session of the name, also where a younger one would match.
+#[test]
+fn present_without_permission_to_read_the_agent_compares_the_oldest_session() -> Result<()> {
+    let _alone = alone();
+    let (agent, caller, existing) = agent_with_two_sessions(["30s", "15s"])?;
+    block_on(async {
+        let mut running = JoinSet::new();
+        for caller in std::iter::repeat_n(caller, 20) {
+            running.spawn(async move { apply(&caller).await });
+        }
+        for answer in running.join_all().await {
+            let message = answer?.error("mismatch")?;
+            ensure!(existing.iter().all(|id| message.contains(id)), "{message}");
+        }
+        anyhow::Ok(())
+    })?;
     ensure!(own_ids(&agent)?.into_iter().collect::<BTreeSet<_>>() == existing.into(), "{:?}", own_ids(&agent)?);
     Ok(())
 }

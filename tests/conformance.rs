@@ -1,5 +1,5 @@
 //! Runs the conformance cases in every runtime against a real Consul, and in the embedded one
-//! against the dev agent too.
+//! against an older Consul and the dev agent too.
 //!
 //! Each case begins by cleaning its agent, so each thread has its own agents.
 
@@ -11,7 +11,7 @@ use consul_session_tests::runtime::{self, Running, Runtime};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -41,6 +41,7 @@ fn run() -> Result<ExitCode> {
     let run = Arc::new(Run { expected, ..Run::default() });
 
     let no_consul = Consul::is_missing();
+    let older = Consul::older_binary().map(Older::new).transpose()?.map(Arc::new);
     let mut trials = Vec::new();
     let mut all = 0;
     for runtime in runtime::ALL {
@@ -49,8 +50,14 @@ fn run() -> Result<ExitCode> {
             all += 1;
             let (name, case, run) =
                 (format!("{}::{}::{}", runtime.name, case.topic, case.name), Arc::clone(case), Arc::clone(&run));
-            trials.push(trial(name, move || run.on_consul(runtime, &case)).with_ignored_flag(no_consul || missing));
+            trials.push(trial(name, move || run.on_consul(runtime, &case, None)).with_ignored_flag(no_consul || missing));
         }
+    }
+    for (older, case) in older.iter().flat_map(|older| cases.iter().map(move |case| (older, case))) {
+        all += 1;
+        let (older, case, run) = (Arc::clone(older), Arc::clone(case), Arc::clone(&run));
+        let name = format!("{}::{}::{}", older.name, case.topic, case.name);
+        trials.push(trial(name, move || run.on_consul(&runtime::ALL[0], &case, Some(&older))));
     }
     for case in cases.iter().filter(|case| case.agent == case::Agent::Plain) {
         let (name, case, run) = (format!("dev::{}::{}", case.topic, case.name), Arc::clone(case), Arc::clone(&run));
@@ -89,10 +96,23 @@ fn is_missing(runtime: &Runtime) -> bool {
 #[derive(Default)]
 struct Run {
     expected: Vec<ExpectedFailure>,
-    /// The results, by the name of the runtime.
-    tallies: Mutex<BTreeMap<&'static str, Tally>>,
+    /// The results, by the name of the runtime or of the older Consul.
+    tallies: Mutex<BTreeMap<String, Tally>>,
     /// The slots that no thread uses at the moment.
     idle: Mutex<Vec<Slot>>,
+}
+
+/// A Consul older than the one that all runtimes run on.
+struct Older {
+    /// `consul-` and the version.
+    name: String,
+    program: PathBuf,
+}
+
+impl Older {
+    fn new(program: PathBuf) -> Result<Older> {
+        Ok(Older { name: format!("consul-{}", Consul::version(&program)?), program })
+    }
 }
 
 /// The agents and the runtime of one thread, reused from case to case. The first case that needs
@@ -100,6 +120,7 @@ struct Run {
 #[derive(Default)]
 struct Slot {
     consul: case::Agents,
+    older: Option<case::Agents>,
     dev: Option<DevAgent>,
     running: Option<(&'static str, Running)>,
 }
@@ -121,12 +142,12 @@ impl Run {
         result
     }
 
-    fn on_consul(&self, runtime: &'static Runtime, case: &Case) -> Result<()> {
+    fn on_consul(&self, runtime: &'static Runtime, case: &Case, older: Option<&Older>) -> Result<()> {
         let expected = self.expected.iter().find(|expected| expected.is_about(runtime.name, &case.name));
         let begin = Instant::now();
-        let (version, result) = self.with_slot(|slot| slot.on_consul(runtime, case))?;
+        let (version, result) = self.with_slot(|slot| slot.on_consul(runtime, case, older))?;
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        let tally = tallies.entry(runtime.name).or_default();
+        let tally = tallies.entry(older.map_or(runtime.name, |older| &older.name).to_owned()).or_default();
         tally.version = version;
         tally.cases += 1;
         tally.time += begin.elapsed();
@@ -167,8 +188,12 @@ impl Slot {
     /// # Errors
     ///
     /// The runtime gave no answer, which is never an expected failure.
-    fn on_consul(&mut self, runtime: &'static Runtime, case: &Case) -> Result<(String, Result<()>)> {
-        let consul = self.consul.get(case.agent)?;
+    fn on_consul(&mut self, runtime: &'static Runtime, case: &Case, older: Option<&Older>) -> Result<(String, Result<()>)> {
+        let agents = match older {
+            Some(older) => self.older.get_or_insert_with(|| case::Agents::of(&older.program)),
+            None => &mut self.consul,
+        };
+        let consul = agents.get(case.agent)?;
         let (_, running) = get_or_start_runtime(&mut self.running, runtime)?;
         let begin = consul.log_length();
         let mut broken = false;
@@ -209,7 +234,7 @@ fn probes(expected: &[ExpectedFailure]) -> Vec<Trial> {
         .collect()
 }
 
-fn check_table(tallies: &BTreeMap<&'static str, Tally>, expected: &[ExpectedFailure]) -> Result<()> {
+fn check_table(tallies: &BTreeMap<String, Tally>, expected: &[ExpectedFailure]) -> Result<()> {
     let rows: Vec<(&Runtime, Tally)> =
         runtime::ALL.iter().map(|runtime| (runtime, tallies.get(runtime.name).cloned().unwrap_or_default())).collect();
     let table = report::table(&rows, expected)?;
@@ -219,8 +244,8 @@ fn check_table(tallies: &BTreeMap<&'static str, Tally>, expected: &[ExpectedFail
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         println!("dist/{name}: SHA-256 {}", tools::sha256(&file)?);
     }
-    for (runtime, tally) in &rows {
-        println!("{}: {} cases in {:.1} s of two threads", runtime.name, tally.cases, tally.time.as_secs_f64());
+    for (name, Tally { cases, passed, time, .. }) in tallies {
+        println!("{name}: {passed} of {cases} cases passed in {:.1} s of two threads", time.as_secs_f64());
     }
     for (runtime, tally) in &rows {
         ensure!(tally.suffices(), "{}: only {} of {} cases passed", runtime.name, tally.passed, tally.cases);

@@ -15,6 +15,8 @@ const USAGE: &str = "\
 cargo xtask build            builds both components in dist/
 cargo xtask demo             runs the examples of consul_session on a dev agent
 cargo xtask test [ARGS]      runs all checks and tests; ARGS go to cargo test
+cargo xtask test --consul 1.20 [ARGS]
+                             the same on the older Consul alone
 cargo xtask bench [--quick]  measures the plugin; --quick: one minute, no Consul
 cargo xtask compose          composes the plugin and the example of a guest
 cargo xtask distributed      tests the plugin over NATS (a quarter of an hour)";
@@ -30,7 +32,8 @@ fn main() -> Result<()> {
         ["compose"] => compose::run(&build::run()?),
         ["demo"] => demo(),
         ["distributed"] => test::distributed(),
-        ["test", ..] => test::run(&args[1..]),
+        ["test", "--consul", version, rest @ ..] => test::run(Some(version), rest),
+        ["test", rest @ ..] => test::run(None, rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -1,17 +1,21 @@
 //! `cargo xtask test`: builds what the tests need, once, and runs every check and test.
 
-use crate::tools::{EMBEDDED, cargo, consul, given, install, python, root, run_command, step, wasmtime, which};
+use crate::tools::{
+    CONSUL_VERSIONS, EMBEDDED, cargo, consul, consul_of_version, given, install, python, root, run_command, step, wasmtime,
+    which,
+};
 use crate::{bench, build, compose};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Runs all checks and tests. `args` go to `cargo test`.
-pub fn run(args: &[String]) -> Result<()> {
+/// Runs all checks and tests. `args` go to `cargo test`. The tests run on the newest Consul, and the
+/// conformance cases on the others too; with `version` all run on that one alone.
+pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
     let plugin = step("the component", build::run)?;
     let wasip2 = step("the component by plain cargo", wasip2)?;
     step("the composition", || compose::run(&plugin))?;
-    let consul = step("a real Consul agent", consul)?;
+    let (consul, older) = step("real Consul agents", || consuls(version))?;
     let python = step("wasmtime for Python and as a command line", python)?;
     let wasmtime = wasmtime(&python)?;
     let go = step("Consul's Go client", bench::go)?;
@@ -34,8 +38,8 @@ pub fn run(args: &[String]) -> Result<()> {
     // Last, so that cargo's own summary ends the output.
     step("cargo test", || {
         let mut command = [&["test", "--workspace", "--no-fail-fast"], &EMBEDDED[..]].concat();
-        command.extend(args.iter().map(String::as_str));
-        let environment = [
+        command.extend(args);
+        let mut environment = vec![
             (bench::GO, go.as_path()),
             ("CONSUL_BIN", &consul),
             ("WASMTIME_BIN", &wasmtime),
@@ -43,8 +47,24 @@ pub fn run(args: &[String]) -> Result<()> {
             ("CONSUL_SESSION_PLUGIN", &plugin),
             ("CONSUL_SESSION_WASIP2", &wasip2),
         ];
+        environment.extend(older.iter().map(|older| ("CONSUL_OLDER_BIN", older.as_path())));
         cargo(&command, &environment)
     })
+}
+
+/// Returns the Consul for all tests, and an older one for the conformance cases. There is none
+/// beside a Consul that the user chose, by version or by `CONSUL_BIN`, unless `CONSUL_OLDER_BIN`
+/// names it.
+fn consuls(version: Option<&str>) -> Result<(PathBuf, Option<PathBuf>)> {
+    match version {
+        Some(version) => Ok((consul_of_version(version)?, None)),
+        None => match (consul()?, given("CONSUL_OLDER_BIN")?) {
+            (consul, None) if std::env::var_os("CONSUL_BIN").is_none() => {
+                Ok((consul, Some(consul_of_version(CONSUL_VERSIONS[1])?)))
+            }
+            given => Ok(given),
+        },
+    }
 }
 
 /// Runs the test of the plugin over NATS. It is separate because its tool takes long to compile.

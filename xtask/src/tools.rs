@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Oldest Consul that is used from PATH. The tests expect its messages and defaults.
-const OLDEST_CONSUL: (u32, u32) = (1, 20);
+/// The versions of Consul that `tests/consul-agent/` pins, the newest first.
+pub const CONSUL_VERSIONS: [&str; 2] = ["1.22", "1.20"];
 
 /// Builds the program as it is installed, in one file with the component. Every step passes it, so
 /// that cargo does not build the program again.
@@ -42,28 +42,31 @@ pub fn run_command(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Returns the Consul to test with: `CONSUL_BIN`, one on PATH that is new enough, or one built from
-/// `tests/consul-agent/`.
+/// Returns the Consul to test with: `CONSUL_BIN`, or the newest of [`CONSUL_VERSIONS`].
 pub fn consul() -> Result<PathBuf> {
-    if let Some(path) = given("CONSUL_BIN")? {
-        return Ok(path);
+    given("CONSUL_BIN")?.map_or_else(|| consul_of_version(CONSUL_VERSIONS[0]), Ok)
+}
+
+/// Returns a Consul of one of [`CONSUL_VERSIONS`]: the one on PATH if it has that version, or one
+/// that is built.
+pub fn consul_of_version(version: &str) -> Result<PathBuf> {
+    if !CONSUL_VERSIONS.contains(&version) {
+        bail!("unknown version `{version}` of Consul: tests/consul-agent/ pins {}", CONSUL_VERSIONS.join(" and "));
     }
-    // It prints `Consul v1.20.6` first.
     let on_path = Command::new("consul").arg("version").stderr(Stdio::null()).output();
     if let Ok(output) = on_path
-        && consul_version(&String::from_utf8_lossy(&output.stdout)).is_some_and(|version| version >= OLDEST_CONSUL)
+        && is_consul(&String::from_utf8_lossy(&output.stdout), version)
     {
         let binary = which("consul")?;
         println!("{} from PATH", binary.display());
         return Ok(binary);
     }
-    build_consul()
+    build_consul(version)
 }
 
-fn consul_version(text: &str) -> Option<(u32, u32)> {
-    let (major, rest) = text.strip_prefix("Consul v")?.split_once('.')?;
-    let (minor, _) = rest.split_once('.')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+/// Returns whether `consul version` printed this version, such as `Consul v1.20.6` for `1.20`.
+fn is_consul(printed: &str, version: &str) -> bool {
+    printed.strip_prefix("Consul v").and_then(|rest| rest.strip_prefix(version)).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Returns the file of a command on PATH.
@@ -83,16 +86,16 @@ pub fn given(variable: &str) -> Result<Option<PathBuf>> {
 }
 
 /// Builds Consul from the Go modules that `tests/consul-agent/` pins, unless it is up to date.
-fn build_consul() -> Result<PathBuf> {
-    let module = root().join("tests").join("consul-agent");
-    let folder = root().join("target").join("consul-agent");
+fn build_consul(version: &str) -> Result<PathBuf> {
+    let module = root().join("tests").join("consul-agent").join(version);
+    let folder = root().join("target").join("consul-agent").join(version);
     let (binary, stamp) = (folder.join("consul"), folder.join("built-from"));
     let mut sources = std::fs::read(module.join("go.mod"))?;
     sources.extend(std::fs::read(module.join("go.sum"))?);
     if binary.is_file() && std::fs::read(&stamp).is_ok_and(|built_from| built_from == sources) {
         return Ok(binary);
     }
-    println!("building Consul with Go: 4 to 13 minutes, once");
+    println!("building Consul {version} with Go: 4 to 13 minutes, once");
     std::fs::create_dir_all(&folder)?;
     let build = Command::new("go")
         .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
@@ -101,12 +104,11 @@ fn build_consul() -> Result<PathBuf> {
         .env("CGO_ENABLED", "0")
         .current_dir(&module)
         .status();
+    let advice = "CONSUL_BIN can name a Consul of 1.20 or newer instead";
     match build {
         Ok(status) if status.success() => {}
-        Ok(_) => {
-            bail!("Consul does not build; is `go version` 1.24 or newer? CONSUL_BIN can name a Consul 1.20 or newer instead")
-        }
-        Err(error) => bail!("`go` cannot be run ({error}): install Go 1.24 or newer, or put Consul 1.20 or newer on PATH"),
+        Ok(_) => bail!("Consul {version} does not build; is `go version` 1.26 or newer? {advice}"),
+        Err(error) => bail!("`go` cannot be run ({error}): install Go 1.26 or newer; {advice}"),
     }
     // Written last: a binary without it is built again.
     std::fs::write(stamp, sources)?;
@@ -179,11 +181,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consul_versions_are_parsed() {
-        assert_eq!(consul_version("Consul v1.20.6\nBuild Date"), Some((1, 20)));
-        assert_eq!(consul_version("Consul v1.22.0+ent\n"), Some((1, 22)));
-        assert_eq!(consul_version("Consul v2.0.0-dev"), Some((2, 0)));
-        assert_eq!(consul_version("sh: consul: not found"), None);
-        assert!((1, 9) < OLDEST_CONSUL && (1, 20) >= OLDEST_CONSUL && (2, 0) >= OLDEST_CONSUL);
+    fn consul_of_another_version_is_not_used() {
+        assert!(is_consul("Consul v1.20.6\nBuild Date", "1.20"));
+        assert!(is_consul("Consul v1.22.0+ent\n", "1.22"));
+        assert!(!is_consul("Consul v1.22.7\n", "1.20"));
+        assert!(!is_consul("Consul v1.2.2\n", "1.22") && !is_consul("Consul v1.22.7\n", "1.2"));
+        assert!(!is_consul("sh: consul: not found", "1.22"));
+    }
+
+    #[test]
+    fn unknown_consul_version_is_refused() {
+        let error = consul_of_version("1.21").expect_err("an unknown version");
+        assert_eq!(error.to_string(), "unknown version `1.21` of Consul: tests/consul-agent/ pins 1.22 and 1.20");
     }
 }

@@ -30,12 +30,13 @@ pub struct Answer {
 impl Api {
     /// Makes a client of the agent at this address.
     pub fn new(address: SocketAddr, kind: Kind) -> Api {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .timeout_global(Some(Duration::from_secs(30)))
-            .build();
-        Api { address, kind, client: config.new_agent() }
+        Api { address, kind, client: client(Duration::from_secs(30)) }
+    }
+
+    /// Returns this client with another timeout than 30 seconds, for an agent that may be halted.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Api {
+        Api { client: client(timeout), ..self }
     }
 
     /// Returns the name of the agent's own node.
@@ -165,6 +166,11 @@ impl Answer {
         }
         Ok(serde_json::from_str(&self.text).unwrap_or(Value::String(self.text)))
     }
+}
+
+fn client(timeout: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+    config.timeout_global(Some(timeout)).build().new_agent()
 }
 
 fn array(value: Value) -> Vec<Value> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// A conformance case.
@@ -38,11 +38,18 @@ pub enum Agent {
 /// it.
 #[derive(Default)]
 pub struct Agents {
+    /// The Consul program, if it is not [`Consul::binary`].
+    program: Option<PathBuf>,
     plain: Option<Consul>,
     acl: Option<Consul>,
 }
 
 impl Agents {
+    /// Returns agents of this Consul program.
+    pub fn of(program: &Path) -> Agents {
+        Agents { program: Some(program.to_owned()), ..Agents::default() }
+    }
+
     /// Returns the agent of this kind.
     ///
     /// # Errors
@@ -53,9 +60,10 @@ impl Agents {
             Agent::Plain => (&mut self.plain, Kind::Plain),
             Agent::Acl => (&mut self.acl, Kind::Acl),
         };
-        match agent {
-            Some(agent) => Ok(agent),
-            None => Ok(agent.insert(Consul::start(kind)?)),
+        match (agent, &self.program) {
+            (Some(agent), _) => Ok(agent),
+            (agent, None) => Ok(agent.insert(Consul::start(kind)?)),
+            (agent, Some(program)) => Ok(agent.insert(Consul::start_program(program.clone(), kind)?)),
         }
     }
 }

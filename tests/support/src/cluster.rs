@@ -1,8 +1,10 @@
-//! A cluster of three Consul servers on this machine, each of which can be killed and restarted.
+//! A cluster of three Consul servers on this machine, each of which can be killed and restarted, or
+//! halted and resumed.
 
 use crate::api::Api;
 use crate::consul::{Consul, Kind, START_LIMIT, free_port, spawn};
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -80,6 +82,23 @@ impl Cluster {
         self.wait_until_ready()
     }
 
+    /// Halts a server (SIGSTOP), as a suspended machine does: the kernel accepts connections, and
+    /// nothing answers.
+    pub fn halt(&self, number: usize) -> Result<()> {
+        let process = Pid::from_child(&self.0[number].process);
+        kill_process(process, Signal::STOP)?;
+        // Before that, some of its threads might still answer.
+        waitpid(Some(process), WaitOptions::UNTRACED)?;
+        Ok(())
+    }
+
+    /// Resumes a server after [`Cluster::halt`] (SIGCONT), and waits until each can create
+    /// sessions.
+    pub fn resume(&self, number: usize) -> Result<()> {
+        kill_process(Pid::from_child(&self.0[number].process), Signal::CONT)?;
+        self.wait_until_ready()
+    }
+
     fn wait_until_ready(&self) -> Result<()> {
         let start = Instant::now();
         loop {
@@ -127,10 +146,13 @@ fn command(number: usize, ports: [u16; 3], gossip: &[u16], data: &TempDir, log: 
     command.arg("agent").args(["-server", "-bind=127.0.0.1", "-client=127.0.0.1", "-retry-interval=1s"]);
     command.arg(format!("-bootstrap-expect={SERVERS}")).arg(format!("-node={}", Cluster::node(number)));
     command.args(gossip.iter().map(|port| format!("-retry-join=127.0.0.1:{port}")));
+    // A server that is down stays a member. Else it comes back without a vote for ten seconds, in which
+    // the others cannot lose one more.
     command.arg("-data-dir").arg(data.path()).arg("-hcl").arg(format!(
         "ports {{ http = {http}, https = -1, server = {server}, serf_lan = {serf}, serf_wan = -1, dns = -1, grpc = -1, grpc_tls = -1 }}
          performance {{ raft_multiplier = 1 }}
-         connect {{ enabled = false }}"
+         connect {{ enabled = false }}
+         autopilot {{ cleanup_dead_servers = false }}"
     ));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
     Ok(command)

@@ -103,7 +103,7 @@ struct Ports {
 }
 
 impl Consul {
-    /// Returns the Consul program: the one that `CONSUL_BIN` names, or the one that `cargo xtask
+    /// Returns the Consul program: the one that `CONSUL_BIN` names, or the newest that `cargo xtask
     /// test` has built.
     ///
     /// # Panics
@@ -112,10 +112,34 @@ impl Consul {
     pub fn binary() -> Option<PathBuf> {
         let given = std::env::var_os("CONSUL_BIN").map(PathBuf::from);
         let must_exist = given.is_some() || crate::in_ci();
-        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/consul-agent/consul");
-        let binary = given.unwrap_or_else(|| built.into());
-        assert!(binary.is_file() || !must_exist, "no Consul at {}", binary.display());
-        binary.is_file().then_some(binary)
+        program(given.unwrap_or_else(|| built("1.22")), must_exist)
+    }
+
+    /// Returns an older Consul program, for the conformance cases: the one that `CONSUL_OLDER_BIN`
+    /// names, or the one that `cargo xtask test` has built. There is none beside a Consul that
+    /// `CONSUL_BIN` alone names.
+    ///
+    /// # Panics
+    ///
+    /// The program is missing in CI, or `CONSUL_OLDER_BIN` names one that is missing.
+    pub fn older_binary() -> Option<PathBuf> {
+        match std::env::var_os("CONSUL_OLDER_BIN") {
+            Some(given) => program(given.into(), true),
+            None if std::env::var_os("CONSUL_BIN").is_some() => None,
+            None => program(built("1.20"), crate::in_ci()),
+        }
+    }
+
+    /// Returns the version of a Consul program, such as `1.22.7`.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be run, or is not Consul.
+    pub fn version(binary: &Path) -> Result<String> {
+        let output = Command::new(binary).arg("version").output().with_context(|| binary.display().to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = text.lines().next().and_then(|line| line.strip_prefix("Consul v"));
+        Ok(version.with_context(|| format!("{} is not a Consul: {text}", binary.display()))?.to_owned())
     }
 
     /// Returns whether there is no Consul program, for data-driven tests, which are then shown as
@@ -136,17 +160,21 @@ impl Consul {
 
     /// Starts an agent with these settings; see [`Consul::start`].
     pub fn start_with(settings: Settings) -> Result<Consul> {
-        Consul::launch(settings, None)
+        Consul::launch(Consul::binary().context(MISSING)?, settings, None)
+    }
+
+    /// Starts an agent of this Consul program; see [`Consul::start`].
+    pub fn start_program(binary: PathBuf, kind: Kind) -> Result<Consul> {
+        Consul::launch(binary, kind.into(), None)
     }
 
     /// Starts an agent that keeps its data in its own directory, where [`Consul::restart`] finds
     /// it.
     pub fn start_persistent(kind: Kind) -> Result<Consul> {
-        Consul::launch(kind.into(), Some(TempDir::new()?))
+        Consul::launch(Consul::binary().context(MISSING)?, kind.into(), Some(TempDir::new()?))
     }
 
-    fn launch(settings: Settings, data: Option<TempDir>) -> Result<Consul> {
-        let binary = Consul::binary().context(MISSING)?;
+    fn launch(binary: PathBuf, settings: Settings, data: Option<TempDir>) -> Result<Consul> {
         let (ca, folder) = (Authority::new()?, TempDir::new()?);
         std::fs::write(folder.path().join(CA), ca.pem())?;
         if let Some(certificate) = settings.https {
@@ -279,6 +307,21 @@ impl Drop for Consul {
             eprintln!("the end of the log of Consul at {}:\n{log}", self.http());
         }
     }
+}
+
+/// Returns the program that `cargo xtask test` builds of this version.
+fn built(version: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/consul-agent")).join(version).join("consul")
+}
+
+/// Returns the program if it exists.
+///
+/// # Panics
+///
+/// It must exist and does not.
+fn program(binary: PathBuf, must_exist: bool) -> Option<PathBuf> {
+    assert!(binary.is_file() || !must_exist, "no Consul at {}", binary.display());
+    binary.is_file().then_some(binary)
 }
 
 fn command(
