@@ -404,7 +404,10 @@ impl Run<'_> {
         };
         for _ in 0..CONFIRMATIONS {
             let listing = self.consul.sessions(scope, &Query::CONSISTENT).map_err(unconfirmed)?;
-            let left = select(&listing.sessions, &|session| sessions.iter().any(|destroyed| destroyed.id == session.id));
+            // Sorted by age, as every listing is.
+            let was_destroyed =
+                |session: &Session| sessions.binary_search_by(|destroyed| destroyed.age().cmp(&session.age())).is_ok();
+            let left = select(&listing.sessions, &was_destroyed);
             if left.is_empty() {
                 return Ok(());
             }

@@ -302,7 +302,7 @@ impl Run<'_> {
         );
         let younger = select(peers, &|peer| peer.id != session.id);
         match younger.iter().find(|peer| self.plan.matches(peer)) {
-            Some(match_) => error.context(&format!("the younger session {} of that name matches", match_.id)),
+            Some(wanted) => error.context(&format!("the younger session {} of that name matches", wanted.id)),
             None if younger.is_empty() => error,
             None => error.context(&format!("{} more of that name differ too", younger.len())),
         }
