@@ -6,7 +6,7 @@ use consul_session_tests::embedded::{Answer, SLACK, answer, connection, host, op
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use test_support::scripted::{Reply, Request, Scripted};
@@ -582,9 +582,15 @@ fn call_with_2_000_requests_takes_bounded_memory() -> Result<()> {
     const SESSIONS: usize = 2_000;
     let body = sessions(SESSIONS);
     let size = body.len() as u64;
-    let server = Scripted::start(
-        move |request| if request.line().starts_with("GET") { Reply::json(&body) } else { Reply::json("true") },
-    )?;
+    let left = AtomicUsize::new(SESSIONS);
+    let server = Scripted::start(move |request| {
+        let reads = request.line().starts_with("GET");
+        match left.fetch_sub(usize::from(!reads), Ordering::SeqCst) {
+            0 => Reply::json("[]"),
+            _ if reads => Reply::json(&body),
+            _ => Reply::json("true"),
+        }
+    })?;
     let absent = Options {
         state: Some(State::Absent),
         name: Some("session-1".into()),

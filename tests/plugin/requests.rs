@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use consul_session_host::{Behavior, Connection, Consistency, CreateOptions, Host, Options, Query, State};
 use consul_session_tests::embedded::{SLACK, answer, connection, host};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use test_support::scripted::{Reply, Request, Scripted};
 use test_support::{TOKEN, block_on};
@@ -151,22 +151,34 @@ fn functions_call_their_endpoints() -> Result<()> {
 
 #[test]
 fn apply_sends_only_the_requests_that_it_needs() -> Result<()> {
-    let requests = received(async |host, to| {
-        let create = Options { name: Some("new".into()), ..options_of(to) };
+    // An agent whose session exists once it was created.
+    let created = AtomicBool::new(false);
+    let server = Scripted::start(move |request| {
+        let line = request.line();
+        created.fetch_or(line.starts_with("PUT /v1/session/create"), Ordering::SeqCst);
+        match line.starts_with("GET /v1/session/list") && !created.load(Ordering::SeqCst) {
+            true => Reply::json("[]"),
+            false => agent(request),
+        }
+    })?;
+    let to = &connection(server.address());
+    block_on(async {
+        let host = host()?;
+        let create = Options { name: Some("s1".into()), ..options_of(to) };
         answer(host.apply(&create)).await?.value()?;
         let find = Options { name: Some("s1".into()), ..options_of(to) };
         answer(host.apply(&find)).await?.value()?;
         let destroy =
             Options { state: Some(State::Absent), name: Some("s2".into()), node: Some("n1".into()), ..options_of(to) };
-        answer(host.apply(&destroy)).await?.value()?;
-        Ok(())
+        answer(host.apply(&destroy)).await?.value()
     })?;
+    let requests = server.requests();
     let expected = [
-        "GET /v1/session/list",
+        "GET /v1/session/list?consistent",
         "PUT /v1/session/create",
         "GET /v1/session/list?consistent",
         // A session has the name: is it on the agent's own node?
-        "GET /v1/session/list",
+        "GET /v1/session/list?consistent",
         "GET /v1/agent/self",
         // No session has the name, and without a token Consul does not say whether it hid some.
         "GET /v1/session/node/n1?consistent",
