@@ -11,6 +11,7 @@ use crate::retry::is_final;
 use child::{Child, Event, Signals};
 use consul_session::duration;
 use consul_session::error::{Error, ErrorKind};
+use consul_session::lock::Key;
 use consul_session_args::{Command, Invocation, Output, printable};
 use consul_session_host::{
     self as wit, Acquisition, CallError, Connection, Consistency, Contents, CreateOptions, Holding, Host, Lock, Query,
@@ -240,6 +241,8 @@ impl Locker {
         let quarter = ttl.as_secs_f64() / 4.0;
         let renewal = Connection { timeout: connection.timeout.map(|timeout| timeout.min(quarter)), ..connection.clone() };
         let key = invocation.args.first().cloned().unwrap_or_default();
+        // Before the session is created.
+        Key::parse(&key)?;
         let new = CreateOptions {
             name: Some(options.name.clone().unwrap_or_else(|| format!("lock {key}"))),
             ttl: Some(ttl.as_secs_f64()),

@@ -316,6 +316,18 @@ fn wrong_usage_is_rejected() -> Result<()> {
     Ok(())
 }
 
+/// Where nothing listens, since a session must not be created for a key that is refused.
+#[test]
+fn key_is_checked_before_any_request() -> Result<()> {
+    let port = format!("port={}", unused_address()?.port());
+    for key in ["service//leader", "service/../leader", " leader"] {
+        let args = ["lock", key, "host=127.0.0.1", &port, "--format", "json", "--", "true"];
+        let output = run(&mut consul_session(PROGRAM, &args, &[])?)?;
+        ensure!(output.status == 1 && output.json()?["option"] == "key", "{key}: {output:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn key_with_other_data_is_left_alone() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
