@@ -19,8 +19,8 @@ pub trait Transport {
     fn send(&mut self, request: &Request) -> Result<Response, Error>;
 
     /// Waits between half of this time and all of it, in nanoseconds, by chance: clients that failed
-    /// together then do not try again together. Returns `false` if the deadline comes first, or if
-    /// this transport cannot wait.
+    /// together then do not try again together. Returns `false` without waiting if too little time
+    /// would be left for a request, or if this transport cannot wait.
     fn pause(&mut self, longest: i64) -> bool {
         let _ = longest;
         false

@@ -58,15 +58,19 @@ impl Client<'_> {
     /// timeout permits and that can do no harm. Returns the last response, and how often it was sent.
     fn send(&mut self, request: &Request, repeats: bool) -> (Result<Response, Error>, u32) {
         let reads = request.method != Method::Put;
-        let (mut attempts, mut pause) = (1, FIRST_PAUSE);
+        let (mut attempts, mut pause, mut last) = (1, FIRST_PAUSE, None);
         loop {
             let response = self.transport.send(request);
             let again = |response: &Response| {
                 response.status >= 400 && from_status(response.status, &response.body).is_worth_retrying(reads)
             };
             if !repeats || !response.as_ref().is_ok_and(again) || !self.transport.pause(pause) {
+                let is_late = response.as_ref().is_err_and(|error| error.kind == ErrorKind::Timeout);
+                // Why a read took so long is in the answer before. A change may have happened.
+                let response = last.filter(|_| is_late && reads).map_or(response, Ok);
                 return (response, attempts);
             }
+            last = response.ok();
             attempts += 1;
             pause = LONGEST_PAUSE.min(2 * pause);
         }

@@ -239,7 +239,11 @@ fn faults_are_reported(world: &World, extra: usize) {
             Err(error) => assert!(
                 matches!(
                     error.kind,
-                    ErrorKind::OutcomeUnknown | ErrorKind::InvalidResponse | ErrorKind::Timeout | ErrorKind::Unreachable
+                    ErrorKind::OutcomeUnknown
+                        | ErrorKind::InvalidResponse
+                        | ErrorKind::Timeout
+                        | ErrorKind::Unreachable
+                        | ErrorKind::Unavailable { .. }
                 ),
                 "{error:?}"
             ),
@@ -288,7 +292,13 @@ fn replacer_with_faults_succeeds_or_reports_them() {
             }
             Err(error) => {
                 assert!(
-                    matches!(error.kind, ErrorKind::InvalidResponse | ErrorKind::Timeout | ErrorKind::Unreachable),
+                    matches!(
+                        error.kind,
+                        ErrorKind::InvalidResponse
+                            | ErrorKind::Timeout
+                            | ErrorKind::Unreachable
+                            | ErrorKind::Unavailable { .. }
+                    ),
                     "{error:?}"
                 );
                 assert_eq!(left[0], old, "the old session remains as long as there is no new one: {error}");

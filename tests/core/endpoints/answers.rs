@@ -460,6 +460,20 @@ fn repetition_ends_with_the_timeout_and_says_how_often_it_was_tried() {
 }
 
 #[test]
+fn repetition_that_is_cut_off_reports_the_answer_before() {
+    let list = || get("/v1/session/list");
+    let read = |client: &mut Client| client.sessions(&Scope::All, &Query::default());
+    let (result, _) = patiently(vec![list().says(500, "No cluster leader"), list().fails(ErrorKind::Timeout)], 9, read);
+    assert_eq!(result.unwrap_err().kind, ErrorKind::Unavailable { status: 500 });
+    // The change may have happened.
+    let new = NewSession::new(&Options::default().resolve());
+    let unnamed = || put("/v1/session/create").body(r#"{"LockDelay":"15s","Behavior":"release"}"#);
+    let requests = vec![unnamed().says(500, "No cluster leader"), unnamed().fails(ErrorKind::Timeout)];
+    let (result, _) = patiently(requests, 9, |client| client.create(&new));
+    assert_eq!(result.unwrap_err().kind, ErrorKind::Timeout);
+}
+
+#[test]
 fn other_errors_and_blocking_queries_are_not_repeated() {
     let list = || get("/v1/session/list");
     let read = |client: &mut Client| client.sessions(&Scope::All, &Query::default());
