@@ -75,6 +75,12 @@ struct Progress {
 }
 
 impl Progress {
+    /// Returns the error for a step that says itself what was done, except that a creation may have
+    /// happened.
+    fn in_doubt(&self, error: Error) -> Error {
+        if self.lost.is_some() { self.interrupted(error) } else { error }
+    }
+
     /// Returns the error for a step that failed, with what was done before it.
     fn interrupted(&self, error: Error) -> Error {
         if let Some(lost) = &self.lost {
@@ -183,7 +189,7 @@ impl Run<'_> {
             Step::Keep(session) => Ok(Some(self.kept(session, peers, progress))),
             Step::Differs(session) => {
                 let error = self.mismatch_by_name(&session, peers);
-                Err(if progress.lost.is_some() { progress.interrupted(error) } else { error })
+                Err(progress.in_doubt(error))
             }
             Step::Replace(session, older) => {
                 let is_own = progress.created.contains(&session.id);
@@ -191,7 +197,7 @@ impl Run<'_> {
                     self.destroy_all(&older).map_err(|error| {
                         let role = if is_own { "was created to replace it" } else { "is there to replace it" };
                         let error = error.context(&format!("session {} {role}", session.id));
-                        if progress.lost.is_some() { progress.interrupted(error) } else { error }
+                        progress.in_doubt(error)
                     })?;
                     let is_new = |old: &Session| !progress.replaced.iter().any(|replaced| replaced.id == old.id);
                     let new = select(&older, &is_new);

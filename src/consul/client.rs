@@ -38,8 +38,7 @@ pub struct Client<'a> {
 impl Client<'_> {
     /// Sends a request and reads its response.
     fn call<T>(&mut self, request: &Request, read: impl FnOnce(&Response) -> Result<T, Error>) -> Result<T, Error> {
-        let (response, attempts) = self.send(request, true);
-        response.and_then(|response| read(&response)).map_err(|error| self.explain(error, request, attempts))
+        self.exchange(request, true, read)
     }
 
     /// Sends a read and reads its response. A blocking query is not repeated: its caller sends the
@@ -50,7 +49,16 @@ impl Client<'_> {
         query: &Query,
         read: impl FnOnce(&Response) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (response, attempts) = self.send(request, query.index == 0);
+        self.exchange(request, query.index == 0, read)
+    }
+
+    fn exchange<T>(
+        &mut self,
+        request: &Request,
+        repeats: bool,
+        read: impl FnOnce(&Response) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (response, attempts) = self.send(request, repeats);
         response.and_then(|response| read(&response)).map_err(|error| self.explain(error, request, attempts))
     }
 
