@@ -1,6 +1,10 @@
 //! The binary Ansible module `consul_session`: the program, run with the path of a file that
 //! holds a task's options.
 
+mod arguments;
+#[cfg(test)]
+mod documentation;
+
 use crate::{host, permissions};
 use consul_session::error::Error;
 use consul_session::options::{self, Options};
@@ -69,7 +73,8 @@ impl Task {
     async fn apply(&self) -> Result<Value, Error> {
         let mut invocation = self.invocation()?;
         let host = host::build(&mut invocation, false)?;
-        let outcome = host::apply(&host, &invocation.options).await?;
+        let outcome = host::apply(&host, &invocation.options).await;
+        let outcome = outcome.map_err(|error| arguments::rejected_together(&self.options, error))?;
         let mut answer = json!(outcome);
         if let (Value::Object(fields), false) = (&mut answer, self.diff_mode) {
             fields.shift_remove("diff");
@@ -89,13 +94,14 @@ impl Task {
 
     /// Returns the task as a command line of its author: the agent that it names is allowed.
     fn invocation(&self) -> Result<Invocation, Error> {
-        self.reject_unknown()?;
+        arguments::reject_unknown(&self.module, &self.options)?;
         let mut invocation = Invocation::default();
         if self.check_mode {
             invocation.give("dry_run", &true.into(), Source::Arguments)?;
         }
-        for (name, value) in self.options.iter().filter(|(name, _)| *name != CA_PATH) {
-            invocation.give(name, value, Source::Arguments)?;
+        let is_used = |name: &str| name != CA_PATH && !arguments::is_ignored(&self.options, name);
+        for (name, value) in self.options.iter().filter(|(name, _)| is_used(name)) {
+            invocation.give(name, value, Source::Arguments).map_err(|error| arguments::rejected(name, value, error))?;
         }
         cli::read_environment(&mut invocation, &permissions::visible)?;
         match self.options.get(CA_PATH) {
@@ -104,28 +110,12 @@ impl Task {
                 let setting = if Path::new(path).is_dir() { "ca-path" } else { "ca-file" };
                 invocation.settings.push((setting, path.clone()));
             }
-            Some(_) => {
-                return Err(Error::invalid(CA_PATH, format!("option `{CA_PATH}`: it is the path of a file or a folder")));
-            }
+            Some(value) => return Err(arguments::rejected_ca_path(value)),
         }
         if let Some(agent) = self.unverified(&invocation) {
             invocation.settings.push(("insecure", agent));
         }
         Ok(invocation)
-    }
-
-    /// Rejects unknown options with Ansible's own message.
-    fn reject_unknown(&self) -> Result<(), Error> {
-        let mut known: Vec<&str> = options::TABLE.iter().map(|info| info.name).chain([CA_PATH]).collect();
-        let mut unknown: Vec<&str> = self.options.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
-        known.sort_unstable();
-        unknown.sort_unstable();
-        let Some(first) = unknown.first() else { return Ok(()) };
-        let (module, unknown, known) = (&self.module, unknown.join(", "), known.join(", "));
-        Err(Error::invalid(
-            first,
-            format!("Unsupported parameters for ({module}) module: {unknown}. Supported parameters include: {known}."),
-        ))
     }
 
     /// Returns the agent whose certificate is not verified. The author of a task names the agent

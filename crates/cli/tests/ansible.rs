@@ -3,10 +3,13 @@
 //! the rest.
 
 use anyhow::{Context, Result, bail, ensure};
+use consul_session::options;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
 use tempfile::{TempDir, tempdir};
 use test_support::TOKEN;
 use test_support::certificates::Certificate;
@@ -14,6 +17,12 @@ use test_support::consul::{Consul, Kind, Settings};
 use test_support::program::{Output, file, run};
 use test_support::scripted::{Reply, Scripted};
 use test_support::tools::{ansible_playbook, command, root};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session");
+/// The file for `ansible-doc`.
+const DOCUMENTATION: &str = "crates/cli/ansible/consul_session.yml";
+/// The folder of community.general in a project.
+const COLLECTION: &str = "collections/ansible_collections/community/general";
 
 /// A folder with the playbooks and with a `library/` that contains only the program.
 struct Project(TempDir);
@@ -26,16 +35,54 @@ impl Project {
             fs::copy(entry.path(), folder.path().join(entry.file_name()))?;
         }
         fs::create_dir(folder.path().join("library"))?;
-        fs::copy(env!("CARGO_BIN_EXE_consul-session"), folder.path().join("library/consul_session"))?;
+        fs::copy(PROGRAM, folder.path().join("library/consul_session"))?;
         Ok(Project(folder))
+    }
+
+    /// Returns a project without `library/`, and with a stand-in for community.general, whose
+    /// modules in Python do nothing.
+    fn with_collection() -> Result<Project> {
+        let project = Project::new()?;
+        let folder = project.0.path();
+        fs::remove_dir_all(folder.join("library"))?;
+        fs::create_dir_all(project.modules())?;
+        for module in ["consul_session", "other"] {
+            let text = "#!/usr/bin/python\nprint('{\"changed\": true, \"python\": true}')\n";
+            fs::write(project.modules().join(format!("{module}.py")), text)?;
+        }
+        let meta = folder.join(COLLECTION).join("meta");
+        fs::create_dir(&meta)?;
+        let runtime = "requires_ansible: '>=2.15'\naction_groups:\n  consul: [consul_session]\n";
+        fs::write(meta.join("runtime.yml"), runtime)?;
+        Ok(project)
+    }
+
+    /// Returns the folder of the stand-in's modules.
+    fn modules(&self) -> PathBuf {
+        self.0.path().join(COLLECTION).join("plugins/modules")
+    }
+
+    /// Returns what `ansible-doc` shows of a module, as JSON.
+    fn documentation(&self, module: &str) -> Result<Value> {
+        let mut ansible = self.ansible("ansible-doc")?;
+        ansible.args(["--json", "--type", "module", "--playbook-dir", ".", module]);
+        let mut shown = run(&mut ansible)?.succeeded()?.json()?;
+        ensure!(shown[module].is_object(), "{shown}");
+        Ok(shown[module].take())
     }
 
     /// Runs a playbook until it ends, in success or failure.
     fn run(&self, playbook: &str, agent: SocketAddr, args: &[&str], environment: &[(&str, &str)]) -> Result<Output> {
+        let mut ansible = self.ansible("ansible-playbook")?;
+        ansible.arg(playbook).args(["-e", &format!("agent_port={}", agent.port())]).args(args);
+        run(ansible.envs(environment.iter().copied()))
+    }
+
+    /// Returns a program of Ansible, which runs in the folder.
+    fn ansible(&self, program: &str) -> Result<Command> {
         let folder = self.0.path();
-        let mut ansible = command(ansible_playbook()?);
-        ansible.arg(playbook).args(["-e", &format!("agent_port={}", agent.port())]).args(args).current_dir(folder);
-        ansible.envs([("LC_ALL", "C.UTF-8"), ("ANSIBLE_NOCOLOR", "1")]);
+        let mut ansible = command(ansible_playbook()?.with_file_name(program));
+        ansible.current_dir(folder).envs([("LC_ALL", "C.UTF-8"), ("ANSIBLE_NOCOLOR", "1")]);
         // Ansible reads no configuration of the user, and leaves nothing outside the folder.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANSIBLE_")) {
             ansible.env_remove(name);
@@ -43,13 +90,23 @@ impl Project {
         ansible.env("ANSIBLE_HOME", folder.join("home")).env("ANSIBLE_REMOTE_TEMP", folder.join("remote"));
         ansible.env("ANSIBLE_ASYNC_DIR", folder.join("async"));
         ansible.env("CONSUL_SESSION_CACHE", root().join("target/tmp/compiled"));
-        ansible.envs(environment.iter().copied());
-        run(&mut ansible)
+        Ok(ansible)
     }
 
     /// Runs a playbook that must succeed. Returns its output and the number of tasks with a change.
     fn play(&self, playbook: &str, agent: SocketAddr, args: &[&str]) -> Result<(String, u32)> {
-        let output = self.run(playbook, agent, args, &[])?;
+        self.play_with(playbook, agent, args, &[])
+    }
+
+    /// Runs a playbook that must succeed, with these environment variables.
+    fn play_with(
+        &self,
+        playbook: &str,
+        agent: SocketAddr,
+        args: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<(String, u32)> {
+        let output = self.run(playbook, agent, args, environment)?;
         ensure!(output.status == 0, "{playbook}: {}{}", output.stdout, output.stderr);
         let changed = output.stdout.split_once(" changed=").and_then(|(_, rest)| rest.split_whitespace().next());
         let changed = changed.and_then(|count| count.parse().ok()).with_context(|| format!("no recap: {}", output.stdout))?;
@@ -140,6 +197,82 @@ fn failures_are_reported_and_change_nothing() -> Result<()> {
 }
 
 #[test]
+fn arguments_that_the_original_ignores_do_not_filter() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    Project::new()?.play("ignored.yml", agent.http(), &[])?;
+    Ok(())
+}
+
+/// The words are those of the installed ansible-core, which checks the same arguments for a module
+/// in Python.
+#[test]
+fn argument_errors_are_in_the_words_of_ansible() -> Result<()> {
+    let (agent, project) = (Consul::start(Kind::Plain)?, Project::new()?);
+    let module = project.0.path().join("argument_spec.py");
+    fs::rename(module, project.0.path().join("library/argument_spec.py"))?;
+    project.play("words.yml", agent.http(), &[])?;
+    Ok(())
+}
+
+/// Starts an agent with ACLs, on which [`TOKEN`] has every permission.
+fn agent_with_token() -> Result<Consul> {
+    let agent = Consul::start(Kind::Acl)?;
+    let token = json!({"SecretID": TOKEN, "Policies": [{"Name": "global-management"}]});
+    agent.api().put("/v1/acl/token", Some(&token))?;
+    Ok(agent)
+}
+
+#[test]
+fn play_with_the_full_name_runs_the_program() -> Result<()> {
+    let (agent, project) = (agent_with_token()?, Project::with_collection()?);
+    let output = project.run("community.yml", agent.http(), &[], &[("SECRET", TOKEN)])?;
+    // The module of the stand-in answers nothing that the play asks for.
+    ensure!(output.status != 0 && output.stdout.contains("has no attribute 'session_id'"), "{output:?}");
+    // Beside the module in Python, and in its place.
+    fs::copy(PROGRAM, project.modules().join("consul_session"))?;
+    let play = || project.play_with("community.yml", agent.http(), &[], &[("SECRET", TOKEN)]);
+    // Two creations, two destructions, and the other module.
+    ensure!(play()?.1 == 5);
+    fs::remove_file(project.modules().join("consul_session.py"))?;
+    ensure!(play()?.1 == 5);
+    Ok(())
+}
+
+#[test]
+fn ansible_doc_shows_every_option() -> Result<()> {
+    let (library, collection) = (Project::new()?, Project::with_collection()?);
+    fs::copy(root().join(DOCUMENTATION), library.0.path().join("library/consul_session.yml"))?;
+    fs::remove_file(collection.modules().join("consul_session.py"))?;
+    fs::copy(PROGRAM, collection.modules().join("consul_session"))?;
+    fs::copy(root().join(DOCUMENTATION), collection.modules().join("consul_session.yml"))?;
+    for shown in [library.documentation("consul_session")?, collection.documentation("community.general.consul_session")?] {
+        let documented = shown["doc"]["options"].as_object().context("no options")?;
+        for info in options::TABLE {
+            let option = documented.get(info.name).with_context(|| format!("no {}", info.name))?;
+            ensure!(option["description"][0].as_str() == Some(&format!("{}.", info.help)), "{option}");
+        }
+        ensure!(documented.len() == options::TABLE.len() + 1 && documented.contains_key("ca_path"), "{documented:?}");
+        ensure!(shown["examples"].as_str().is_some_and(|examples| examples.contains("delay: 20s")), "{shown}");
+    }
+    // Every field of an answer is documented.
+    let agent = Consul::start(Kind::Plain)?;
+    let returned = library.documentation("consul_session")?["return"].take();
+    let path = library.0.path().join("args");
+    let arguments = json!({"name": "s", "port": agent.http().port(), "_ansible_diff": true});
+    for (arguments, status) in [(arguments, 0), (json!({"state": "gone"}), 1)] {
+        fs::write(&path, arguments.to_string())?;
+        let output = run(command(library.0.path().join("library/consul_session")).arg(&path))?;
+        ensure!(output.status == status, "{output:?}");
+        // Ansible itself knows these; and `option` is a detail of one case of the error.
+        let known = ["changed", "failed", "msg", "invocation", "warnings", "option"];
+        for name in output.json()?.as_object().context("not an object")?.keys() {
+            ensure!(known.contains(&name.as_str()) || returned[name].is_object(), "{name} is not in {returned}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn handler_runs_only_after_a_change() -> Result<()> {
     let (agent, project) = (Consul::start(Kind::Plain)?, Project::new()?);
     const MESSAGE: &str = "the session is new";
@@ -152,9 +285,7 @@ fn handler_runs_only_after_a_change() -> Result<()> {
 
 #[test]
 fn token_is_redacted() -> Result<()> {
-    let (agent, project) = (Consul::start(Kind::Acl)?, Project::new()?);
-    let token = json!({"SecretID": TOKEN, "Policies": [{"Name": "global-management"}]});
-    agent.api().put("/v1/acl/token", Some(&token))?;
+    let (agent, project) = (agent_with_token()?, Project::new()?);
     let output = project.run("token.yml", agent.http(), &["-vvv", "--diff"], &[("SECRET", TOKEN)])?;
     let text = (output.stdout + &output.stderr).replace(TOKEN, "SHOWN");
     ensure!(output.status == 0 && !text.contains("SHOWN"), "{text}");
