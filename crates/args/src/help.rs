@@ -16,8 +16,8 @@ const TWO_COLUMNS: usize = 60;
 pub const PURPOSE: &str = "Makes, finds, reads and destroys Consul sessions, with the options of Ansible's consul_session.";
 /// The values of `--format`, and its help.
 pub const FORMAT: (&str, &str) = (
-    "table|json|ids",
-    "How the answer is printed: for people, as one JSON object (an error too), or the ids of the sessions, one a line. Default: table",
+    "table|wide|json|ids",
+    "How the answer is printed: for people (wide: every column whole), as one JSON object (an error too), or the ids of the sessions, one a line. Default: table",
 );
 /// The argument that reads options from standard input, and its help.
 pub const INPUT: (&str, &str) =

@@ -52,6 +52,8 @@ pub enum Format {
     /// A table for people.
     #[default]
     Table,
+    /// A table with every column and every cell whole, however wide the terminal is.
+    Wide,
     /// One JSON object.
     Json,
     /// The ids of the sessions, one a line.
@@ -60,7 +62,8 @@ pub enum Format {
 
 impl Format {
     /// The formats, each with its name as it is typed.
-    pub const ALL: [(&str, Format); 3] = [("table", Format::Table), ("json", Format::Json), ("ids", Format::Ids)];
+    pub const ALL: [(&str, Format); 4] =
+        [("table", Format::Table), ("wide", Format::Wide), ("json", Format::Json), ("ids", Format::Ids)];
 }
 
 /// The action to perform.

@@ -11,6 +11,7 @@ mod invocation;
 mod output;
 mod parse;
 mod style;
+mod table;
 
 pub use environment::read as read_environment;
 pub use help::{about, options_markdown};
@@ -18,3 +19,4 @@ pub use invocation::{Action, Command, Format, Invocation, Program, Source};
 pub use output::{Output, counted, difference, error_line, failure, json_text, or_dash, printable, success, ttl};
 pub use parse::parse;
 pub use style::{DIM, GREEN, RED, TerminalStyle, TerminalStyles, YELLOW, wrapped};
+pub use table::{Column, Layout};

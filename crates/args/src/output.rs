@@ -2,6 +2,7 @@
 
 use crate::invocation::{Format, Invocation};
 use crate::style::{DIM, GREEN, RED, TerminalStyle, TerminalStyles, YELLOW};
+use crate::table::{Column, Layout};
 use anstyle::Style;
 use consul_session::duration;
 use consul_session::error::Error;
@@ -28,7 +29,9 @@ pub fn success(outcome: &Outcome, invocation: &Invocation, styles: &TerminalStyl
 fn print(outcome: &Outcome, format: Format, dry_run: bool, styles: &TerminalStyles) -> Output {
     let (stdout, stderr) = match format {
         Format::Json => (json_text(outcome), String::new()),
-        Format::Table => (table(outcome, dry_run, styles.stdout) + &notes(outcome, styles.stdout), String::new()),
+        Format::Table | Format::Wide => {
+            (table(outcome, dry_run, styles.stdout, format) + &notes(outcome, styles.stdout), String::new())
+        }
         Format::Ids => (ids(outcome), notes(outcome, styles.stderr)),
     };
     Output { stdout, stderr, success: true }
@@ -38,7 +41,7 @@ fn print(outcome: &Outcome, format: Format, dry_run: bool, styles: &TerminalStyl
 pub fn failure(error: &Error, format: Format, styles: &TerminalStyles) -> Output {
     let (stdout, stderr) = match format {
         Format::Json => (json_text(error), String::new()),
-        Format::Table | Format::Ids => (String::new(), error_line(error, "", styles.stderr)),
+        Format::Table | Format::Wide | Format::Ids => (String::new(), error_line(error, "", styles.stderr)),
     };
     Output { stdout, stderr, success: false }
 }
@@ -72,7 +75,7 @@ fn ids(outcome: &Outcome) -> String {
     ids.iter().map(|id| format!("{}\n", printable(id))).collect()
 }
 
-fn table(outcome: &Outcome, dry_run: bool, terminal: TerminalStyle) -> String {
+fn table(outcome: &Outcome, dry_run: bool, terminal: TerminalStyle, format: Format) -> String {
     let Outcome { changed, sessions, diff, .. } = outcome;
     let (before, after) = diff.as_ref().map_or((&[][..], &[][..]), |diff| (&diff.before, &diff.after));
     let (changed, is_read) = (*changed, diff.is_none());
@@ -92,17 +95,27 @@ fn table(outcome: &Outcome, dry_run: bool, terminal: TerminalStyle) -> String {
         "" => format!("{what}\n"),
         title => terminal.titled(if changed { YELLOW } else { DIM }, title, &what),
     };
+    let tables = terminal.of_tables(format);
     match (changed, dry_run) {
         (true, true) => text += &difference(before, after, terminal),
         (true, false) => {
             let is_new = |session: &Session| after.iter().any(|one| one.id == session.id);
-            text += &rows(sessions, |session| is_new(session).then_some(GREEN), terminal);
-            if !before.is_empty() {
-                text += "destroyed:\n";
-                text += &rows(before, |_| Some(RED), terminal);
+            let present = rows(sessions, |session| is_new(session).then_some(GREEN));
+            let destroyed = rows(before, |_| Some(RED));
+            // One layout, so that what differs is in both tables, at the same place.
+            let both = present.iter().chain(&destroyed).map(|(cells, _)| &cells[..]);
+            let layout = Layout::new(&COLUMNS, both, tables.width());
+            if !present.is_empty() {
+                text += &layout.table(&present, tables);
             }
+            if !destroyed.is_empty() {
+                text += "destroyed:\n";
+                text += &layout.table(&destroyed, tables);
+            }
+            text += &layout.note(terminal);
         }
-        (false, _) => text += &rows(sessions, |_| None, terminal),
+        (false, _) if sessions.is_empty() => {}
+        (false, _) => text += &tables.table(&COLUMNS, &rows(sessions, |_| None)),
     }
     text
 }
@@ -112,7 +125,8 @@ pub fn counted(count: usize) -> String {
     if count == 1 { "1 session".into() } else { format!("{count} sessions") }
 }
 
-const HEADER: [&str; 7] = ["ID", "NAME", "NODE", "BEHAVIOR", "DELAY", "TTL", "CHECKS"];
+const COLUMNS: [Column; 7] =
+    [Column::ID, Column::NAME, Column::NODE, Column::BEHAVIOR, Column::DELAY, Column::TTL, Column::CHECKS];
 
 fn cells(session: &Session) -> [String; 7] {
     [
@@ -126,29 +140,26 @@ fn cells(session: &Session) -> [String; 7] {
     ]
 }
 
-fn rows(sessions: &[Session], style: impl Fn(&Session) -> Option<Style>, terminal: TerminalStyle) -> String {
-    if sessions.is_empty() {
-        return String::new();
-    }
-    let rows: Vec<_> = sessions.iter().map(|session| (cells(session), style(session))).collect();
-    terminal.table(HEADER, &rows)
+fn rows(sessions: &[Session], style: impl Fn(&Session) -> Option<Style>) -> Vec<([String; 7], Option<Style>)> {
+    sessions.iter().map(|session| (cells(session), style(session))).collect()
 }
 
 /// Returns the planned change of each session, field by field: `-` marks the old value, `+` the new
 /// one, and an unchanged field has no mark. Unset fields are left out.
 pub fn difference(before: &[Session], after: &[Session], terminal: TerminalStyle) -> String {
+    let names = COLUMNS.map(|column| column.name());
     let mut text = String::new();
     for at in 0..before.len().max(after.len()) {
         if at > 0 {
             text.push('\n');
         }
         let (old, new) = (before.get(at).map(cells), after.get(at).map(cells));
-        for (field, name) in HEADER.iter().enumerate() {
+        for (field, name) in names.iter().enumerate() {
             let value = |cells: &Option<[String; 7]>| {
                 cells.as_ref().and_then(|cells| cells.get(field)).filter(|value| *value != UNSET).cloned()
             };
             let mut add = |mark, value: Option<String>, style| {
-                text += &value.map(|value| terminal.field(mark, &HEADER, name, &value, style)).unwrap_or_default();
+                text += &value.map(|value| terminal.field(mark, &names, name, &value, style)).unwrap_or_default();
             };
             match (value(&old), value(&new)) {
                 (old, new) if old == new => add("  ", old, None),

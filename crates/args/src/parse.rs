@@ -376,7 +376,7 @@ mod tests {
             (&["--once"], "once", "unknown option"),
             (&["demo", "--", "x"], "arguments", "takes no arguments after `--`"),
             (&["name=x", "--", "y"], "arguments", "after `--`"),
-            (&["--format", "yaml"], "format", "(expected table, json, ids)"),
+            (&["--format", "yaml"], "format", "(expected table, wide, json, ids)"),
         ] {
             let (_, error) = parsed(args).unwrap_err();
             assert_eq!(error.kind, consul_session::error::ErrorKind::InvalidOption { option: option.into() }, "{args:?}");

@@ -1,5 +1,7 @@
 //! Terminal output: text with or without colours, wrapped to the terminal's width.
 
+use crate::invocation::Format;
+use crate::table::{Column, Layout};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use unicode_width::UnicodeWidthStr;
@@ -44,7 +46,13 @@ impl TerminalStyle {
         if self.colors && !text.is_empty() { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
-    fn width(self) -> Option<usize> {
+    /// Returns the style of tables in this format. [`Format::Wide`] does not fit them to the width.
+    #[must_use]
+    pub fn of_tables(self, format: Format) -> TerminalStyle {
+        TerminalStyle { width: self.width.filter(|_| format != Format::Wide), ..self }
+    }
+
+    pub(crate) fn width(self) -> Option<usize> {
         self.width.map(|width| width.max(MIN_WIDTH))
     }
 
@@ -70,34 +78,11 @@ impl TerminalStyle {
         }
     }
 
-    /// Returns a table with a line for each row. If that is too wide, returns a block of names and
-    /// values for each row.
-    pub fn table<const N: usize>(self, header: [&str; N], rows: &[([String; N], Option<Style>)]) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(header);
-        for (cells, _) in rows {
-            table.add_row(cells);
-        }
-        // Two spaces between columns, and one at each end, which are trimmed.
-        let wide = table.column_max_content_widths().iter().map(|width| usize::from(*width) + 2).sum::<usize>() - 2;
-        let mut text = String::new();
-        if self.width().is_none_or(|width| wide <= width) {
-            let styles = [Some(DIM)].into_iter().chain(rows.iter().map(|(_, style)| *style));
-            for (line, style) in table.lines().zip(styles) {
-                text += &self.paint(style.unwrap_or_default(), line.trim());
-                text.push('\n');
-            }
-            return text;
-        }
-        for (cells, style) in rows {
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            for (name, cell) in header.iter().zip(cells) {
-                text += &self.field("", &header, name, cell, *style);
-            }
-        }
-        text
+    /// Returns a table with a line for each row. One that is too wide for the terminal leaves out
+    /// columns and shortens cells; [`Column`] says which.
+    pub fn table<const N: usize>(self, columns: &[Column; N], rows: &[([String; N], Option<Style>)]) -> String {
+        let layout = Layout::new(columns, rows.iter().map(|(cells, _)| &cells[..]), self.width());
+        layout.table(rows, self) + &layout.note(self)
     }
 
     /// Returns the line of a field, with its mark, name and value: `- delay     15s`.
@@ -136,24 +121,8 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
-
     fn style(width: usize) -> TerminalStyle {
         TerminalStyle { colors: false, width: Some(width) }
-    }
-
-    #[test]
-    fn table_that_is_too_wide_becomes_blocks() {
-        let rows = [([ID.into(), "wéb 長".into()], None), (["b".into(), "-".into()], Some(RED))];
-        let header = ["ID", "NAME"];
-        let table = format!("{:<38}NAME\n{ID}  wéb 長\n{:<38}-\n", "ID", "b");
-        assert_eq!(TerminalStyle::default().table(header, &rows), table);
-        assert_eq!(style(44).table(header, &rows), table);
-        assert_eq!(style(43).table(header, &rows), format!("id    {ID}\nname  wéb 長\n\nid    b\nname  -\n"));
-        // An id is not broken at any width.
-        for width in [41, 40, 20, 1] {
-            assert_eq!(style(width).table(header, &rows), format!("id\n  {ID}\nname  wéb 長\n\nid    b\nname  -\n"), "{width}");
-        }
     }
 
     #[test]
@@ -169,19 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn colours_change_nothing_else() {
+    fn colours_surround_the_styled_text() {
         let colored = TerminalStyle { colors: true, width: None };
         assert_eq!(colored.paint(RED, "x"), "\u{1b}[31mx\u{1b}[0m");
-        let rows = [([ID.into(), "web".into()], Some(GREEN))];
-        for style in [colored, TerminalStyle { width: Some(40), ..colored }] {
-            let text = style.table(["ID", "NAME"], &rows);
-            let mut plain = text.replace("\u{1b}[0m", "");
-            for style in [DIM, GREEN] {
-                plain = plain.replace(&style.to_string(), "");
-            }
-            assert_eq!(plain, TerminalStyle { colors: false, ..style }.table(["ID", "NAME"], &rows));
-            assert!(text.contains("\u{1b}[32m") && text.contains("\u{1b}[2m"), "{text:?}");
-        }
         assert_eq!(colored.titled(RED, "error (x):", "why"), "\u{1b}[31merror (x):\u{1b}[0m why\n");
     }
 }

@@ -16,12 +16,13 @@ use consul_session::error::{Error, ErrorKind};
 use consul_session_args::{self as cli, Command, Format, Invocation, Output};
 use consul_session_host::{CallError, Connection, Consistency, Host, Query};
 use news::News;
-use screen::Screen;
+use screen::{Alternate, Screen};
 use state::{Listing, Watch};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::block_in_place;
+use tokio::time::MissedTickBehavior;
 
 /// The command.
 pub const COMMAND: Command = Command {
@@ -44,6 +45,9 @@ const WAIT: f64 = 60.0;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often the screen is redrawn while it shows ages.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a signal waits until the terminal is restored. A terminal that is stopped (Ctrl-S)
+/// blocks.
+const RESTORE: Duration = Duration::from_secs(1);
 
 /// The source of the sessions.
 struct Source {
@@ -90,12 +94,13 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     // Lines about requests would break the table.
     let verbose = invocation.flags.contains(&VERBOSE) && io::stderr().is_terminal();
     let on_screen = invocation.format == Format::Table && io::stdout().is_terminal() && !terminal::is_dumb() && !verbose;
-    let printing = match on_screen {
-        true => tokio::spawn(draw(news, Screen::new(agent, terminal::style().stdout))),
+    let (stop, stopping) = oneshot::channel();
+    let mut printing = match on_screen {
+        true => tokio::spawn(draw(news, Screen::new(agent, terminal::style().stdout), stopping)),
         false => tokio::spawn(print(news, agent, invocation.format)),
     };
     tokio::select! {
-        printed = printing => if let Err(error) = joined(printed)? {
+        printed = &mut printing => if let Err(error) = joined(printed)? {
             // A call that the runtime's shutdown cuts off would report an error.
             reading.abort();
             let _ = reading.await;
@@ -105,6 +110,9 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
             };
         },
         () = stopped => {
+            if on_screen && stop.send(()).is_ok() {
+                let _ = tokio::time::timeout(RESTORE, printing).await;
+            }
             // The runtime's shutdown would wait for a blocked write, and cut off a call, which
             // would report an error.
             std::process::exit(0);
@@ -169,24 +177,35 @@ async fn print(mut receiver: mpsc::Receiver<News>, agent: String, format: Format
     Ok(())
 }
 
-/// Draws the screen after each event, tick and resize.
-async fn draw(mut receiver: mpsc::Receiver<News>, mut screen: Screen) -> io::Result<()> {
+/// Draws the screen after each event, tick and resize, until there is no more news or a signal stops
+/// it. Then leaves what is known on the terminal.
+async fn draw(mut receiver: mpsc::Receiver<News>, mut screen: Screen, mut stopping: oneshot::Receiver<()>) -> io::Result<()> {
+    let size = || terminal::size(&io::stdout()).unwrap_or((80, 24));
     let mut tick = tokio::time::interval(TICK);
-    let mut resized = Resizes::new();
-    loop {
-        block_in_place(|| {
-            let size = terminal::size(&io::stdout()).unwrap_or((80, 24));
-            screen.draw(&mut io::stdout().lock(), size, Instant::now())
-        })?;
+    // After a pause without ages, or suspended, one redraw is enough.
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut redraws = Redraws::new();
+    let alternate = block_in_place(Alternate::enter)?;
+    let is_stopped = loop {
+        block_in_place(|| screen.draw(&mut io::stdout().lock(), size(), Instant::now()))?;
         tokio::select! {
             news = receiver.recv() => match news {
                 Some(news) => screen.update(news, Instant::now()),
-                None => return Ok(()),
+                None => break false,
             },
             _ = tick.tick(), if screen.shows_ages() => {}
-            () = resized.next() => {}
+            () = redraws.next() => {}
+            _ = &mut stopping => break true,
         }
-    }
+    };
+    block_in_place(|| {
+        drop(alternate);
+        // An error at the start says it all.
+        match is_stopped || screen.has_begun() {
+            true => screen.print_last(&mut io::stdout().lock(), size(), Instant::now()),
+            false => Ok(()),
+        }
+    })
 }
 
 /// Listens for SIGINT, SIGTERM and a closed standard output. Returns a future that waits for one of
@@ -232,31 +251,37 @@ async fn stdout_closed() {
     let _ = receiver.await;
 }
 
-/// Changes of the terminal's size.
+/// What makes the screen out of date: another size, and a shell that wrote to it while the program
+/// was suspended.
 #[cfg(unix)]
-struct Resizes(Option<tokio::signal::unix::Signal>);
+struct Redraws([Option<tokio::signal::unix::Signal>; 2]);
 
 #[cfg(unix)]
-impl Resizes {
-    fn new() -> Resizes {
-        Resizes(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change()).ok())
+impl Redraws {
+    fn new() -> Redraws {
+        use tokio::signal::unix::{SignalKind, signal};
+        Redraws([SignalKind::window_change(), SignalKind::from_raw(libc::SIGCONT)].map(|kind| signal(kind).ok()))
     }
 
     async fn next(&mut self) {
-        match &mut self.0 {
+        let [resized, continued] = self.0.each_mut().map(async |signal| match signal {
             Some(signal) => signal.recv().await.unwrap_or_default(),
             None => std::future::pending().await,
+        });
+        tokio::select! {
+            () = resized => {}
+            () = continued => {}
         }
     }
 }
 
 #[cfg(not(unix))]
-struct Resizes;
+struct Redraws;
 
 #[cfg(not(unix))]
-impl Resizes {
-    fn new() -> Resizes {
-        Resizes
+impl Redraws {
+    fn new() -> Redraws {
+        Redraws
     }
 
     async fn next(&mut self) {

@@ -6,10 +6,14 @@ use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
 use test_support::consul::{Consul, Kind, NODE, ROOT_TOKEN};
 use test_support::program::{self, CommandLine, Output, file, run};
 use test_support::screen::masked;
+use test_support::scripted::{Reply, Scripted};
 use test_support::terminal::Terminal;
 use test_support::{TOKEN, unused_address};
 
@@ -278,17 +282,27 @@ ID                                    NAME      NODE        BEHAVIOR  DELAY  TTL
     );
     expect(&["state=list"], 121, table.clone())?;
     ensure!(run_at(&agent, &["state=list"])?.succeeded()?.stdout == table);
-    let blocks = |first: &str, second: &str, checks: &str| {
-        format!(
-            "2 sessions\nid{first}\nname      session1\nnode      agent-node\nbehavior  release\ndelay     20s\nttl       1m30s\nchecks    serfHealth\n
-id{second}\nname      session2\nnode      agent-node\nbehavior  release\ndelay     15s\nttl       -\nchecks{checks}\n"
-        )
-    };
+    // `wide` is the same table at any width: the terminal wraps its lines.
+    let (wrapped, _) = Terminal::run_to_end(&mut command(&agent, &["state=list", "--format", "wide"])?, 40)?;
+    ensure!(wrapped.text() == table, "{}", wrapped.text());
     let beside = |id: &str| format!("        {id}");
-    let below = |id: &str| format!("\n  {id}");
-    let checks = "serfHealth,passing-check,service:web";
-    expect(&["state=list"], 80, blocks(&beside(first), &beside(second), &beside(checks).replacen("        ", "    ", 1)))?;
-    expect(&["state=list"], 40, blocks(&below(first), &below(second), &below(checks)))?;
+    let without_checks = |rows: String| format!("2 sessions\n{rows}not shown: CHECKS (`-o wide` shows all)\n");
+    let rows = format!(
+        "ID                                    NAME      NODE        DELAY  TTL
+{first}  session1  agent-node  20s    1m30s
+{second}  session2  agent-node  15s    -
+"
+    );
+    expect(&["state=list"], 80, without_checks(rows))?;
+    let rows = format!(
+        "NAME      NODE        DELAY  TTL
+session1  agent-node  20s    1m30s
+  {first}
+session2  agent-node  15s    -
+  {second}
+"
+    );
+    expect(&["state=list"], 40, without_checks(rows))?;
     let replace = ["name=session1", "delay=30", "ttl=600", "on_mismatch=replace", "--dry-run"];
     let difference = |sum: &str, id: &str| {
         format!(
@@ -311,9 +325,9 @@ id{second}\nname      session2\nnode      agent-node\nbehavior  release\ndelay  
     );
     ensure!(masked(&text, false) == masked(&expected, false), "{text}expected:\n{expected}");
     let narrow = screen(&["destroy", "--name-prefix", "session", "--dry-run"], 40)?;
-    let block = |name: &str, id: &str| format!("result  to destroy\nname    {name}\nnode    agent-node\nid\n  {id}\n");
+    ensure!(narrow.starts_with("RESULT      NAME      NODE\n"), "{narrow}");
     for (name, id) in [("session1", first), ("session2", second)] {
-        ensure!(narrow.contains(&block(name, id)), "{narrow}");
+        ensure!(narrow.contains(&format!("to destroy  {name}  agent-node\n  {id}\n")), "{narrow}");
     }
     let error = screen(&["delay=61"], 40)?;
     ensure!(error.lines().count() > 2 && error.lines().skip(1).all(|line| line.starts_with("  ")), "{error}");
@@ -323,6 +337,93 @@ id{second}\nname      session2\nnode      agent-node\nbehavior  release\ndelay  
         100,
         format!("changed: destroyed 1 session\ndestroyed:\n{}\n", table.lines().skip(1).take(2).collect::<Vec<_>>().join("\n")),
     )
+}
+
+#[test]
+fn old_and_new_session_are_in_the_same_columns() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    run_at(&agent, &["name=web"])?.succeeded()?;
+    let old = ids_of(&agent, "web")?;
+    let screen = on_terminal(&mut command(&agent, &["name=web", "delay=30", "on_mismatch=replace"])?, 80)?;
+    let new = ids_of(&agent, "web")?;
+    // The old session has the usual delay, which differs from that of the new one.
+    let header = format!("{:<38}NAME  NODE        BEHAVIOR  DELAY  TTL", "ID");
+    let row = |id: &str, delay: &str| format!("{}  web   agent-node  release   {delay:<5}  -", id.trim());
+    let expected = [
+        "changed: created a session and destroyed 1 session",
+        &header,
+        &row(&new, "30s"),
+        "destroyed:",
+        &header,
+        &row(&old, "15s"),
+    ];
+    ensure!(screen.lines().take(6).eq(expected), "{screen}");
+    Ok(())
+}
+
+/// Returns Consul's answer with this number of sessions.
+fn many_sessions(count: usize) -> String {
+    let session = |number: usize| {
+        json!({
+            "ID": format!("{number:08x}-0000-4000-8000-000000000000"), "Name": format!("session-{number}"),
+            "Node": NODE, "LockDelay": 15_000_000_000_u64, "Behavior": "release", "NodeChecks": ["serfHealth"],
+            "CreateIndex": number + 1, "ModifyIndex": number + 1,
+        })
+    };
+    json!((0..count).map(session).collect::<Vec<_>>()).to_string()
+}
+
+#[test]
+fn lists_of_any_length_have_a_line_for_each_session() -> Result<()> {
+    for (count, sum) in [(0, "no session"), (1, "1 session"), (300, "300 sessions"), (20_000, "20000 sessions")] {
+        let sessions = many_sessions(count);
+        let server = Scripted::start(move |_| Reply::http(200, "X-Consul-Index: 7\r\n", &sessions))?;
+        let address = server.address().to_string();
+        let mut list = program::consul_session(PROGRAM, &["state=list"], &[("CONSUL_HTTP_ADDR", &address)])?;
+        let start = Instant::now();
+        let (terminal, status) = Terminal::run_to_end(&mut list, 80)?;
+        // Seconds, unless the table takes time that is quadratic in its rows.
+        ensure!(status.success() && start.elapsed() < Duration::from_secs(60), "{status} {:?}", start.elapsed());
+        let output = terminal.output();
+        let lines: Vec<&str> = output.lines().collect();
+        let [first, rest @ ..] = &lines[..] else { bail!("no output") };
+        ensure!(*first == sum && rest.len() == if count == 0 { 0 } else { count + 1 }, "{count}: {} lines", rest.len());
+        ensure!(lines.iter().all(|line| line.chars().count() <= 90), "{count}: too long");
+        ensure!(count == 0 || rest[1..].iter().all(|line| line.contains("-0000-4000-8000-000000000000  session-")));
+    }
+    Ok(())
+}
+
+#[test]
+fn progress_bar_appears_after_a_second() -> Result<()> {
+    for is_slow in [false, true] {
+        let (release, released) = channel();
+        let (released, sessions) = (Mutex::new(released), many_sessions(3));
+        let server = Scripted::start(move |request| {
+            if request.line().starts_with("GET ") {
+                return Reply::http(200, "X-Consul-Index: 7\r\n", &sessions);
+            }
+            // The sender is gone after the wait for the bar, or from the beginning.
+            let _ = released.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            Reply::json("true")
+        })?;
+        let address = server.address().to_string();
+        let args = ["destroy", "--name-prefix", "session", "--yes"];
+        let mut destroy = program::consul_session("setsid", &[&["--ctty", PROGRAM], &args[..]].concat(), &[])?;
+        destroy.env("CONSUL_HTTP_ADDR", address).env("TERM", "xterm");
+        let (terminal, mut child) = Terminal::control(&mut destroy, 80)?;
+        let shown = match is_slow {
+            true => terminal.wait_for(|text| text.contains("sessions [")).map(|_| ()),
+            false => Ok(()),
+        };
+        drop::<Sender<()>>(release);
+        child.wait()?;
+        shown?;
+        let text = terminal.wait_for(|text| text.contains("3 sessions: 3 destroyed in "))?;
+        // The bar does not stay.
+        ensure!(!text.contains("sessions [") && terminal.output().contains("sessions [") == is_slow, "{}", terminal.output());
+    }
+    Ok(())
 }
 
 #[test]

@@ -763,3 +763,115 @@ fn check_screen(columns: u16, expected: &str, colored: bool) -> Result<()> {
     ensure!(ended.0 == Some(0) && !terminal.with(vt100::Screen::hide_cursor), "{ended:?}");
     result
 }
+
+/// A shell on a terminal of its own, which runs `watch` and then shows a prompt.
+fn shell_with_watch(address: SocketAddr, columns: u16, rows: u16) -> Result<(Terminal, Child)> {
+    let line = format!("{PROGRAM} watch host={} port={}", address.ip(), address.port());
+    // With the trap, the shell survives the Ctrl-C that ends the program.
+    let script = format!("trap : INT; echo before; {line}; printf '%s$ ' \"$?\"; sleep 600");
+    let mut shell = consul_session("setsid", &["--ctty", "sh", "-c", &script], &[])?;
+    Terminal::control_of_size(shell.env("TERM", "xterm"), columns, rows)
+}
+
+#[test]
+fn screen_with_more_sessions_than_rows_adds_nothing_to_the_scrollback() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let api = agent.api();
+    let ids = (0..200).map(|number| create_named(&api, &format!("many-{number}"))).collect::<Result<Vec<_>>>()?;
+    let (terminal, mut shell) = shell_with_watch(agent.http(), 80, 24)?;
+    let result = (|| {
+        terminal.wait_for(|text| text.starts_with("200 sessions at ") && text.ends_with("and 180 more\n"))?;
+        ensure!(terminal.with(vt100::Screen::alternate_screen));
+        for (number, id) in (0..30).zip(&ids) {
+            destroy(&api, id)?;
+            create_named(&api, &format!("new-{number}"))?;
+        }
+        terminal.wait_for(|text| text.contains("new-29"))?;
+        terminal.type_in("\u{3}")?;
+        let text = terminal.wait_for(|text| text.ends_with("0$\n"))?;
+        ensure!(!terminal.with(vt100::Screen::alternate_screen) && terminal.scrolled() == 0, "{} lines", terminal.scrolled());
+        // What was there, the sum, a header, the last changes, what they lack, and the prompt.
+        let lines: Vec<&str> = text.lines().collect();
+        ensure!(lines.len() == 13 && lines[0] == "before" && lines[1].starts_with("200 sessions at "), "{text}");
+        ensure!(lines[2].starts_with("  ID  ") && lines[3..11].iter().all(|line| line.starts_with("+ ")), "{text}");
+        ensure!(lines[11].starts_with("and ") && lines[12] == "0$", "{text}");
+        Ok(())
+    })();
+    // The shell's end closes the terminal, which ends the program.
+    shell.kill()?;
+    wait(&mut shell)?;
+    result
+}
+
+#[test]
+fn signal_restores_the_terminal_and_leaves_the_last_changes() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let api = agent.api();
+    let args = ["watch", "host=127.0.0.1", &format!("port={}", agent.http().port())];
+    for signal in [Signal::INT, Signal::TERM] {
+        create_named(&api, "old")?;
+        let (terminal, mut child) = Terminal::run(consul_session(PROGRAM, &args, &[])?.env("TERM", "xterm"), 80)?;
+        let result = (|| {
+            terminal.wait_for(|text| text.contains("old"))?;
+            ensure!(terminal.with(vt100::Screen::alternate_screen));
+            create_named(&api, "new")?;
+            terminal.wait_for(|text| text.contains("\n+ ") && text.contains("new"))
+        })();
+        kill_process(Pid::from_child(&child), signal)?;
+        let ended = wait(&mut child)?;
+        result?;
+        ensure!(ended.0 == Some(0), "{ended:?}");
+        let text = terminal.wait_for(|text| text.lines().count() == 3)?;
+        ensure!(!terminal.with(vt100::Screen::alternate_screen));
+        ensure!(text.starts_with("2 sessions at ") && !text.contains("old") && text.contains("  new  "), "{text}");
+        api.clean()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn suspended_program_redraws_when_it_continues() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    create_named(&agent.api(), "old")?;
+    let args = ["watch", "host=127.0.0.1", &format!("port={}", agent.http().port())];
+    let (terminal, mut child) = Terminal::run(consul_session(PROGRAM, &args, &[])?.env("TERM", "xterm"), 80)?;
+    let result = (|| {
+        terminal.wait_for(|text| text.contains("old"))?;
+        let drawn = terminal.output().len();
+        for signal in [Signal::STOP, Signal::CONT] {
+            kill_process(Pid::from_child(&child), signal)?;
+        }
+        terminal.wait_for(|_| terminal.output().len() > drawn)
+    })();
+    child.kill()?;
+    wait(&mut child)?;
+    result.map(|_| ())
+}
+
+#[test]
+fn stopped_terminal_does_not_prevent_the_end() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let args = ["--ctty", PROGRAM, "watch", "host=127.0.0.1", &format!("port={}", agent.http().port())];
+    let (terminal, mut child) = Terminal::control(consul_session("setsid", &args, &[])?.env("TERM", "xterm"), 80)?;
+    terminal.wait_for(|text| text.contains("no session at"))?;
+    // Ctrl-S. The next writes block.
+    terminal.type_in("\u{13}")?;
+    sleep(QUIET);
+    create_named(&agent.api(), "unseen")?;
+    sleep(QUIET);
+    ensure!(!terminal.text().contains("unseen"));
+    kill_process(Pid::from_child(&child), Signal::TERM)?;
+    ensure!(wait(&mut child)?.0 == Some(0));
+    Ok(())
+}
+
+#[test]
+fn error_at_the_start_is_all_that_is_left_on_the_terminal() -> Result<()> {
+    let agent = Consul::start(Kind::Acl)?;
+    let args = ["watch", "host=127.0.0.1", &format!("port={}", agent.http().port()), "token=x"];
+    let (terminal, status) = Terminal::run_to_end(consul_session(PROGRAM, &args, &[])?.env("TERM", "xterm"), 80)?;
+    let text = terminal.text();
+    ensure!(status.code() == Some(1) && text.starts_with("error (access-denied): "), "{status} {text}");
+    ensure!(!terminal.with(vt100::Screen::alternate_screen));
+    Ok(())
+}

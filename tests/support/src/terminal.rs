@@ -15,11 +15,15 @@ use std::time::{Duration, Instant};
 /// The rows of a terminal, unless a function says otherwise.
 pub const ROWS: u16 = 12;
 
+/// The lines that a terminal keeps above its screen.
+const SCROLLBACK: usize = 1000;
+
 /// A pseudoterminal whose screen can be read, with [`ROWS`] rows unless a function says otherwise.
 pub struct Terminal {
     master: OwnedFd,
     rows: u16,
     screen: Arc<Mutex<vt100::Parser>>,
+    output: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -61,7 +65,12 @@ impl Terminal {
     /// The command must begin with `setsid --ctty`. The terminal is then its controlling terminal:
     /// keys such as Ctrl-C send signals to the foreground process group.
     pub fn control(command: &mut Command, columns: u16) -> Result<(Terminal, Child)> {
-        let (mut terminal, slave) = Terminal::open(columns, ROWS)?;
+        Terminal::control_of_size(command, columns, ROWS)
+    }
+
+    /// Starts a program as [`Terminal::control`] does, on a terminal with this many rows.
+    pub fn control_of_size(command: &mut Command, columns: u16, rows: u16) -> Result<(Terminal, Child)> {
+        let (mut terminal, slave) = Terminal::open(columns, rows)?;
         command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
         let child = command.spawn().context("cannot start the program")?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -79,8 +88,8 @@ impl Terminal {
         grantpt(&master)?;
         unlockpt(&master)?;
         let slave = open(ptsname(&master, Vec::new())?, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
-        let terminal = Terminal { master, rows, screen, reader: None };
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, SCROLLBACK)));
+        let terminal = Terminal { master, rows, screen, output: Arc::default(), reader: None };
         terminal.set_size(columns)?;
         Ok((terminal, slave))
     }
@@ -89,10 +98,11 @@ impl Terminal {
     /// by then.
     fn read(&mut self) -> Result<()> {
         let mut output = File::from(self.master.try_clone()?);
-        let screen = self.screen.clone();
+        let (screen, all) = (self.screen.clone(), self.output.clone());
         self.reader = Some(spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut bytes) {
+                all.lock().unwrap_or_else(PoisonError::into_inner).extend(&bytes[..length]);
                 screen.lock().unwrap_or_else(PoisonError::into_inner).process(&bytes[..length]);
             }
         }));
@@ -113,6 +123,21 @@ impl Terminal {
     /// Returns the text on the screen, without the empty rows at its end.
     pub fn text(&self) -> String {
         self.with(|screen| screen.contents().lines().map(|line| format!("{}\n", line.trim_end())).collect())
+    }
+
+    /// Returns all that was written to the terminal, also what is no longer on the screen.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&self.output.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// Returns how many lines have left the screen at its top. The alternate screen has none.
+    pub fn scrolled(&self) -> usize {
+        let mut parser = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        let screen = parser.screen_mut();
+        screen.set_scrollback(usize::MAX);
+        let lines = screen.scrollback();
+        screen.set_scrollback(0);
+        lines
     }
 
     /// Passes the screen to `read`.

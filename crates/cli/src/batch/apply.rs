@@ -10,7 +10,7 @@ use anstyle::Style;
 use consul_session::error::Error;
 use consul_session::options::Options;
 use consul_session_args::{
-    Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json_text, or_dash,
+    Column, Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json_text, or_dash,
     printable,
 };
 use consul_session_host::Host;
@@ -70,7 +70,7 @@ pub async fn apply(host: &Host, invocation: &Invocation) -> Result<Output, Error
 fn mistakes_output(file: &str, mistakes: &[Mistake], format: Format) -> Output {
     let place = |mistake: &Mistake| format!("{file}:{}: {}", mistake.line, mistake.message);
     let (stdout, stderr) = match format {
-        Format::Table | Format::Ids => {
+        Format::Table | Format::Wide | Format::Ids => {
             let terminal = terminal::style().stderr;
             let lines =
                 mistakes.iter().map(|mistake| error_line(&Error::invalid(&mistake.option, place(mistake)), "", terminal));
@@ -145,6 +145,9 @@ impl Status {
     }
 }
 
+/// The columns of the results.
+const COLUMNS: [Column; 5] = [Column::new("LINE"), Column::new("RESULT"), Column::NAME, Column::NODE, Column::ID];
+
 /// Returns the output of the results: the records in the file's order, then the errors, then the
 /// counts.
 fn results_output(
@@ -203,7 +206,7 @@ fn results_output(
     }
     let stdout = match format {
         Format::Ids => ids,
-        _ => style.stdout.table(["LINE", "RESULT", "NAME", "NODE", "ID"], &rows) + &differences,
+        _ => style.stdout.of_tables(format).table(&COLUMNS, &rows) + &differences,
     };
     let mut stderr = common::first_lines(&notes, "notes") + &common::first_lines(&errors, "errors");
     let counts: Vec<String> = counts.map(|(status, count)| format!("{count} {}", status.name(dry_run))).collect();

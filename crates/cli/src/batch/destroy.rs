@@ -6,7 +6,9 @@ use crate::util::merge;
 use crate::{convert, terminal};
 use consul_session::error::{Error, ErrorKind};
 use consul_session::options::Options;
-use consul_session_args::{Command, DIM, Format, Invocation, Output, RED, counted, error_line, json_text, or_dash, printable};
+use consul_session_args::{
+    Column, Command, DIM, Format, Invocation, Output, RED, counted, error_line, json_text, or_dash, printable,
+};
 use consul_session_host::{Connection, Host, Session};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -25,6 +27,9 @@ pub const DESTROY: Command = Command {
 
 /// The accepted options, in addition to those of the connection. Any other would have no effect.
 const OPTIONS: [&str; 2] = ["node", "dry_run"];
+
+/// The columns of the results.
+const COLUMNS: [Column; 4] = [Column::new("RESULT"), Column::NAME, Column::NODE, Column::ID];
 
 /// The most names that the question shows.
 const SHOWN: usize = 5;
@@ -207,7 +212,7 @@ impl Destroy {
                         (cells, Some(if status == "not tried" { DIM } else { RED }))
                     })
                     .collect();
-                style.stdout.table(["RESULT", "NAME", "NODE", "ID"], &rows)
+                style.stdout.of_tables(format).table(&COLUMNS, &rows)
             }
         };
         let errors = all().filter_map(|(session, result, _)| match result {

@@ -81,13 +81,24 @@ impl Interrupt {
     }
 }
 
-/// Returns a progress bar on standard error, which shows on a terminal only, or a hidden one.
+/// How long a command runs before its progress bar appears.
+const SHOWN_AFTER: Duration = Duration::from_secs(1);
+
+/// Returns a progress bar on standard error, which shows on a terminal only and after a second, or a
+/// hidden one.
 pub fn progress(length: usize, what: &'static str, shown: bool) -> ProgressBar {
-    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(Some(length as u64), target).with_message(what);
+    let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::hidden()).with_message(what);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len}, {eta} left") {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.enable_steady_tick(Duration::from_millis(200));
+    if shown {
+        let bar = bar.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(SHOWN_AFTER).await;
+            // A bar that is finished by then is not drawn again.
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        });
+    }
     bar
 }
