@@ -6,7 +6,7 @@ use crate::tools::{
 };
 use crate::{bench, build, compose};
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs all checks and tests. `args` go to `cargo test`. The tests run on the newest Consul, and the
@@ -19,6 +19,7 @@ pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
     let python = step("wasmtime for Python and as a command line", python)?;
     let wasmtime = wasmtime(&python)?;
     let go = step("Consul's Go client", bench::go)?;
+    step("the tests of Consul's Go client", go_tests)?;
     step("jco and Playwright", npm)?;
     let chromium = step("Chromium", chromium)?;
     step("cargo fmt", || cargo(&["fmt", "--all", "--check"], &[]))?;
@@ -132,6 +133,42 @@ fn npm() -> Result<PathBuf> {
         let mut npm = Command::new("npm");
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder);
         run_command(&mut npm).context("install Node 20 or newer with its npm")
+    })
+}
+
+/// Builds the tests of Consul's Go client that `tests/consul_api.rs` runs.
+///
+/// They are in Go's module cache, of the version that `tests/consul-api/go.mod` pins, and belong to
+/// the package that they test. So the package is copied next to a helper that replaces theirs.
+fn go_tests() -> Result<PathBuf> {
+    const TESTS: [&str; 3] = ["lock_test.go", "semaphore_test.go", "session_test.go"];
+    const MODULE: &str = "github.com/hashicorp/consul/api";
+    let project = root().join("tests").join("consul-api");
+    let files = ["go.mod", "go.sum", "agent_test.go"].map(|file| project.join(file));
+    install("consul-api", &[&files[0], &files[1], &files[2]], |folder| {
+        let go = |args: &[&str], directory: &Path| {
+            let mut go = Command::new("go");
+            go.args(args).env("CGO_ENABLED", "0").current_dir(directory);
+            go
+        };
+        let advice = "install Go 1.24 or newer";
+        // Compares the module with its checksum in go.sum.
+        run_command(&mut go(&["mod", "download", MODULE], &project)).context(advice)?;
+        let list = go(&["list", "-m", "-f", "{{.Dir}}", MODULE], &project).output()?;
+        let module = PathBuf::from(String::from_utf8(list.stdout)?.trim());
+        std::fs::create_dir_all(folder)?;
+        let copy = |file: &Path| std::fs::copy(file, folder.join(file.file_name().unwrap_or_default()));
+        for entry in std::fs::read_dir(&module).with_context(|| format!("no {MODULE} at {}", module.display()))? {
+            let file = entry?.path();
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            if TESTS.contains(&&*name) || name.ends_with(".go") && !name.ends_with("_test.go") {
+                copy(&file)?;
+            }
+        }
+        for file in &files {
+            copy(file)?;
+        }
+        run_command(&mut go(&["test", "-c", "-trimpath", "-o", "consul-api.test", "."], folder)).context(advice)
     })
 }
 

@@ -1,15 +1,15 @@
 //! The agent without a network: it routes a request to its endpoint, and answers it.
 
-use crate::answer::{Answer, Meta, ReadOptions, bad_request, internal, response, with_policy};
+use crate::answer::{Answer, ReadOptions, bad_request, internal, lacking, response, with_policy};
 use crate::call::{Call, Query, known_datacenter, percent_decode};
 use crate::catalog::{Deregistration, agent_check, deregistration, registration};
-use crate::kv::{self, Entry, Operation, Refusal, Verb};
+use crate::keys;
+use crate::kv::Undecoded;
 use crate::session::Session;
 use crate::state::{Check, DATACENTER, Ids, NODE_ID, State, same};
 use http::header::{HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Bytes;
-use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -178,7 +178,8 @@ impl Agent {
                 }
                 return redirect.into();
             }
-            return response(StatusCode::NOT_FOUND, "Invalid URL path: not a recognized HTTP API endpoint\n").into();
+            let missing = lacking(&format!("{} {path}", request.method()));
+            return Reply { response: missing.into(), wait: None };
         };
         let Some(query) = Query::parse(uri.query().unwrap_or_default()) else {
             return with_policy(response(StatusCode::INTERNAL_SERVER_ERROR, "")).into();
@@ -192,7 +193,7 @@ impl Agent {
             let text = format!("method {method} not allowed");
             Answer { allow, ..Answer::text(StatusCode::METHOD_NOT_ALLOWED, text) }
         } else {
-            let call = Call { method, argument, query, headers: request.headers(), body: request.body() };
+            let call = Call { method, path: &path, argument, query, headers: request.headers(), body: request.body() };
             self.call(endpoint, &call).unwrap_or_else(|refusal| refusal)
         };
         if pretty && answer.is_json && !answer.body.is_empty() {
@@ -261,6 +262,7 @@ impl Agent {
                 "Meta": { "consul-version": "1.20.6" },
             }))),
             Endpoint::AgentChecks => {
+                call.lacks(&["filter"])?;
                 call.no_enterprise()?;
                 let own = self.state.checks(self.state.own_node()).filter(|check| check.id != "serfHealth");
                 let checks: BTreeMap<_, _> = own.map(|check| (&check.id, check)).collect();
@@ -268,7 +270,8 @@ impl Agent {
             }
             Endpoint::AgentCheckRegister => {
                 let own_node = self.state.own_node();
-                let check = agent_check(call.body, own_node).map_err(|text| bad_request(&text))?;
+                let check =
+                    agent_check(call.body, own_node).map_err(|error| undecoded(call, error, |text| bad_request(&text)))?;
                 // An agent keeps the status of a check that it has, so that the status does not
                 // flap.
                 let known = self.state.checks(own_node).find(|known| same(&known.id, &check.id));
@@ -281,135 +284,60 @@ impl Agent {
                 self.state.deregister_check(&check.node, &check.id);
                 Ok(Answer::empty())
             }
-            Endpoint::AgentCheckPass => self.set_agent_check(id, "passing"),
-            Endpoint::AgentCheckWarn => self.set_agent_check(id, "warning"),
-            Endpoint::AgentCheckFail => self.set_agent_check(id, "critical"),
+            Endpoint::AgentCheckPass => self.set_agent_check(call, "passing"),
+            Endpoint::AgentCheckWarn => self.set_agent_check(call, "warning"),
+            Endpoint::AgentCheckFail => self.set_agent_check(call, "critical"),
             Endpoint::CatalogRegister => {
                 call.no_enterprise()?;
-                let registration = registration(call.body).map_err(decode_failed)?;
-                registration.validate().map_err(internal)?;
+                let registration = registration(call.body).map_err(|error| undecoded(call, error, decode_failed))?;
                 known_datacenter(&registration.datacenter)?;
-                self.state.register(registration);
+                registration.validate().map_err(internal)?;
+                if self.state.renames(&registration) {
+                    return Err(call.lacking("another name or id for a node"));
+                }
+                self.state.register(registration).map_err(internal)?;
                 Ok(Answer::json(&true))
             }
             Endpoint::CatalogDeregister => {
                 call.no_enterprise()?;
-                let Deregistration { node, check, datacenter } = deregistration(call.body).map_err(decode_failed)?;
+                let Deregistration { node, service, check, datacenter } = deregistration(call.body).map_err(decode_failed)?;
+                known_datacenter(&datacenter)?;
                 if node.is_empty() {
                     return Err(internal("Must provide node".into()));
                 }
-                known_datacenter(&datacenter)?;
-                match check.as_str() {
-                    "" => self.state.deregister_node(&node),
-                    check => self.state.deregister_check(&node, check),
+                match (service.as_str(), check.as_str()) {
+                    ("", "") => self.state.deregister_node(&node),
+                    ("", check) => self.state.deregister_check(&node, check),
+                    (service, _) => self.state.deregister_service(&node, service),
                 }
                 Ok(Answer::json(&true))
             }
             Endpoint::CatalogNodes => {
-                call.read_options()?;
+                call.lacks(&["filter", "near", "node-meta"])?;
+                let options = call.read_options()?;
                 call.datacenter().map_err(Answer::without_leader)?;
-                Ok(self.read_catalog(call, &self.state.nodes().collect::<Vec<_>>()))
+                let nodes = Answer::json(&self.state.nodes().collect::<Vec<_>>());
+                Ok(nodes.blocking(self.state.nodes_index, options).with_consistency(call.consistency()))
             }
             Endpoint::HealthNode => {
-                call.read_options()?;
+                call.lacks(&["filter"])?;
+                let options = call.read_options()?;
                 required("Missing node name")?;
                 call.datacenter().map_err(Answer::without_leader)?;
-                Ok(self.read_catalog(call, &self.state.checks(id).collect::<Vec<_>>()))
+                let checks = Answer::json(&self.state.checks(id).collect::<Vec<_>>());
+                Ok(checks.blocking(self.state.checks_index, options).with_consistency(call.consistency()))
             }
             Endpoint::StatusLeader => Ok(Answer::json(&self.address)),
             Endpoint::AclAuthorize => Err(Answer::text(StatusCode::UNAUTHORIZED, "ACL support disabled".into())),
-            Endpoint::Kv => self.kv(call),
-            Endpoint::Txn => self.transaction(call),
+            Endpoint::Kv => keys::kv(&mut self.state, call),
+            Endpoint::Txn => keys::transaction(&mut self.state, call),
         }
-    }
-
-    fn kv(&mut self, call: &Call) -> Result<Answer, Answer> {
-        let read = match *call.method {
-            Method::GET => Some(call.read_options()?),
-            _ => call.no_enterprise().map(|()| None)?,
-        };
-        let key = call.argument;
-        if key.is_empty() {
-            return Err(bad_request("Missing key name"));
-        }
-        if let Some(unknown) = ["cas", "keys", "raw", "recurse"].into_iter().find(|name| call.query.has(name)) {
-            return Err(internal(format!("the dev agent does not know ?{unknown}")));
-        }
-        call.datacenter()?;
-        match (call.method, read) {
-            (_, Some(options)) => {
-                let answer = match self.state.keys.get(key) {
-                    Some(entry) => Answer::json(&[entry]),
-                    None => Answer::text(StatusCode::NOT_FOUND, String::new()),
-                };
-                Ok(blocking(answer, self.state.keys.index(key), options))
-            }
-            (&Method::DELETE, None) => {
-                self.state.delete_key(key);
-                Ok(Answer::json(&true))
-            }
-            _ => {
-                let flags = match call.query.get("flags") {
-                    "" => 0,
-                    text => {
-                        text.parse().map_err(|_| internal(format!("strconv.ParseUint: parsing {text:?}: invalid syntax")))?
-                    }
-                };
-                let (verb, session) = match ["acquire", "release"].map(|name| call.query.has(name)) {
-                    [true, true] => {
-                        let [acquire, release] = ["acquire", "release"].map(|name| call.query.get(name));
-                        return Err(bad_request(&format!("Conflicting flags: acquire={acquire}&release={release}\n")));
-                    }
-                    [true, _] => (Verb::Lock, call.query.get("acquire")),
-                    [_, true] => (Verb::Unlock, call.query.get("release")),
-                    _ => (Verb::Set, ""),
-                };
-                let operation = Operation { verb, key: key.into(), value: call.body.to_vec(), flags, session: session.into() };
-                match self.state.transact(&[operation]) {
-                    Ok(_) => Ok(Answer::json(&true)),
-                    Err(refused) => match refused.into_iter().next() {
-                        Some((_, Refusal::Error(text))) => Err(internal(format!("raft apply failed: {text}"))),
-                        _ => Ok(Answer::json(&false)),
-                    },
-                }
-            }
-        }
-    }
-
-    fn transaction(&mut self, call: &Call) -> Result<Answer, Answer> {
-        let operations = kv::decode(call.body).map_err(|error| match error {
-            kv::Undecoded::Body(text) => bad_request(&format!("Failed to parse body: {text}")),
-            kv::Undecoded::Unknown(what) => internal(format!("the dev agent does not know {what}")),
-        })?;
-        call.datacenter()?;
-        if operations.iter().all(|operation| matches!(operation.verb, Verb::Get | Verb::CheckSession)) {
-            return Err(internal("the dev agent does not know transactions that only read".into()));
-        }
-        Ok(match self.state.transact(&operations) {
-            Ok(entries) => {
-                let results: Vec<_> = entries.into_iter().map(|entry| Kv { kv: entry }).collect();
-                Answer::json(&TransactionResult { results: Some(results), errors: None })
-            }
-            Err(refused) => {
-                let errors = refused.iter().map(|(at, refusal)| Failed { op_index: *at, what: refusal.text() });
-                let answer = Answer::json(&TransactionResult { results: None, errors: Some(errors.collect()) });
-                Answer { status: StatusCode::CONFLICT, ..answer }
-            }
-        })
     }
 
     fn read_sessions(&self, call: &Call, options: ReadOptions, filter: impl Fn(&Session) -> bool) -> Result<Answer, Answer> {
         call.datacenter().map_err(Answer::without_leader)?;
         let sessions: Vec<_> = self.state.sessions().filter(|session| filter(session)).collect();
-        Ok(blocking(Answer::json(&sessions), self.state.sessions_index(), options))
-    }
-
-    /// Answers a read of the catalog, which never blocks.
-    fn read_catalog(&self, call: &Call, content: &impl Serialize) -> Answer {
-        let mut modes = ["consistent", "stale"].into_iter();
-        let consistency = modes.find(|mode| call.query.has(mode)).unwrap_or("leader");
-        let meta = Meta { index: self.state.catalog_index, known_leader: true, consistency: Some(consistency) };
-        Answer { meta: Some(meta), ..Answer::json(content) }
+        Ok(Answer::json(&sessions).blocking(self.state.sessions_index(), options))
     }
 
     fn agent_check(&self, id: &str) -> Result<Check, Answer> {
@@ -421,17 +349,12 @@ impl Agent {
         found.ok_or_else(unknown)
     }
 
-    fn set_agent_check(&mut self, id: &str, status: &str) -> Result<Answer, Answer> {
-        let check = Check { status: status.into(), ..self.agent_check(id)? };
+    fn set_agent_check(&mut self, call: &Call, status: &str) -> Result<Answer, Answer> {
+        let check = self.agent_check(call.argument)?;
+        let check = Check { status: status.into(), output: call.query.get("note").into(), ..check };
         self.state.register_check(check);
         Ok(Answer::empty())
     }
-}
-
-/// Adds the headers of a read that can block.
-fn blocking(answer: Answer, index: u64, options: ReadOptions) -> Answer {
-    let meta = Meta { index, known_leader: true, consistency: None };
-    Answer { meta: Some(meta), blocking: Some(options), ..answer }
 }
 
 impl From<Response<Bytes>> for Reply {
@@ -440,27 +363,14 @@ impl From<Response<Bytes>> for Reply {
     }
 }
 
-/// The body of the answer to a transaction.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct TransactionResult<'a> {
-    results: Option<Vec<Kv>>,
-    errors: Option<Vec<Failed<'a>>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-struct Kv {
-    kv: Entry,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Failed<'a> {
-    op_index: usize,
-    what: &'a str,
-}
-
 fn decode_failed(error: String) -> Answer {
     bad_request(&format!("Request decode failed: {error}"))
+}
+
+/// Answers a body that cannot be decoded. `invalid` makes the answer of Consul.
+fn undecoded(call: &Call, error: Undecoded, invalid: fn(String) -> Answer) -> Answer {
+    match error {
+        Undecoded::Body(text) => invalid(text),
+        Undecoded::Lacking(what) => call.lacking(&what),
+    }
 }

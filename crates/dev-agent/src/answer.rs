@@ -51,6 +51,20 @@ impl Answer {
         }
     }
 
+    /// Adds the headers of a read that can block.
+    pub fn blocking(self, index: u64, options: ReadOptions) -> Answer {
+        let meta = Meta { index, known_leader: true, consistency: None };
+        Answer { meta: Some(meta), blocking: Some(options), ..self }
+    }
+
+    /// Adds the header that Consul sends with the catalog.
+    pub fn with_consistency(mut self, consistency: &'static str) -> Answer {
+        if let Some(meta) = &mut self.meta {
+            meta.consistency = Some(consistency);
+        }
+        self
+    }
+
     /// Adds the headers that Consul sends with the error of a read.
     pub fn without_leader(self) -> Answer {
         Answer { meta: Some(Meta { index: 1, known_leader: false, consistency: None }), ..self }
@@ -106,4 +120,10 @@ pub fn bad_request(text: &str) -> Answer {
 
 pub fn internal(text: String) -> Answer {
     Answer::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+/// Answers a request for something that this agent lacks. Consul never answers with this status.
+pub fn lacking(what: &str) -> Answer {
+    let text = format!("the dev agent of consul-session does not implement {what}: use a Consul agent\n");
+    Answer::text(StatusCode::NOT_IMPLEMENTED, text)
 }

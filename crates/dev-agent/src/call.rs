@@ -1,12 +1,12 @@
 //! A call of an endpoint: its parameters and headers, and Consul's checks of them, which precede
 //! all others.
 
-use crate::answer::{Answer, ReadOptions, bad_request, internal};
+use crate::answer::{Answer, ReadOptions, bad_request, internal, lacking};
 use crate::go;
 use crate::state::DATACENTER;
 use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, Method};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::time::Duration;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(300);
@@ -15,6 +15,7 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 /// A call of an endpoint.
 pub struct Call<'a> {
     pub method: &'a Method,
+    pub path: &'a str,
     /// The rest of the path, after the endpoint's own.
     pub argument: &'a str,
     pub query: Query,
@@ -23,6 +24,19 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Answers a call that needs something that this agent lacks.
+    pub fn lacking(&self, what: &str) -> Answer {
+        lacking(&format!("{what} in {} {}", self.method, self.path))
+    }
+
+    /// Refuses these parameters, which Consul knows here and this agent does not.
+    pub fn lacks(&self, parameters: &[&str]) -> Result<(), Answer> {
+        match parameters.iter().find(|name| self.query.has(name)) {
+            Some(name) => Err(self.lacking(&format!("?{name}"))),
+            None => Ok(()),
+        }
+    }
+
     /// Checks the parameters of a read in Consul's order, with [`Call::no_enterprise`] last.
     pub fn read_options(&self) -> Result<ReadOptions, Answer> {
         let max_stale = self.query.get("max_stale");
@@ -71,6 +85,11 @@ impl Call<'_> {
         Ok(())
     }
 
+    /// Returns the consistency mode of a read.
+    pub fn consistency(&self) -> &'static str {
+        ["consistent", "stale"].into_iter().find(|mode| self.query.has(mode)).unwrap_or("leader")
+    }
+
     pub fn datacenter(&self) -> Result<(), Answer> {
         let long = self.query.get("datacenter");
         known_datacenter(if long.is_empty() { self.query.get("dc") } else { long })
@@ -116,5 +135,35 @@ impl Query {
     /// Returns the first value of this name, or an empty string if there is none.
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
+    }
+
+    /// Returns the first value of this name as a number.
+    ///
+    /// # Errors
+    ///
+    /// Consul's answer to a value that is not a number.
+    pub fn number(&self, name: &str) -> Result<Option<u64>, Answer> {
+        if !self.has(name) {
+            return Ok(None);
+        }
+        go::parse_uint(self.get(name)).map(Some).map_err(internal)
+    }
+
+    /// Refuses more than one of these names.
+    pub fn no_conflict(&self, names: &[&str]) -> Result<(), Answer> {
+        match names.iter().filter(|name| self.has(name)).count() {
+            0 | 1 => Ok(()),
+            _ => Err(bad_request(&format!("Conflicting flags: {}\n", self.encode()))),
+        }
+    }
+
+    /// Returns the parameters by name, as Go's `url.Values.Encode` does.
+    fn encode(&self) -> String {
+        const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
+        let escape = |text: &str| utf8_percent_encode(text, ESCAPED).to_string().replace(' ', "+");
+        let mut sorted: Vec<_> = self.0.iter().collect();
+        sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let pairs: Vec<_> = sorted.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
+        pairs.join("&")
     }
 }

@@ -3,6 +3,7 @@
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Nanoseconds in a second.
@@ -43,12 +44,12 @@ impl Object {
 
     /// Sets each of `strings`, which are given by the field's name, and passes every other field to
     /// `other`. `path` appears in the error.
-    pub fn read_into(
+    pub fn read_into<E: From<String>>(
         self,
         path: &str,
         strings: &mut [(&str, &mut String)],
-        mut other: impl FnMut(&str, Value) -> Result<(), String>,
-    ) -> Result<(), String> {
+        mut other: impl FnMut(&str, Value) -> Result<(), E>,
+    ) -> Result<(), E> {
         for (field, value) in self.0 {
             match strings.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(&field)) {
                 Some((name, target)) => set_string(target, value, &format!("{path}.{name}"), "string")?,
@@ -114,16 +115,72 @@ pub fn strings(value: Value, field: &str, go_type: &str) -> Result<Option<Vec<St
     }
 }
 
+/// Reads an object of strings, in which `null` is an empty string. Returns `None` for `null`.
+pub fn string_map(value: Value, field: &str) -> Result<Option<BTreeMap<String, String>>, String> {
+    let entry = |(key, value)| {
+        let mut text = String::new();
+        set_string(&mut text, value, field, "string").map(|()| (key, text))
+    };
+    match value {
+        Value::Null => Ok(None),
+        Value::Object(entries) => entries.into_iter().map(entry).collect::<Result<_, _>>().map(Some),
+        other => Err(mismatch(&other, field, "map[string]string")),
+    }
+}
+
+/// Reads a number without sign or fraction; `null` is 0.
+pub fn uint64(value: &Value, field: &str) -> Result<u64, String> {
+    match value {
+        Value::Null => Ok(0),
+        value => value.as_u64().ok_or_else(|| mismatch(value, field, "uint64")),
+    }
+}
+
+/// Reads a whole number; `null` is 0.
+pub fn int(value: &Value, field: &str) -> Result<i64, String> {
+    match value {
+        Value::Null => Ok(0),
+        value => value.as_i64().ok_or_else(|| mismatch(value, field, "int")),
+    }
+}
+
+/// Reads a boolean; `null` is `false`.
+pub fn boolean(value: &Value, field: &str) -> Result<bool, String> {
+    match value {
+        Value::Null => Ok(false),
+        value => value.as_bool().ok_or_else(|| mismatch(value, field, "bool")),
+    }
+}
+
+/// Parses a number as `strconv.ParseUint` does.
+///
+/// # Errors
+///
+/// Go's text.
+pub fn parse_uint(text: &str) -> Result<u64, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let cause = if is_number { "value out of range" } else { "invalid syntax" };
+    // Rust alone would accept a sign.
+    let number = if is_number { text.parse().ok() } else { None };
+    number.ok_or_else(|| format!("strconv.ParseUint: parsing {text:?}: {cause}"))
+}
+
 /// Returns Go's error for a field that a strict endpoint does not have.
-pub fn unknown_field(name: &str) -> Result<(), String> {
-    Err(format!("json: unknown field {name:?}"))
+pub fn unknown_field<E: From<String>>(name: &str) -> Result<(), E> {
+    Err(format!("json: unknown field {name:?}").into())
 }
 
 /// Returns Go's error for a value of the wrong type.
 pub fn mismatch(value: &Value, field: &str, go_type: &str) -> String {
+    let number;
     let kind = match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
+        // Go shows a number that is not in the range of an integer.
+        Value::Number(found) if ["int", "uint64"].contains(&go_type) => {
+            number = format!("number {found}");
+            &number
+        }
         Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(_) => "array",

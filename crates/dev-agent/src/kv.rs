@@ -40,6 +40,8 @@ pub struct Operation {
     pub value: Vec<u8>,
     pub flags: u64,
     pub session: String,
+    /// The index that [`Verb::Cas`] and [`Verb::DeleteCas`] compare.
+    pub index: u64,
 }
 
 /// The verbs of a transaction that this agent supports.
@@ -48,9 +50,16 @@ pub enum Verb {
     #[default]
     Get,
     Set,
+    /// Sets a key if it was last modified at an index; with 0, if it does not exist.
+    Cas,
     Lock,
     Unlock,
     CheckSession,
+    Delete,
+    /// Deletes a key if it was last modified at an index.
+    DeleteCas,
+    /// Deletes all keys that start with a prefix.
+    DeleteTree,
 }
 
 /// Why an operation is refused.
@@ -73,8 +82,8 @@ impl Refusal {
 pub enum Undecoded {
     /// The text that Consul writes after `Failed to parse body: `.
     Body(String),
-    /// A part of Consul's API that this agent does not support.
-    Unknown(String),
+    /// A part of Consul's API that this agent lacks.
+    Lacking(String),
 }
 
 impl From<String> for Undecoded {
@@ -92,7 +101,7 @@ pub fn decode(body: &[u8]) -> Result<Vec<Operation>, Undecoded> {
     });
     let (kvs, others): (Vec<_>, Vec<_>) = fields.flatten().partition(|(name, _)| name.eq_ignore_ascii_case("kv"));
     if !others.is_empty() {
-        return Err(Undecoded::Unknown("operations other than on keys".into()));
+        return Err(Undecoded::Lacking("operations other than on keys".into()));
     }
     kvs.into_iter().filter(|(_, kv)| !kv.is_null()).map(|(_, kv)| operation(kv)).collect()
 }
@@ -101,22 +110,18 @@ fn operation(kv: Value) -> Result<Operation, Undecoded> {
     let Value::Object(fields) = kv else { return Err(go::mismatch(&kv, "TxnOp.KV", "api.KVTxnOp").into()) };
     let (mut verb, mut operation) = (String::new(), Operation::default());
     let mut strings = [("Verb", &mut verb), ("Key", &mut operation.key), ("Session", &mut operation.session)];
-    Object::from(fields).read_into("KVTxnOp.KV", &mut strings, |field, value| {
+    Object::from(fields).read_into::<Undecoded>("KVTxnOp.KV", &mut strings, |field, value| {
         match (field.to_ascii_lowercase().as_str(), value) {
-            ("value" | "flags" | "index", Value::Null) => {}
+            ("value", Value::Null) => {}
             ("value", Value::String(text)) => {
                 operation.value = BASE64_STANDARD.decode(&text).map_err(|error| {
                     let at = if let DecodeError::InvalidByte(at, _) = error { at } else { text.len() };
                     format!("illegal base64 data at input byte {at}")
                 })?;
             }
-            ("value", value) => return Err(go::mismatch(&value, "KVTxnOp.KV.Value", "[]uint8")),
-            ("flags", value) => {
-                let mismatch = || go::mismatch(&value, "KVTxnOp.KV.Flags", "uint64");
-                operation.flags = value.as_u64().ok_or_else(mismatch)?;
-            }
-            // The verbs that compare use it.
-            ("index", _) => {}
+            ("value", value) => return Err(go::mismatch(&value, "KVTxnOp.KV.Value", "[]uint8").into()),
+            ("flags", value) => operation.flags = go::uint64(&value, "KVTxnOp.KV.Flags")?,
+            ("index", value) => operation.index = go::uint64(&value, "KVTxnOp.KV.Index")?,
             _ => return go::unknown_field(field),
         }
         Ok(())
@@ -124,10 +129,14 @@ fn operation(kv: Value) -> Result<Operation, Undecoded> {
     operation.verb = match verb.as_str() {
         "get" => Verb::Get,
         "set" => Verb::Set,
+        "cas" => Verb::Cas,
         "lock" => Verb::Lock,
         "unlock" => Verb::Unlock,
         "check-session" => Verb::CheckSession,
-        other => return Err(Undecoded::Unknown(format!("the verb {other:?}"))),
+        "delete" => Verb::Delete,
+        "delete-cas" => Verb::DeleteCas,
+        "delete-tree" => Verb::DeleteTree,
+        other => return Err(Undecoded::Lacking(format!("the verb {other:?}"))),
     };
     Ok(operation)
 }
@@ -136,6 +145,9 @@ fn operation(kv: Value) -> Result<Operation, Undecoded> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Keys {
     entries: BTreeMap<String, Entry>,
+    /// The index at which each key or tree of keys was deleted last. Consul forgets it after a
+    /// quarter of an hour.
+    tombstones: BTreeMap<String, u64>,
     /// Index of the last change of any key; 0 before the first.
     index: u64,
     /// The end of each key's lock delay, on the state's clock.
@@ -153,8 +165,22 @@ impl Keys {
         self.get(key).map_or(self.index.max(1), |entry| entry.modify_index)
     }
 
-    /// Performs all operations or none. Returns the keys as they are afterwards. `index` is that of
-    /// the change.
+    /// Returns the keys that start with `prefix`, in the order of their bytes.
+    pub fn list(&self, prefix: &str) -> impl Iterator<Item = &Entry> {
+        starting_with(&self.entries, prefix).map(|(_, entry)| entry)
+    }
+
+    /// Returns the index that a read of all keys with this prefix shows: that of their last change,
+    /// deletions included, or that of all keys if there was none.
+    pub fn list_index(&self, prefix: &str) -> u64 {
+        let changed = self.list(prefix).map(|entry| entry.modify_index);
+        let deleted = starting_with(&self.tombstones, prefix).map(|(_, index)| *index);
+        let last = if prefix.is_empty() { None } else { changed.chain(deleted).max() };
+        last.unwrap_or(self.index).max(1)
+    }
+
+    /// Performs all operations or none. Returns the keys that were written or read as they are
+    /// afterwards. `index` is that of the change.
     ///
     /// # Errors
     ///
@@ -170,20 +196,20 @@ impl Keys {
         // Consul checks these before it starts.
         let early = |(at, operation)| Some((at, self.may_start(operation).err()?));
         let mut refused: Vec<_> = operations.iter().enumerate().filter_map(early).collect();
-        let (before, mut done) = (self.entries.clone(), Vec::new());
+        let (before, mut done) = (self.clone(), Vec::new());
         if refused.is_empty() {
             for (at, operation) in operations.iter().enumerate() {
                 match self.perform(operation, index, &is_session) {
-                    Ok(entry) => done.push(entry),
+                    Ok(entry) => done.extend(entry),
                     Err(refusal) => refused.push((at, refusal)),
                 }
             }
         }
         if !refused.is_empty() {
-            self.entries = before;
+            *self = before;
             return Err(refused);
         }
-        if self.entries != before {
+        if *self != before {
             self.index = index;
         }
         Ok(done)
@@ -192,6 +218,7 @@ impl Keys {
     fn may_start(&self, operation: &Operation) -> Result<(), Refusal> {
         let key = &operation.key;
         match operation.verb {
+            Verb::DeleteTree => Ok(()),
             _ if key.is_empty() => Err(Refusal::Error("Must provide key".into())),
             Verb::Lock if self.delays.contains_key(key) => {
                 Err(Refusal::No(format!("failed to lock key {key:?} due to lock delay")))
@@ -201,12 +228,18 @@ impl Keys {
     }
 
     /// Performs one operation. Returns the key as it is afterwards, without its value except for a
-    /// `get`.
-    fn perform(&mut self, operation: &Operation, index: u64, is_session: &impl Fn(&str) -> bool) -> Result<Entry, Refusal> {
-        let Operation { verb, key, value, flags, session } = operation;
+    /// `get`. A deletion returns none.
+    fn perform(
+        &mut self,
+        operation: &Operation,
+        index: u64,
+        is_session: &impl Fn(&str) -> bool,
+    ) -> Result<Option<Entry>, Refusal> {
+        let Operation { verb, key, value, flags, session, index: expected } = operation;
         let (no, error) = (|text| Err(Refusal::No(text)), |text| Err(Refusal::Error(text)));
         let found = self.entries.get(key);
         let holder = found.map_or("", |entry| &entry.session);
+        let modified = found.map_or(0, |entry| entry.modify_index);
         let mut entry = Entry { key: key.clone(), flags: *flags, value: value.clone(), ..Entry::default() };
         match verb {
             Verb::Lock | Verb::Unlock if session.is_empty() => return error("missing session".into()),
@@ -222,17 +255,32 @@ impl Keys {
                 entry.lock_index = found.map_or(0, |entry| entry.lock_index) + u64::from(holder.is_empty());
             }
             Verb::Unlock => entry.lock_index = found.map_or(0, |entry| entry.lock_index),
+            Verb::Cas if *expected != modified => return no(format!("failed to set key {key:?}, index is stale")),
             // The holder stays, but Consul resets the lock index.
-            Verb::Set => entry.session = holder.to_owned(),
-            Verb::Get => return found.cloned().ok_or_else(|| Refusal::Error(format!("key {key:?} doesn't exist"))),
+            Verb::Set | Verb::Cas => entry.session = holder.to_owned(),
+            Verb::Get => {
+                let missing = || Refusal::Error(format!("key {key:?} doesn't exist"));
+                return found.cloned().map(Some).ok_or_else(missing);
+            }
             Verb::CheckSession => {
                 return match found {
                     None => error(format!("failed to check session, key {key:?} doesn't exist")),
                     Some(_) if holder != session => {
                         error(format!("failed session check for key {key:?}, current session {holder:?} != {session:?}"))
                     }
-                    Some(found) => Ok(Entry { value: Vec::new(), ..found.clone() }),
+                    Some(found) => Ok(Some(Entry { value: Vec::new(), ..found.clone() })),
                 };
+            }
+            Verb::DeleteCas if found.is_some() && *expected != modified => {
+                return no(format!("failed to delete key {key:?}, index is stale"));
+            }
+            Verb::Delete | Verb::DeleteCas => {
+                self.delete(key, index);
+                return Ok(None);
+            }
+            Verb::DeleteTree => {
+                self.delete_tree(key, index);
+                return Ok(None);
             }
         }
         entry.create_index = found.map_or(index, |entry| entry.create_index);
@@ -242,13 +290,21 @@ impl Keys {
             entry.modify_index = index;
             self.entries.insert(key.clone(), entry.clone());
         }
-        Ok(Entry { value: Vec::new(), ..entry })
+        Ok(Some(Entry { value: Vec::new(), ..entry }))
     }
 
-    /// Deletes a key if it exists.
-    pub fn delete(&mut self, key: &str, index: u64) {
+    fn delete(&mut self, key: &str, index: u64) {
         if self.entries.remove(key).is_some() {
-            self.index = index;
+            self.tombstones.insert(key.to_owned(), index);
+        }
+    }
+
+    fn delete_tree(&mut self, prefix: &str, index: u64) {
+        let before = self.entries.len();
+        self.entries.retain(|key, _| !key.starts_with(prefix));
+        // The index of all keys tells of the deletion of all.
+        if self.entries.len() < before && !prefix.is_empty() {
+            self.tombstones.insert(prefix.to_owned(), index);
         }
     }
 
@@ -260,7 +316,7 @@ impl Keys {
         for key in held.collect::<Vec<_>>() {
             self.index = index;
             if session.behavior == "delete" {
-                self.entries.remove(&key);
+                self.delete(&key, index);
             } else if let Some(entry) = self.entries.get_mut(&key) {
                 entry.session.clear();
                 entry.modify_index = index;
@@ -270,4 +326,8 @@ impl Keys {
             }
         }
     }
+}
+
+fn starting_with<'a, T>(map: &'a BTreeMap<String, T>, prefix: &str) -> impl Iterator<Item = (&'a String, &'a T)> {
+    map.range(prefix.to_owned()..).take_while(move |(key, _)| key.starts_with(prefix))
 }

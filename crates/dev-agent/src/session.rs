@@ -61,7 +61,7 @@ impl Session {
         let object = Object::read(body, "struct { LockDelay interface {}; *structs.Alias }")?;
         let mut strings =
             [("ID", &mut session.id), ("Name", &mut session.name), ("Node", &mut session.node), ("TTL", &mut session.ttl)];
-        object.read_into(".Alias", &mut strings, |field, value| {
+        object.read_into::<String>(".Alias", &mut strings, |field, value| {
             match field.to_ascii_lowercase().as_str() {
                 "lockdelay" => lock_delay = value,
                 "behavior" => {
@@ -129,7 +129,7 @@ fn service_checks(value: Value) -> Result<Option<Vec<ServiceCheck>>, String> {
             other => return Err(go::mismatch(&other, FIELD, "structs.ServiceCheck")),
         };
         let mut strings = [("ID", &mut check.id), ("Namespace", &mut check.namespace)];
-        fields.read_into("ServiceCheck.Alias.ServiceChecks", &mut strings, |_, _| Ok(()))?;
+        fields.read_into::<String>("ServiceCheck.Alias.ServiceChecks", &mut strings, |_, _| Ok(()))?;
         Ok(check)
     };
     match value {

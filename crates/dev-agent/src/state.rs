@@ -27,8 +27,10 @@ pub struct State {
     pub index: u64,
     /// The index of the last change of any session; 0 before the first.
     sessions_index: u64,
-    /// The index of the last change of any node or check.
-    pub catalog_index: u64,
+    /// The index of the last change of any node or service.
+    pub nodes_index: u64,
+    /// The index of the last change of any check.
+    pub checks_index: u64,
     /// By name in lower case.
     nodes: BTreeMap<String, Node>,
     /// By id, which is the order in which Consul lists them.
@@ -77,13 +79,25 @@ pub struct Node {
     pub name: String,
     pub address: String,
     datacenter: &'static str,
-    tagged_addresses: (),
-    meta: (),
+    tagged_addresses: Option<BTreeMap<String, String>>,
+    meta: Option<BTreeMap<String, String>>,
     create_index: u64,
     modify_index: u64,
     /// By id in lower case.
     #[serde(skip)]
+    services: BTreeMap<String, Service>,
+    /// By id in lower case.
+    #[serde(skip)]
     checks: BTreeMap<String, Check>,
+}
+
+/// A service of a node, of which only its checks can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Service {
+    pub id: String,
+    pub name: String,
+    pub tags: Vec<String>,
+    pub address: String,
 }
 
 /// A check as the catalog shows it.
@@ -100,24 +114,29 @@ pub struct Check {
     #[serde(rename = "ServiceID")]
     pub service_id: String,
     pub service_name: String,
-    pub service_tags: [String; 0],
+    pub service_tags: Vec<String>,
     #[serde(rename = "Type")]
     pub kind: String,
     pub interval: String,
     pub timeout: String,
-    pub exposed_port: u16,
+    pub exposed_port: i64,
     pub definition: BTreeMap<String, String>,
     pub create_index: u64,
     pub modify_index: u64,
 }
 
-/// The registration of a node and its checks.
+/// The registration of a node, a service of it and its checks.
 #[derive(Default)]
 pub struct Registration {
     pub id: String,
     pub node: String,
     pub address: String,
     pub datacenter: String,
+    pub tagged_addresses: Option<BTreeMap<String, String>>,
+    pub meta: Option<BTreeMap<String, String>>,
+    /// Leaves a node that exists as it is.
+    pub skip_node_update: bool,
+    pub service: Option<Service>,
     pub checks: Vec<Check>,
 }
 
@@ -131,8 +150,25 @@ impl Registration {
         if self.node.is_empty() {
             return Err("Must provide node".into());
         }
-        if self.address.is_empty() {
+        if !self.id.is_empty() {
+            check_uuid(&self.id).map_err(|error| format!("Bad node ID: {error}"))?;
+        }
+        if self.address.is_empty() && !self.skip_node_update {
             return Err("Must provide address if SkipNodeUpdate is not set".into());
+        }
+        match &self.service {
+            Some(Service { id, name, .. }) if name.is_empty() && id.is_empty() => {
+                return Err("service name (Service.Service) is required; \
+                            both Service ID (Service.ID) and Service Name cannot be empty"
+                    .into());
+            }
+            Some(Service { name, .. }) if name.is_empty() => {
+                return Err("Must provide service name (Service.Service) when service ID is provided".into());
+            }
+            Some(Service { address, .. }) if ["0.0.0.0", "::", "[::]"].contains(&address.as_str()) => {
+                return Err("Invalid service address".into());
+            }
+            _ => {}
         }
         match self.checks.iter().find(|check| !check.node.is_empty() && !same(&check.node, &self.node)) {
             Some(Check { node, id, .. }) => {
@@ -140,6 +176,21 @@ impl Registration {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// Checks the form of an id as `go-uuid` does.
+fn check_uuid(id: &str) -> Result<(), String> {
+    if id.len() != 36 {
+        return Err("uuid string is wrong length".into());
+    }
+    let is_dash = |at: &usize| [8, 13, 18, 23].contains(at);
+    if !id.bytes().enumerate().filter(|(at, _)| is_dash(at)).all(|(_, byte)| byte == b'-') {
+        return Err("uuid is improperly formatted".into());
+    }
+    match id.char_indices().find(|(at, c)| !is_dash(at) && !c.is_ascii_hexdigit()) {
+        Some((_, c)) => Err(format!("encoding/hex: invalid byte: U+{:04X} '{c}'", u32::from(c))),
+        None => Ok(()),
     }
 }
 
@@ -152,7 +203,8 @@ impl State {
             now: Duration::ZERO,
             index: 10,
             sessions_index: 0,
-            catalog_index: 0,
+            nodes_index: 0,
+            checks_index: 0,
             nodes: BTreeMap::new(),
             sessions: BTreeMap::new(),
             keys: Keys::default(),
@@ -169,13 +221,20 @@ impl State {
             output: "Agent alive and reachable".into(),
             ..Check::default()
         };
-        self.register(Registration {
+        let registered = self.register(Registration {
             id: NODE_ID.into(),
             node: self.own_node.clone(),
             address: "127.0.0.1".into(),
-            datacenter: DATACENTER.into(),
             checks: vec![serf_health],
+            ..Registration::default()
         });
+        debug_assert!(registered.is_ok(), "only a check of an unknown service is refused");
+    }
+
+    /// Returns the index of the change that begins.
+    fn next_index(&mut self) -> u64 {
+        self.index += 1;
+        self.index
     }
 
     /// Returns the name of the agent's own node.
@@ -228,10 +287,10 @@ impl State {
                 Some(_) => {}
             }
         }
-        self.index += 1;
-        self.sessions_index = self.index;
-        session.id = self.ids.id(self.index);
-        (session.create_index, session.modify_index) = (self.index, self.index);
+        let index = self.next_index();
+        self.sessions_index = index;
+        session.id = self.ids.id(index);
+        (session.create_index, session.modify_index) = (index, index);
         let lifetime = (ttl != 0).then(|| 2 * Duration::from_nanos(ttl.unsigned_abs()));
         let id = session.id.clone();
         let live = Live { session, lifetime, expires: lifetime.map(|lifetime| self.now + lifetime) };
@@ -241,7 +300,10 @@ impl State {
 
     /// Ends a session if it exists.
     pub fn destroy(&mut self, id: &str) {
-        self.end_sessions(|session| session.id.eq_ignore_ascii_case(id));
+        if self.sessions.contains_key(&id.to_lowercase()) {
+            let index = self.next_index();
+            self.end_sessions(index, |session| session.id.eq_ignore_ascii_case(id));
+        }
     }
 
     /// Restarts the TTL of a session, and returns the session.
@@ -257,7 +319,10 @@ impl State {
         let now = self.now;
         let expired = self.sessions.values().filter(|live| live.expires.is_some_and(|expires| expires <= now));
         let expired: BTreeSet<String> = expired.map(|live| live.session.id.clone()).collect();
-        self.end_sessions(|session| expired.contains(&session.id));
+        if !expired.is_empty() {
+            let index = self.next_index();
+            self.end_sessions(index, |session| expired.contains(&session.id));
+        }
     }
 
     /// Returns the time at which the next session expires.
@@ -265,31 +330,25 @@ impl State {
         self.sessions.values().filter_map(|live| live.expires).min()
     }
 
-    fn end_sessions(&mut self, ended: impl Fn(&Session) -> bool) {
+    /// Ends sessions, as a part of the change with this index.
+    fn end_sessions(&mut self, index: u64, ended: impl Fn(&Session) -> bool) {
         let gone: Vec<Live> = self.sessions.extract_if(.., |_, live| ended(&live.session)).map(|(_, live)| live).collect();
         if gone.is_empty() {
             return;
         }
-        self.index += 1;
-        self.sessions_index = self.index;
+        self.sessions_index = index;
         let now = self.now;
         for Live { session, expires, .. } in gone {
             // A session ends when it expires, and not at the next request.
-            self.keys.release_all(&session, expires.map_or(now, |expires| expires.min(now)), self.index);
+            self.keys.release_all(&session, expires.map_or(now, |expires| expires.min(now)), index);
         }
     }
 
     /// Performs all operations on keys or none: see [`Keys::transact`].
     pub fn transact(&mut self, operations: &[Operation]) -> Result<Vec<Entry>, Vec<(usize, Refusal)>> {
-        self.index += 1;
+        let index = self.next_index();
         let sessions = &self.sessions;
-        self.keys.transact(operations, self.index, self.now, |id| sessions.contains_key(&id.to_lowercase()))
-    }
-
-    /// Deletes a key if it exists.
-    pub fn delete_key(&mut self, key: &str) {
-        self.index += 1;
-        self.keys.delete(key, self.index);
+        self.keys.transact(operations, index, self.now, |id| sessions.contains_key(&id.to_lowercase()))
     }
 
     /// Returns all nodes, by name.
@@ -302,79 +361,139 @@ impl State {
         self.nodes.get(&node.to_lowercase()).into_iter().flat_map(|node| node.checks.values())
     }
 
-    /// Adds or changes a node and its checks.
-    pub fn register(&mut self, registration: Registration) {
-        let Registration { id, node: name, address, checks, .. } = registration;
-        self.index += 1;
-        self.catalog_index = self.index;
-        let node = self.nodes.entry(name.to_lowercase()).or_insert_with(|| Node {
-            id: String::new(),
+    /// Returns whether a registration changes the name or the id of a node, which Consul allows under
+    /// conditions.
+    pub fn renames(&self, Registration { id, node, .. }: &Registration) -> bool {
+        let renames = |found: &Node| !found.id.is_empty() && (found.id == *id) != same(&found.name, node);
+        !id.is_empty() && self.nodes().any(renames)
+    }
+
+    /// Adds or changes a node, its service and its checks, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// Consul's text.
+    pub fn register(&mut self, registration: Registration) -> Result<(), String> {
+        let Registration { id, node: name, address, tagged_addresses, meta, service, checks, .. } = registration;
+        let key = name.to_lowercase();
+        let found = self.nodes.get(&key);
+        // Here alone the case of an id matters.
+        let services = found.iter().flat_map(|node| node.services.values()).chain(&service);
+        let services: BTreeSet<&String> = services.map(|service| &service.id).collect();
+        if let Some(check) = checks.iter().find(|check| !check.service_id.is_empty() && !services.contains(&check.service_id)) {
+            return Err(format!("Unknown service ID '{}' for check ID '{}'", check.service_id, check.id));
+        }
+        let index = self.next_index();
+        let mut node = Node {
+            id,
             name: name.clone(),
-            address: String::new(),
+            address,
             datacenter: DATACENTER,
-            tagged_addresses: (),
-            meta: (),
-            create_index: self.index,
-            modify_index: 0,
+            tagged_addresses,
+            meta,
+            create_index: index,
+            modify_index: index,
+            services: BTreeMap::new(),
             checks: BTreeMap::new(),
-        });
-        if !id.is_empty() {
-            node.id = id;
+        };
+        if let Some(found) = self.nodes.remove(&key) {
+            if registration.skip_node_update {
+                node = found;
+            } else {
+                (node.create_index, node.modify_index) = (found.create_index, found.modify_index);
+                (node.services, node.checks) = (found.services.clone(), found.checks.clone());
+                if node != found {
+                    node.modify_index = index;
+                }
+            }
         }
-        node.address = address;
-        node.modify_index = self.index;
+        let service = service.map(|service| (service.id.to_lowercase(), service));
+        let changed = service.is_some_and(|(id, service)| node.services.insert(id, service.clone()) != Some(service));
+        if changed || node.modify_index == index {
+            self.nodes_index = index;
+        }
+        self.nodes.insert(key, node);
         for check in checks {
-            self.register_check(Check { node: name.clone(), ..check });
+            self.put_check(Check { node: name.clone(), ..check }, index);
         }
+        Ok(())
     }
 
     /// Adds or changes a check of an existing node. A critical check ends the sessions that depend
-    /// on it. Without a status, a check is critical; without an id, its name is the id.
-    pub fn register_check(&mut self, mut check: Check) {
+    /// on it. Without a status, a check is critical.
+    pub fn register_check(&mut self, check: Check) {
+        let index = self.next_index();
+        self.put_check(check, index);
+    }
+
+    fn put_check(&mut self, mut check: Check, index: u64) {
         let Some(node) = self.nodes.get_mut(&check.node.to_lowercase()) else { return };
-        if check.id.is_empty() {
-            check.id = check.name.clone();
-        }
         if check.status.is_empty() {
             check.status = CRITICAL.into();
         }
-        self.index += 1;
-        self.catalog_index = self.index;
+        if let Some(service) = node.services.get(&check.service_id.to_lowercase()) {
+            (check.service_name, check.service_tags) = (service.name.clone(), service.tags.clone());
+        }
         let key = check.id.to_lowercase();
-        check.create_index = node.checks.get(&key).map_or(self.index, |check| check.create_index);
-        check.modify_index = self.index;
+        let found = node.checks.get(&key);
+        (check.create_index, check.modify_index) =
+            found.map_or((index, index), |found| (found.create_index, found.modify_index));
         let (id, node_name, critical) = (check.id.clone(), check.node.clone(), check.status == CRITICAL);
-        node.checks.insert(key, check);
+        if found != Some(&check) {
+            check.modify_index = index;
+            node.checks.insert(key, check);
+            self.checks_index = index;
+        }
         if critical {
-            self.end_sessions_of_check(&node_name, &id);
+            self.end_sessions_of_check(&node_name, &id, index);
         }
     }
 
     /// Removes a check, and ends the sessions that depend on it.
     pub fn deregister_check(&mut self, node: &str, check: &str) {
+        let index = self.next_index();
+        self.remove_check(node, check, index);
+    }
+
+    fn remove_check(&mut self, node: &str, check: &str, index: u64) {
         let Some(found) = self.nodes.get_mut(&node.to_lowercase()) else { return };
         if found.checks.remove(&check.to_lowercase()).is_some() {
-            self.index += 1;
-            self.catalog_index = self.index;
-            self.end_sessions_of_check(node, check);
+            self.checks_index = index;
+            self.end_sessions_of_check(node, check, index);
+        }
+    }
+
+    /// Removes a service with its checks, and ends the sessions that depend on these.
+    pub fn deregister_service(&mut self, node: &str, service: &str) {
+        let index = self.next_index();
+        let Some(found) = self.nodes.get_mut(&node.to_lowercase()) else { return };
+        if found.services.remove(&service.to_lowercase()).is_some() {
+            (self.nodes_index, self.checks_index) = (index, index);
+            let checks = found.checks.values().filter(|check| same(&check.service_id, service));
+            for check in checks.map(|check| check.id.clone()).collect::<Vec<_>>() {
+                self.remove_check(node, &check, index);
+            }
         }
     }
 
     /// Removes a node, and ends its sessions. The agent registers its own node again, as a Consul
     /// agent does within a minute.
     pub fn deregister_node(&mut self, node: &str) {
-        if self.nodes.remove(&node.to_lowercase()).is_some() {
-            self.index += 1;
-            self.catalog_index = self.index;
-            self.end_sessions(|session| same(&session.node, node));
+        let index = self.next_index();
+        if let Some(removed) = self.nodes.remove(&node.to_lowercase()) {
+            self.nodes_index = index;
+            if !(removed.checks.is_empty() && removed.services.is_empty()) {
+                self.checks_index = index;
+            }
+            self.end_sessions(index, |session| same(&session.node, node));
         }
         if same(node, &self.own_node) {
             self.register_own_node();
         }
     }
 
-    fn end_sessions_of_check(&mut self, node: &str, check: &str) {
-        self.end_sessions(|session| same(&session.node, node) && session.all_checks().any(|id| same(id, check)));
+    fn end_sessions_of_check(&mut self, node: &str, check: &str, index: u64) {
+        self.end_sessions(index, |session| same(&session.node, node) && session.all_checks().any(|id| same(id, check)));
     }
 }
 

@@ -99,7 +99,6 @@ async fn invalid_requests_are_refused_as_by_consul() {
         ("GET /v1/session/list?index=x&wait=5", "", 400, "Invalid wait time"),
         ("GET /v1/session/list?a=%zz", "", 500, ""),
         ("DELETE /v1/session/list", "", 405, "method DELETE not allowed"),
-        ("GET /v1/nope", "", 404, "Invalid URL path: not a recognized HTTP API endpoint\n"),
         ("PUT /v1/session/destroy", "", 307, ""),
     ] {
         let (found, answer) = send(&agent, request, body).await;
@@ -205,22 +204,53 @@ async fn lock_delay_starts_when_the_session_expires() {
     assert_eq!(send(&agent, &acquire, "").await.1, "true");
 }
 
-/// The answer to an unsupported request is an error, and never that to a similar request.
+/// The answer to a request that this agent lacks says so, and is never that to a similar request.
 #[tokio::test]
-async fn unsupported_key_requests_are_errors() {
+async fn lacking_features_are_named_as_those_of_the_dev_agent() {
     let agent = agent().await;
-    for (request, body, text) in [
-        ("GET /v1/kv/k?recurse", "", "the dev agent does not know ?recurse"),
-        ("GET /v1/kv/k?keys", "", "the dev agent does not know ?keys"),
-        ("GET /v1/kv/k?raw", "", "the dev agent does not know ?raw"),
-        ("PUT /v1/kv/k?cas=0", "x", "the dev agent does not know ?cas"),
-        ("DELETE /v1/kv/k?recurse", "", "the dev agent does not know ?recurse"),
-        ("PUT /v1/txn", "[]", "the dev agent does not know transactions that only read"),
-        ("PUT /v1/txn", r#"[{"KV":{"Verb":"get","Key":"k"}}]"#, "the dev agent does not know transactions that only read"),
-        ("PUT /v1/txn", r#"[{"KV":{"Verb":"cas","Key":"k"}}]"#, "the dev agent does not know the verb \"cas\""),
-        ("PUT /v1/txn", r#"[{"Node":{}}]"#, "the dev agent does not know operations other than on keys"),
+    for (request, body, what) in [
+        ("GET /v1/nope", "", "GET /v1/nope"),
+        ("GET /v1/agent/services?x=y", "", "GET /v1/agent/services"),
+        ("GET /", "", "GET /"),
+        ("GET /v1/kv/k?keys", "", "?keys in GET /v1/kv/k"),
+        ("GET /v1/kv/k?raw", "", "?raw in GET /v1/kv/k"),
+        ("GET /v1/catalog/nodes?filter=x", "", "?filter in GET /v1/catalog/nodes"),
+        ("GET /v1/catalog/nodes?near=_agent", "", "?near in GET /v1/catalog/nodes"),
+        ("GET /v1/catalog/nodes?node-meta=a:b", "", "?node-meta in GET /v1/catalog/nodes"),
+        ("GET /v1/health/node/n?filter=x", "", "?filter in GET /v1/health/node/n"),
+        ("GET /v1/agent/checks?filter=x", "", "?filter in GET /v1/agent/checks"),
+        ("PUT /v1/txn", "[]", "transactions that only read in PUT /v1/txn"),
+        ("PUT /v1/txn", r#"[{"KV":{"Verb":"get","Key":"k"}}]"#, "transactions that only read in PUT /v1/txn"),
+        ("PUT /v1/txn", r#"[{"KV":{"Verb":"check-index","Key":"k"}}]"#, "the verb \"check-index\" in PUT /v1/txn"),
+        ("PUT /v1/txn", r#"[{"Node":{}}]"#, "operations other than on keys in PUT /v1/txn"),
+        (
+            "PUT /v1/catalog/register",
+            r#"{"Service":{"Service":"s","Kind":"connect-proxy"}}"#,
+            "the field kind of services in PUT /v1/catalog/register",
+        ),
+        (
+            "PUT /v1/catalog/register",
+            r#"{"Check":{"Definition":{"HTTP":"http://x"}}}"#,
+            "the field HTTP of the definitions of checks in PUT /v1/catalog/register",
+        ),
+        (
+            "PUT /v1/catalog/register",
+            r#"{"Locality":{"Region":"x"}}"#,
+            "the field locality of nodes in PUT /v1/catalog/register",
+        ),
+        (
+            "PUT /v1/catalog/register",
+            r#"{"Node":"dev-agent","Address":"x","ID":"e0155642-135d-4739-9853-a1ee6c9f945b"}"#,
+            "another name or id for a node in PUT /v1/catalog/register",
+        ),
+        (
+            "PUT /v1/agent/check/register",
+            r#"{"Name":"c","HTTP":"http://x"}"#,
+            "the field http of an agent's checks in PUT /v1/agent/check/register",
+        ),
     ] {
-        assert_eq!(send(&agent, request, body).await, (500, text.into()), "{request} {body}");
+        let text = format!("the dev agent of consul-session does not implement {what}: use a Consul agent\n");
+        assert_eq!(send(&agent, request, body).await, (501, text), "{request} {body}");
     }
     assert_eq!(send(&agent, "GET /v1/kv/k", "").await.0, 404);
 }

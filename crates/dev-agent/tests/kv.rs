@@ -1,5 +1,5 @@
 //! The dev agent compared with a real Consul: both give the same answers to the same requests about
-//! keys.
+//! keys, nodes and checks.
 
 use anyhow::{Context, Result, ensure};
 use consul_session_dev_agent::DevAgent;
@@ -48,6 +48,67 @@ const KEYS: &[(&str, &str)] = &[
     ("PUT /v1/kv/k?release=", ""),
     ("PUT /v1/kv/k?acquire=x&release=y", ""),
     ("PUT /v1/kv/k?flags=x", ""),
+    ("PUT /v1/kv/k?flags=", ""),
+    ("PUT /v1/kv/k?flags=%2B1", ""),
+    ("PUT /v1/kv/k?flags=18446744073709551616", ""),
+    ("PUT /v1/kv/k?acquire={a}&cas=0&dc=dc1&x=a+b%2F~", ""),
+    ("PUT /v1/kv/k?index=x", ""),
+    // Check and set.
+    ("PUT /v1/kv/c?cas=7", "no such key"),
+    ("PUT /v1/kv/c?cas=0&flags=3", "new"),
+    ("PUT /v1/kv/c?cas=0", "not new"),
+    ("GET /v1/kv/c", ""),
+    ("PUT /v1/kv/c?cas=1", "another index"),
+    ("PUT /v1/kv/c?cas={index}", "changed"),
+    ("PUT /v1/kv/c?cas={index}", "changed again"),
+    ("GET /v1/kv/c", ""),
+    ("PUT /v1/kv/c?cas={index}", "changed"),
+    ("GET /v1/kv/c", ""),
+    ("PUT /v1/kv/c?acquire={a}", "held"),
+    ("GET /v1/kv/c", ""),
+    ("PUT /v1/kv/c?cas={index}", "without the lock"),
+    ("GET /v1/kv/c", ""),
+    ("PUT /v1/kv/c?cas=x", ""),
+    ("PUT /v1/kv/c?cas=", ""),
+    ("DELETE /v1/kv/c?cas=0", ""),
+    ("DELETE /v1/kv/c?cas=1", ""),
+    ("DELETE /v1/kv/c?cas=x", ""),
+    ("DELETE /v1/kv/c?cas=1&recurse", ""),
+    ("GET /v1/kv/c", ""),
+    ("DELETE /v1/kv/c?cas={index}", ""),
+    ("DELETE /v1/kv/c?cas={index}", ""),
+    ("DELETE /v1/kv/c?cas=0", ""),
+    ("GET /v1/kv/c", ""),
+    // All keys with a prefix.
+    ("GET /v1/kv/r?recurse", ""),
+    ("GET /v1/kv/r?recurse&index=1&wait=10ms", ""),
+    ("PUT /v1/kv/r/b", "2"),
+    ("PUT /v1/kv/r/a", "1"),
+    ("PUT /v1/kv/r/a/c", "3"),
+    ("PUT /v1/kv/ra", "4"),
+    ("PUT /v1/kv/s", "5"),
+    ("GET /v1/kv/r?recurse", ""),
+    ("GET /v1/kv/r/?recurse&raw", ""),
+    ("GET /v1/kv/r/?recurse=false", ""),
+    ("GET /v1/kv/r/?recurse&index={index}&wait=10ms", ""),
+    ("GET /v1/kv/?recurse", ""),
+    ("GET /v1/kv/r/a?recurse&stale&consistent", ""),
+    ("GET /v1/kv/r/a?recurse&dc=nope", ""),
+    ("DELETE /v1/kv/r/b", ""),
+    ("GET /v1/kv/r/?recurse", ""),
+    ("GET /v1/kv/r/b?recurse", ""),
+    ("GET /v1/kv/r/a?recurse", ""),
+    ("GET /v1/kv/nope?recurse", ""),
+    ("DELETE /v1/kv/r/a?recurse", ""),
+    ("GET /v1/kv/r/a?recurse", ""),
+    ("GET /v1/kv/r/a/c?recurse", ""),
+    ("GET /v1/kv/r/?recurse", ""),
+    ("GET /v1/kv/r?recurse", ""),
+    ("DELETE /v1/kv/nope?recurse", ""),
+    ("GET /v1/kv/nope?recurse", ""),
+    ("PUT /v1/kv/ra?keys&recurse", "4"),
+    ("DELETE /v1/kv/?cas=1", ""),
+    ("DELETE /v1/kv/", ""),
     // Transactions of one operation.
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"t/l","Value":"aGk=","Flags":18446744073709551615,"Session":"{a}"}}]"#),
     ("GET /v1/kv/t%2Fl", ""),
@@ -79,6 +140,17 @@ const KEYS: &[(&str, &str)] = &[
             {"KV":{"Verb":"check-session","Key":"o","Session":"{b}"}},{"KV":{"Verb":"get","Key":"o"}}]"#,
     ),
     ("GET /v1/kv/n", ""),
+    (
+        "PUT /v1/txn",
+        r#"[{"KV":{"Verb":"cas","Key":"x/1","Value":"aGk=","Index":0}},{"KV":{"Verb":"set","Key":"x/2"}},
+            {"KV":{"Verb":"delete","Key":"x/2"}},{"KV":{"Verb":"delete-cas","Key":"x/3","Index":5}}]"#,
+    ),
+    ("GET /v1/kv/x?recurse", ""),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"cas","Key":"x/1"}},{"KV":{"Verb":"delete-cas","Key":"x/1","Index":1}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"cas","Key":"x/1","Index":{index}}},{"KV":{"Verb":"set","Key":"x/2"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"delete-tree","Key":"x/"}}]"#),
+    ("GET /v1/kv/x?recurse", ""),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"delete","Key":""}}]"#),
     // Invalid transactions.
     ("PUT /v1/txn", ""),
     ("PUT /v1/txn", "{}"),
@@ -86,6 +158,8 @@ const KEYS: &[(&str, &str)] = &[
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":5}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Value":3}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Flags":"x"}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Flags":-1}}]"#),
+    ("PUT /v1/txn", r#"[{"KV":{"Verb":"cas","Key":"k","Index":"x"}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Value":"%%"}}]"#),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"k","Nope":1}}]"#),
     // Invalid requests.
@@ -107,6 +181,7 @@ const KEYS: &[(&str, &str)] = &[
     ("PUT /v1/session/destroy/{b}", ""),
     ("GET /v1/kv/m", ""),
     ("GET /v1/kv/d", ""),
+    ("GET /v1/kv/d?recurse", ""),
     ("PUT /v1/session/create", r#"{"LockDelay":"-5s"}"#),
     ("PUT /v1/kv/m?acquire={c}", ""),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{c}"}}]"#),
@@ -131,6 +206,133 @@ const KEYS: &[(&str, &str)] = &[
     ("DELETE /v1/kv/m", ""),
     ("GET /v1/kv/m", ""),
     ("PUT /v1/txn", r#"[{"KV":{"Verb":"lock","Key":"m","Session":"{d}"}}]"#),
+    // Everything is deleted, held or not.
+    ("DELETE /v1/kv/?recurse", ""),
+    ("GET /v1/kv/?recurse", ""),
+    ("GET /v1/kv/r?recurse", ""),
+    ("GET /v1/kv/nope?recurse", ""),
+];
+
+/// Requests as [`KEYS`], about nodes, services and checks. The own nodes of the agents differ.
+const CATALOG: &[(&str, &str)] = &[
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1.1.1.1"}"#),
+    ("GET /v1/catalog/nodes", ""),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1.1.1.1"}"#),
+    ("GET /v1/catalog/nodes", ""),
+    // Everything that Go's client sends.
+    (
+        "PUT /v1/catalog/register",
+        r#"{"ID":"e0155642-135d-4739-9853-a1ee6c9f945b","Node":"n2","Address":"::1","TaggedAddresses":null,"NodeMeta":null,
+            "Datacenter":"dc1","Service":{"ID":"web1","Service":"web","Tags":["a"],"Meta":null,"Port":80,"Address":"",
+            "Weights":{"Passing":0,"Warning":0},"EnableTagOverride":false},"Check":null,"Checks":[{"Node":"n2","CheckID":"c",
+            "Name":"C","Status":"passing","Notes":"n","Output":"o","ServiceID":"web1","ServiceName":"","ServiceTags":null,
+            "Type":"","ExposedPort":0,"Definition":{"Interval":"0s","Timeout":"0s","DeregisterCriticalServiceAfter":"0s",
+            "HTTP":"","Header":null,"Method":"","Body":"","TLSServerName":"","TLSSkipVerify":false,"TCP":"","UDP":"",
+            "IntervalDuration":0},"CreateIndex":0,"ModifyIndex":0}],"SkipNodeUpdate":false}"#,
+    ),
+    ("GET /v1/catalog/nodes", ""),
+    ("GET /v1/health/node/n2", ""),
+    // A node is left as it is, or replaced.
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","SkipNodeUpdate":true,"NodeMeta":{"a":"b"},"Address":"2"}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n3","SkipNodeUpdate":true}"#),
+    ("GET /v1/catalog/nodes", ""),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","NodeMeta":{"a":null},"TaggedAddresses":{"lan":"x"},"Address":"2"}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n2","NodeMeta":{},"Address":"::1"}"#),
+    ("GET /v1/catalog/nodes", ""),
+    // Checks, and their services.
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"2","Check":{"CheckID":"c","ServiceID":"web"}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n4","Address":"2","Check":{"CheckID":"c","ServiceID":"web"}}"#),
+    ("GET /v1/catalog/nodes", ""),
+    (
+        "PUT /v1/catalog/register",
+        r#"{"Node":"n4","Address":"2","Service":{"Service":"a"},"Check":{"Name":"c","ServiceID":"A"}}"#,
+    ),
+    (
+        "PUT /v1/catalog/register",
+        r#"{"Node":"n1","SkipNodeUpdate":true,"Service":{"Service":"web","Tags":["a","b"],"Meta":{"m":"n"}},
+            "Check":{"CheckID":"c","ServiceID":"web","Status":"passing","ServiceName":"no","ServiceTags":["no"]}}"#,
+    ),
+    ("GET /v1/health/node/n1", ""),
+    ("GET /v1/catalog/nodes", ""),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","SkipNodeUpdate":true,"Service":{"Service":"web","Tags":["c"]}}"#),
+    ("GET /v1/health/node/n1", ""),
+    ("GET /v1/catalog/nodes", ""),
+    (
+        "PUT /v1/catalog/register",
+        r#"{"Node":"n1","SkipNodeUpdate":true,"Checks":[{"CheckID":"c","ServiceID":"web","Status":"passing"},
+            {"Name":"D","Status":"warning","ServiceName":"x","ServiceTags":["y"],"Type":"t","Interval":"i","Timeout":"j",
+            "ExposedPort":-5,"CreateIndex":7}]}"#,
+    ),
+    ("GET /v1/health/node/n1", ""),
+    ("GET /v1/health/node/n1?index={index}&wait=10ms", ""),
+    ("GET /v1/health/node/nope", ""),
+    (
+        "PUT /v1/catalog/register",
+        r#"{"Node":"n1","SkipNodeUpdate":true,"Check":{"Name":"D","Status":"warning","ServiceName":"x","ServiceTags":["y"],
+            "Type":"t","Interval":"i","Timeout":"j","ExposedPort":-5}}"#,
+    ),
+    ("GET /v1/health/node/n1", ""),
+    // Sessions end with their checks, and these with their services.
+    ("PUT /v1/session/create", r#"{"Node":"n1","NodeChecks":["D"]}"#),
+    ("PUT /v1/session/create", r#"{"Node":"n1","NodeChecks":[],"ServiceChecks":[{"ID":"c"}]}"#),
+    ("PUT /v1/catalog/deregister", r#"{"Node":"n1","ServiceID":"nope","Address":"ignored"}"#),
+    ("PUT /v1/catalog/deregister", r#"{"Node":"n1","ServiceID":"web","CheckID":"D"}"#),
+    ("GET /v1/session/node/n1", ""),
+    ("GET /v1/health/node/n1", ""),
+    ("GET /v1/catalog/nodes", ""),
+    ("PUT /v1/catalog/deregister", r#"{"Node":"n1","CheckID":"D"}"#),
+    ("GET /v1/session/node/n1", ""),
+    ("GET /v1/health/node/n1", ""),
+    ("GET /v1/catalog/nodes?index=1&wait=10ms", ""),
+    // Invalid bodies.
+    ("PUT /v1/catalog/register?dc=nope", "{}"),
+    ("PUT /v1/catalog/register", r#"{"Datacenter":"nope"}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1"}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","ID":"x","Address":"1"}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","ID":"e0155642-135d-4739-9853-a1ee6c9f945g","Address":"1"}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","ID":"e0155642-135d-4739-9853+a1ee6c9f945b","Address":"1"}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"ID":"x"}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"Service":"x","Address":"0.0.0.0"}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"Service":5}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"Port":"x"}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"Port":1.5}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"Tags":"x"}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"Meta":["x"]}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"EnableTagOverride":1}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"Weights":1}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"TaggedAddresses":1}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"CreateIndex":-1}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":{"Nope":1}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Service":5}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","SkipNodeUpdate":5}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","TaggedAddresses":5}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","NodeMeta":{"a":5}}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","ModifyIndex":-5}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":5}"#),
+    ("PUT /v1/catalog/register", r#"{"Nope":5}"#),
+    ("PUT /v1/catalog/register", r#"{"Check":{"Nope":5}}"#),
+    ("PUT /v1/catalog/register", r#"{"Check":{"Name":5}}"#),
+    ("PUT /v1/catalog/register", r#"{"Checks":[{"Name":5}]}"#),
+    ("PUT /v1/catalog/register", r#"{"Check":{"Definition":5}}"#),
+    ("PUT /v1/catalog/register", r#"{"Check":{"ServiceTags":5}}"#),
+    ("PUT /v1/catalog/register", r#"{"Check":{"ServiceTags":[5]}}"#),
+    ("PUT /v1/catalog/register", r#"{"Check":{"ExposedPort":"5"}}"#),
+    ("PUT /v1/catalog/register", r#"{"Check":{"CreateIndex":-5}}"#),
+    ("PUT /v1/catalog/register", r#"{"Check":5}"#),
+    ("PUT /v1/catalog/register", r#"{"Checks":[5]}"#),
+    ("PUT /v1/catalog/register", r#"{"Checks":5}"#),
+    ("PUT /v1/catalog/register", r#"{"Node":"n1","Address":"1","Check":{"Node":"n2","CheckID":"c"}}"#),
+    ("PUT /v1/catalog/deregister", r#"{"Datacenter":"nope"}"#),
+    ("PUT /v1/catalog/deregister", r#"{}"#),
+    ("PUT /v1/catalog/deregister", r#"{"ServiceID":5}"#),
+    ("PUT /v1/catalog/deregister", r#"{"Nope":5}"#),
+    // The end of the nodes.
+    ("PUT /v1/catalog/deregister", r#"{"Node":"n3"}"#),
+    ("GET /v1/catalog/nodes", ""),
+    ("GET /v1/health/node/n2", ""),
+    ("PUT /v1/catalog/deregister", r#"{"Node":"N2"}"#),
+    ("GET /v1/catalog/nodes", ""),
+    ("GET /v1/health/node/n2", ""),
 ];
 
 /// Requests as [`KEYS`], about keys that are odd as paths.
@@ -157,6 +359,12 @@ fn start_dev_agent() -> Result<DevAgent> {
 fn key_requests_get_the_answers_of_consul() -> Result<()> {
     let (consul, dev) = (Consul::start(Kind::Plain)?, start_dev_agent()?);
     compare(&consul, &dev, KEYS)
+}
+
+#[test]
+fn catalog_requests_get_the_answers_of_consul() -> Result<()> {
+    let (consul, dev) = (Consul::start(Kind::Plain)?, start_dev_agent()?);
+    compare(&consul, &dev, CATALOG)
 }
 
 /// Consul 1.22 cleans or refuses such keys in `/v1/kv`, and not in `/v1/txn`.
@@ -189,7 +397,7 @@ fn answers(agent: SocketAddr, requests: &[(&str, &str)]) -> Result<Vec<String>> 
             let ids = letters().zip(&sessions).fold(text.to_owned(), |text, (letter, id)| text.replace(&letter, id));
             ids.replace("{index}", &last_index)
         };
-        let answer = raw(agent, &fill(request), &fill(body))?;
+        let answer = without_own_node(&raw(agent, &fill(request), &fill(body))?);
         if request.ends_with("/create") {
             let id = answer.split('"').find(|part| part.len() == 36).with_context(|| answer.clone())?;
             sessions.push(id.to_owned());
@@ -205,6 +413,14 @@ fn answers(agent: SocketAddr, requests: &[(&str, &str)]) -> Result<Vec<String>> 
         None => line.to_owned(),
     };
     Ok(answers.iter().map(|answer| answer.lines().map(|line| rank(line) + "\n").collect()).collect())
+}
+
+/// Removes the agent's own node, the first, from the catalog's nodes.
+fn without_own_node(answer: &str) -> String {
+    const ELEMENT: &str = "\n    {\n";
+    let names = ["agent-node", "dev-agent"].map(|name| format!("        \"Node\": \"{name}\",\n"));
+    let is_own = |element: &&str| names.iter().any(|name| element.contains(name)) && element.contains("TaggedAddresses");
+    answer.split(ELEMENT).filter(|element| !is_own(element)).collect::<Vec<_>>().join(ELEMENT)
 }
 
 fn letters() -> impl Iterator<Item = String> {
@@ -265,21 +481,69 @@ fn blocks_at(agent: SocketAddr) -> Result<()> {
 
     let held = read(format!("held?index={}&wait=60s", index("held")?));
     let missing = read(format!("missing?index={}&wait=60s", index("missing")?));
+    let tree = read(format!("he?recurse&index={}&wait=60s", index("he?recurse")?));
     // Nothing shows that they wait already. A read that came after the change of the other key
     // would be answered at once.
     std::thread::sleep(Duration::from_millis(500));
     api.put("/v1/kv/other", None)?;
     std::thread::sleep(Duration::from_millis(300));
-    ensure!(!held.is_finished() && !missing.is_finished(), "another key woke them");
+    ensure!(!held.is_finished() && !missing.is_finished() && !tree.is_finished(), "another key woke them");
     // The end of a session changes its keys.
     api.put(&format!("/v1/session/destroy/{id}"), None)?;
     let answer = held.join().expect("no panic")?;
     ensure!(answer.contains("\"LockIndex\": 1") && !answer.contains("\"Session\""), "{answer}");
+    let answer = tree.join().expect("no panic")?;
+    ensure!(answer.contains("\"Key\": \"held\"") && !answer.contains("\"Session\""), "{answer}");
     ensure!(!missing.is_finished());
+    let tree = read(format!("he?recurse&index={}&wait=60s", index("he?recurse")?));
+    api.send("DELETE", "/v1/kv/hel?recurse", None)?;
+    ensure!(tree.join().expect("no panic")?.starts_with("HTTP/1.1 404 "));
     api.put("/v1/kv/missing", None)?;
     ensure!(missing.join().expect("no panic")?.starts_with("HTTP/1.1 200 "));
     let deleted = read(format!("missing?index={}&wait=60s", index("missing")?));
     api.send("DELETE", "/v1/kv/missing", None)?;
     ensure!(deleted.join().expect("no panic")?.starts_with("HTTP/1.1 404 "));
+    Ok(())
+}
+
+#[test]
+fn blocking_reads_of_the_catalog_wait_as_at_consul() -> Result<()> {
+    let (consul, dev) = (Consul::start(Kind::Plain)?, start_dev_agent()?);
+    for agent in [consul.http(), dev.addr()] {
+        let api = Api::new(agent, Kind::Plain);
+        let register = |address: &str, status: &str| {
+            let check = json!({"CheckID": "c", "Status": status});
+            api.put("/v1/catalog/register", Some(&json!({"Node": "n1", "Address": address, "Check": check})))
+        };
+        register("1.1.1.1", "passing")?;
+        let wait = |path: &'static str| -> Result<_> {
+            let index = raw(agent, &format!("GET {path}"), "")?.lines().find_map(index).context("no index")?;
+            let request = format!("GET {path}?index={index}&wait=60s");
+            Ok(std::thread::spawn(move || raw(agent, &request, "")))
+        };
+        let (nodes, checks) = (wait("/v1/catalog/nodes")?, wait("/v1/health/node/n1")?);
+        register("1.1.1.1", "warning")?;
+        let answer = checks.join().expect("no panic")?;
+        ensure!(answer.contains("\"Status\": \"warning\""), "at {agent}: {answer}");
+        ensure!(!nodes.is_finished(), "at {agent}: a check woke the reader of nodes");
+        register("1.1.1.2", "warning")?;
+        let answer = nodes.join().expect("no panic")?;
+        ensure!(answer.contains("\"Address\": \"1.1.1.2\""), "at {agent}: {answer}");
+    }
+    Ok(())
+}
+
+#[test]
+fn notes_are_the_output_of_a_check_as_at_consul() -> Result<()> {
+    let (consul, dev) = (Consul::start(Kind::Plain)?, start_dev_agent()?);
+    for agent in [consul.http(), dev.addr()] {
+        let api = Api::new(agent, Kind::Plain);
+        api.put("/v1/agent/check/register", Some(&json!({"Name": "own", "TTL": "1h"})))?;
+        for (request, output) in [("pass/own?note=all+is%20well", "all is well"), ("warn/own", ""), ("fail/own?note=x", "x")] {
+            api.put(&format!("/v1/agent/check/{request}"), None)?;
+            let checks = api.get("/v1/agent/checks")?;
+            ensure!(checks["own"]["Output"] == output, "at {agent}: {request}: {checks}");
+        }
+    }
     Ok(())
 }

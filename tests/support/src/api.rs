@@ -115,8 +115,8 @@ impl Api {
         register("critical-check", "critical")?;
         let check = json!({"CheckID": "service:web", "TTL": "1000h", "Status": "passing"});
         let service = self.send("PUT", "/v1/agent/service/register", Some(&json!({"Name": "web", "Check": check})))?;
-        if service.status == 404 {
-            // The dev agent has no services, and a session accepts any check.
+        if service.status == 501 {
+            // The dev agent lacks this endpoint, and a session accepts any check.
             register("service:web", "passing")?;
         }
         let start = Instant::now();

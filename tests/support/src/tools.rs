@@ -1,5 +1,5 @@
 //! The tools that `cargo xtask test` installs below `target/tools/`: wasmtime, jco, Python
-//! packages.
+//! packages, Go tests.
 
 use crate::{component, plugin};
 use anyhow::{Context, Result, ensure};
@@ -35,6 +35,11 @@ pub fn ansible_playbook() -> Result<PathBuf> {
 /// Returns the folder of jco and its dependencies, as npm installs them.
 pub fn node_modules() -> Result<PathBuf> {
     installed("npm/node_modules", "jco")
+}
+
+/// Returns the tests of Consul's Go client about sessions, locks and semaphores, as one program.
+pub fn consul_api_tests() -> Result<PathBuf> {
+    installed("consul-api/consul-api.test", "tests of Consul's Go client")
 }
 
 /// Returns the browser of the system: the one that `CHROMIUM_BIN` names, or Debian's.
