@@ -129,7 +129,7 @@ impl Plan {
         }
         if let Some(ttl) = given.ttl {
             // Consul keeps the string: 600s, 10m and 600000ms are equal, and so are none, 0 and 0s.
-            let stored = if session.ttl.is_empty() { Some(0) } else { duration::parse_go(&session.ttl) };
+            let stored = session.ttl();
             let shown = |ttl: i64| if ttl == 0 { "none".into() } else { duration::format(ttl) };
             compare("ttl", stored == Some(ttl), stored.map_or_else(|| session.ttl.clone(), shown), shown(ttl));
         }
@@ -171,6 +171,14 @@ impl Plan {
 
     fn matches(&self, session: &Session) -> bool {
         self.differences(session).is_empty()
+    }
+
+    /// Returns the session to create, which may replace another one.
+    fn new_session(&self, replaced: Option<&Session>) -> NewSession {
+        match replaced {
+            Some(old) => self.new_session.replacing(old, &self.given),
+            None => self.new_session.clone(),
+        }
     }
 }
 
@@ -441,7 +449,7 @@ impl Run<'_> {
 
     /// Returns the outcome of a creation in a dry run.
     fn planned(&mut self, replaced: Vec<Session>) -> Result<Outcome, Error> {
-        let mut session = self.plan.new_session.planned();
+        let mut session = self.plan.new_session(replaced.first()).planned();
         if let ("", Some(old)) = (session.node.as_str(), replaced.first()) {
             session.node = old.node.clone();
         }
@@ -470,8 +478,21 @@ fn note_others(others: &[Session], notes: &mut Vec<String>) {
     }
 }
 
+/// Notes how long a session lasts that was found, and that its caller may not know to renew.
+fn note_ttl(session: &Session, notes: &mut Vec<String>) {
+    if let Some(ttl @ 1..) = session.ttl() {
+        // Consul never ends it before its TTL is over, and by twice that. A new leader starts anew.
+        notes.push(format!(
+            "its ttl of {} is running: unless it is renewed, consul ends it within {}, or later if the leader changes",
+            duration::format(ttl),
+            duration::format(ttl.saturating_mul(2))
+        ));
+    }
+}
+
 fn unchanged(session: Session, others: Vec<Session>) -> Outcome {
     let mut notes = Vec::new();
+    note_ttl(&session, &mut notes);
     note_others(&others, &mut notes);
     let same = vec![session.clone()];
     let mut sessions = same.clone();

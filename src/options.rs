@@ -313,7 +313,7 @@ pub const TABLE: &[Info] = &[
         kind: Kind::Choice(OnMismatch::VARIANTS),
         default: Some("fail"),
         default_note: "",
-        help: "What to do with a session that differs from the options: fail, or create a new one and destroy it",
+        help: "What to do with a session that differs: fail, or replace it and keep what was not given",
         set: |options, value| put(&mut options.on_mismatch, value, choice),
     },
     Info {

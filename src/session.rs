@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::duration;
 use crate::lenient::{Any, Lenient, Object, TOO_MANY_ELEMENTS, lenient, scalar};
 use serde::de::{Error, SeqAccess};
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,21 @@ impl Session {
         let (mut seen, mut all) = (BTreeSet::new(), Vec::new());
         all.extend(lists.map(String::as_str).filter(|id| seen.insert(*id)));
         all
+    }
+
+    /// Returns the TTL in nanoseconds, 0 for none; `None` if it is not a valid duration.
+    pub(crate) fn ttl(&self) -> Option<i64> {
+        if self.ttl.is_empty() { Some(0) } else { duration::parse_go(&self.ttl) }
+    }
+
+    /// Returns whether the sessions have the same properties, except for name and node.
+    pub(crate) fn is_like(&self, other: &Session) -> bool {
+        let (checks, others) = (self.all_checks(), other.all_checks());
+        self.lock_delay == other.lock_delay
+            && self.behavior == other.behavior
+            && self.ttl() == other.ttl()
+            && checks.len() == others.len()
+            && checks.iter().all(|check| others.contains(check))
     }
 
     /// Returns a key that sorts sessions from the oldest to the youngest, in the same order for

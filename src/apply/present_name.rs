@@ -11,15 +11,16 @@
 //! - There is none: create one.
 //! - The oldest is as wanted: that is the answer.
 //! - It differs, with `on_mismatch=fail`: that is the error.
-//! - It differs, with `on_mismatch=replace`: create one, unless one as wanted is there already, and
-//!   destroy the older ones. So an interrupted replacement is finished by the next call.
+//! - It differs, with `on_mismatch=replace`: create one, which has from the oldest what the options
+//!   do not give, unless one like that is there already, and destroy the older ones. So an
+//!   interrupted replacement is finished by the next call.
 //! - An own session that is not the one to stay is destroyed. One that vanished is forgotten.
 //!
 //! Before a session is destroyed in favour of another caller's, the loop looks once more whether
 //! that one is still there: Consul has no compare-and-set for sessions, so this narrows the time in
 //! which both can go, and cannot close it.
 
-use super::{OwnNode, Run, created, ids, mismatch, node_required, on_node, select, unchanged};
+use super::{OwnNode, Run, created, ids, mismatch, node_required, note_ttl, on_node, select, unchanged};
 use crate::consul::Query;
 use crate::duration;
 use crate::error::{Error, ErrorKind};
@@ -48,7 +49,7 @@ enum Step {
     Keep(Session),
     /// This one is the session of the name, and differs.
     Differs(Session),
-    /// The first is as wanted, and these are older and differ.
+    /// The first replaces these, which are older.
     Replace(Session, Vec<Session>),
     Create,
 }
@@ -147,19 +148,21 @@ impl Run<'_> {
 
     /// Applies the rule to the sessions of the name on the node, oldest first.
     fn next_step(&self, peers: &[Session], own: Option<&SessionId>) -> Step {
-        let is_wanted = |session: &Session| own.is_some_and(|own| session.id == own.as_str()) || self.plan.matches(session);
         let Some((oldest, younger)) = peers.split_first() else { return Step::Create };
-        if is_wanted(oldest) {
+        if own.is_some_and(|own| oldest.id == own.as_str()) || self.plan.matches(oldest) {
             return Step::Keep(oldest.clone());
         }
         if self.plan.on_mismatch == OnMismatch::Fail {
             return Step::Differs(oldest.clone());
         }
-        match younger.iter().find(|session| is_wanted(session)) {
+        let wanted = self.plan.new_session(Some(oldest)).planned();
+        match younger.iter().find(|session| self.plan.matches(session) && session.is_like(&wanted)) {
             Some(wanted) => {
                 let older = select(peers, &|peer| peer.age() < wanted.age());
                 Step::Replace(wanted.clone(), older)
             }
+            // The own one has the properties of a session that another caller replaced meanwhile.
+            None if own.is_some() => Step::Differs(oldest.clone()),
             None => Step::Create,
         }
     }
@@ -168,7 +171,7 @@ impl Run<'_> {
     fn take(&mut self, step: Step, peers: &[Session], progress: &mut Progress) -> Result<Option<Outcome>, Error> {
         let favoured = match &step {
             Step::Keep(session) | Step::Differs(session) | Step::Replace(session, _) => session,
-            Step::Create => return self.create_one(progress).map(|()| None),
+            Step::Create => return self.create_one(peers.first(), progress).map(|()| None),
         };
         let own = progress.own.clone().filter(|own| own.as_str() != favoured.id);
         let is_confirmed = progress.favoured.replace(favoured.id.clone()).as_ref() == Some(&favoured.id);
@@ -211,7 +214,8 @@ impl Run<'_> {
         }
     }
 
-    fn create_one(&mut self, progress: &mut Progress) -> Result<(), Error> {
+    /// Creates a session, which is to replace the given one.
+    fn create_one(&mut self, replaced: Option<&Session>, progress: &mut Progress) -> Result<(), Error> {
         if let Some(lost) = &progress.lost {
             // The write may still be on its way, and be done after a look that does not show it. So
             // the outcome stays unknown, and no second session is created.
@@ -237,7 +241,7 @@ impl Run<'_> {
             });
         }
         progress.favoured = None;
-        match self.consul.create(&self.plan.new_session) {
+        match self.consul.create(&self.plan.new_session(replaced)) {
             Ok(id) => {
                 progress.created.push(id.as_str().to_owned());
                 progress.own = Some(id);
@@ -261,6 +265,7 @@ impl Run<'_> {
         let mut outcome = if is_new || is_found || !replaced.is_empty() {
             let mut outcome = created(session.clone(), replaced, others);
             if !is_new && !is_found {
+                note_ttl(&session, &mut outcome.notes);
                 outcome.diff.get_or_insert_default().before.push(session);
             }
             outcome
@@ -292,6 +297,7 @@ impl Run<'_> {
             Step::Replace(session, older) => {
                 let others = select(&others(&session), &|other| other.age() > session.age());
                 let mut outcome = created(session.clone(), older, others);
+                note_ttl(&session, &mut outcome.notes);
                 outcome.diff.get_or_insert_default().before.push(session);
                 Ok(outcome)
             }

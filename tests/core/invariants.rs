@@ -1,12 +1,13 @@
 //! The guarantee of `present` by name, as code. Every schedule is checked against it.
 //!
-//! The callers want sessions named `web` on the node `n1`, and differ in `delay` and `on_mismatch`
-//! only. `docs/reference.md` says the same in words.
+//! The callers want sessions named `web` on the node `n1`, and differ in `delay`, `ttl`, `behavior`
+//! and `on_mismatch` only. `docs/reference.md` says the same in words.
 
 use crate::interleavings::{Caller, Troubles, World};
 use crate::memory::InMemoryConsul;
-use consul_session::Outcome;
 use consul_session::error::{Error, ErrorKind};
+use consul_session::transport::Request;
+use consul_session::{Outcome, duration};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,8 +23,11 @@ pub struct Guarantee {
     converging: RefCell<HashSet<InMemoryConsul>>,
 }
 
-/// What is left of the name, by lock delay, and what each caller got.
-type End = (Vec<i64>, Vec<&'static str>);
+/// What is left of the name, and what each caller got.
+type End = (Vec<Properties>, Vec<&'static str>);
+
+/// The lock delay, behavior, TTL and node checks of a session.
+type Properties = [String; 4];
 
 impl Guarantee {
     pub fn new(start: &InMemoryConsul, options: &[Value]) -> Guarantee {
@@ -46,16 +50,17 @@ impl Guarantee {
         }
         self.what_is_left_is_known(world);
         self.equal_wishes_get_one_session(world);
+        self.what_is_not_given_is_kept(world);
         self.next_call_converges(world);
         if world.troubles == Troubles::default() && !world.results().iter().any(|result| gave_up(result)) {
-            match crossing(world) {
+            match crossing(world) || overtaking(world) {
                 true => self.crossings.set(self.crossings.get() + 1),
                 false => self.is_as_if_in_turn(world),
             }
         }
     }
 
-    /// Returns the number of schedules so far in which callers crossed; see [`crossing`].
+    /// Returns the number of schedules so far with a [`crossing`] or an [`overtaking`].
     pub fn crossings(&self) -> usize {
         self.crossings.get()
     }
@@ -68,7 +73,7 @@ impl Guarantee {
             1 + created(caller).difference(&destroyed(caller)).filter(|id| world.cluster.get(id).is_none()).count()
         };
         let times: Vec<usize> = world.callers.iter().map(times).collect();
-        let end = (delays(&world.cluster), world.results().into_iter().map(kind).collect());
+        let end = (left(&world.cluster), world.results().into_iter().map(kind).collect());
         let mut in_turn = self.in_turn.borrow_mut();
         let ends = in_turn.entry(times.clone()).or_insert_with(|| {
             let mut ends = HashSet::new();
@@ -87,7 +92,7 @@ impl Guarantee {
         ends: &mut HashSet<End>,
     ) {
         if times.iter().all(|times| *times == 0) {
-            ends.insert((delays(cluster), got.clone()));
+            ends.insert((left(cluster), got.clone()));
         }
         for at in 0..times.len() {
             if times[at] > 0 {
@@ -198,6 +203,24 @@ impl Guarantee {
         }
     }
 
+    /// What all sessions had in common at the start, and no caller gives, stays. If somebody destroys
+    /// the sessions, there is nothing to carry over from.
+    #[track_caller]
+    fn what_is_not_given_is_kept(&self, world: &World) {
+        if world.troubles.removals > 0 || crossing(world) {
+            return;
+        }
+        let start = left(&self.start);
+        let Some((first, others)) = start.split_first() else { return };
+        for (at, option) in ["delay", "behavior", "ttl", "checks"].iter().enumerate() {
+            let is_given = world.callers.iter().any(|caller| !caller.options[option].is_null());
+            if !is_given && others.iter().all(|other| other[at] == first[at]) {
+                let kept = left(&world.cluster).iter().all(|session| session[at] == first[at]);
+                assert!(kept, "`{option}` was {}: {}", first[at], shown(world));
+            }
+        }
+    }
+
     /// Whatever happened, the next call that may replace ends with the session that it wants, and a
     /// further one changes nothing.
     #[track_caller]
@@ -222,7 +245,12 @@ impl Guarantee {
 
 /// Returns how many different sessions the callers want.
 fn wishes(world: &World) -> usize {
-    world.callers.iter().map(|caller| caller.options["delay"].as_i64()).collect::<BTreeSet<_>>().len()
+    let wish = |caller: &Caller| {
+        let mut wish = caller.options.as_ref().clone();
+        wish["on_mismatch"].take();
+        wish.to_string()
+    };
+    world.callers.iter().map(wish).collect::<BTreeSet<_>>().len()
 }
 
 /// Runs one caller without trouble.
@@ -255,14 +283,41 @@ fn crossing(world: &World) -> bool {
     crossing
 }
 
+/// Returns whether a caller destroyed a session that another one has as its answer, and had not seen
+/// that as the session of the name: it had seen an older one, which went in between, and carried over
+/// from that. So what only the other one gave is lost. Consul has no compare-and-set for sessions, so
+/// this cannot be excluded where callers give different options.
+fn overtaking(world: &World) -> bool {
+    let destroyed_unseen = |caller: &Caller, id: &str| {
+        let mut oldest = None;
+        caller.exchanges().any(|(request, answer)| {
+            if let Some(look) = look(request, answer.as_ref()) {
+                oldest = look.first().map(|session| text(&session["ID"]));
+            }
+            request.path_and_query == format!("/v1/session/destroy/{id}") && oldest.as_deref() != Some(id)
+        })
+    };
+    let answered = world.callers.iter().filter_map(|caller| Some((caller, caller.result()?.as_ref().ok()?.session_id()?)));
+    let overtaking = answered
+        .filter(|(_, id)| world.cluster.get(id).is_none())
+        .any(|(caller, id)| world.callers.iter().any(|other| !std::ptr::eq(caller, other) && destroyed_unseen(other, id)));
+    let given = |caller: &Caller| caller.options.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    overtaking && world.callers.iter().map(given).collect::<BTreeSet<_>>().len() > 1
+}
+
 /// Returns whether a caller gave up, since others replaced what it created again and again.
 fn gave_up(result: &Result<Outcome, Error>) -> bool {
     matches!(result, Err(error) if error.message.contains("did not settle"))
 }
 
-fn delays(cluster: &InMemoryConsul) -> Vec<i64> {
-    let delay = |id: &String| cluster.get(id).unwrap()["LockDelay"].as_i64().unwrap();
-    cluster.named("web").iter().map(delay).collect()
+fn left(cluster: &InMemoryConsul) -> Vec<Properties> {
+    let properties = |id: &String| {
+        let session = cluster.get(id).unwrap();
+        // Consul keeps a TTL as it was written.
+        let ttl = duration::parse_go(session["TTL"].as_str().unwrap()).unwrap_or(0).to_string();
+        [session["LockDelay"].to_string(), text(&session["Behavior"]), ttl, session["NodeChecks"].to_string()]
+    };
+    cluster.named("web").iter().map(properties).collect()
 }
 
 fn text(value: &Value) -> String {
@@ -271,19 +326,27 @@ fn text(value: &Value) -> String {
 
 /// Returns whether a session in Consul's JSON is as the options say.
 fn matches(options: &Value, session: &Value) -> bool {
-    options["delay"].as_i64().is_none_or(|delay| session["LockDelay"] == delay * 1_000_000_000)
+    let is = |option: &str, found: Option<i64>| {
+        options[option].as_i64().is_none_or(|seconds| found == Some(seconds * duration::SECOND))
+    };
+    is("delay", session["LockDelay"].as_i64())
+        && is("ttl", duration::parse_go(session["TTL"].as_str().unwrap()))
+        && (options["behavior"].is_null() || options["behavior"] == session["Behavior"])
 }
 
 /// Returns the sessions of the name, oldest first, that each look of a caller showed.
 fn looks(caller: &Caller) -> impl DoubleEndedIterator<Item = Vec<Value>> {
-    caller.exchanges().filter_map(|(request, answer)| {
-        let path = &request.path_and_query;
-        let is_look = path.starts_with("/v1/session/list") || path.starts_with("/v1/session/node/");
-        let mut sessions: Vec<Value> = serde_json::from_value(answer.filter(|_| is_look)?).unwrap();
-        sessions.retain(|session| session["Name"] == "web" && session["Node"] == "n1");
-        sessions.sort_by_key(|session| session["CreateIndex"].as_u64());
-        Some(sessions)
-    })
+    caller.exchanges().filter_map(|(request, answer)| look(request, answer.as_ref()))
+}
+
+/// Returns the sessions that a request showed, if it is a look and has an answer.
+fn look(request: &Request, answer: Option<&Value>) -> Option<Vec<Value>> {
+    let path = &request.path_and_query;
+    let is_look = path.starts_with("/v1/session/list") || path.starts_with("/v1/session/node/");
+    let mut sessions = answer.filter(|_| is_look)?.as_array().unwrap().clone();
+    sessions.retain(|session| session["Name"] == "web" && session["Node"] == "n1");
+    sessions.sort_by_key(|session| session["CreateIndex"].as_u64());
+    Some(sessions)
 }
 
 /// Returns the session that a caller's last look showed as the oldest.
@@ -294,7 +357,7 @@ fn last_look(caller: &Caller) -> Option<Value> {
 /// Returns the ids of the sessions that Consul says a caller created.
 fn created(caller: &Caller) -> BTreeSet<String> {
     let id = |(request, answer): (&_, Option<Value>)| {
-        let request: &consul_session::transport::Request = request;
+        let request: &Request = request;
         (request.path_and_query == "/v1/session/create").then(|| text(&answer?["ID"]).into())
     };
     caller.exchanges().filter_map(|exchange| id(exchange).flatten()).collect()

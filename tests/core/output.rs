@@ -188,7 +188,9 @@ fn replacement_is_printed_with_both_sides() {
     let requests = [
         get("/v1/session/node/n1?consistent").gives(json!([session(1, json!({}))])),
         put("/v1/session/create")
-            .body(r#"{"Name":"web","Node":"n1","LockDelay":"15s","Behavior":"release","TTL":"30s"}"#)
+            .body(
+                r#"{"Name":"web","Node":"n1","LockDelay":"15s","Behavior":"release","TTL":"30s","NodeChecks":["serfHealth"]}"#,
+            )
             .gives(json!({"ID": id(2)})),
         get("/v1/session/node/n1?consistent").gives(json!([session(1, json!({})), session(2, json!({"TTL": "30s"}))])),
         destroy(1).gives(json!(true)),

@@ -376,23 +376,31 @@ fn choices(count: usize) -> Vec<Vec<Value>> {
     choices.into_iter().map(|choice| choice.into_iter().map(|at| wishes[at].clone()).collect()).collect()
 }
 
-/// Returns a Consul with sessions of the name with these lock delays, oldest first.
+/// Returns a Consul with sessions of the name with these lock delays, oldest first. No wish gives
+/// their other properties.
 fn with_delays(delays: &[i64]) -> InMemoryConsul {
     let mut cluster = InMemoryConsul::default();
     for delay in delays {
-        cluster.create(&json!({"Name": "web", "LockDelay": format!("{delay}s")}));
+        let delay = format!("{delay}s");
+        cluster.create(&json!({"Name": "web", "LockDelay": delay, "Behavior": "delete", "TTL": "30s", "NodeChecks": []}));
     }
     cluster
 }
 
 /// Checks every schedule of every choice of wishes against the guarantee. Returns their number.
 fn check_schedules(callers: usize, starts: &[&[i64]], limit: Troubles, switches: Option<usize>) -> usize {
+    check_schedules_of(&choices(callers), starts, limit, switches)
+}
+
+/// Checks every schedule of callers with each of these lists of options.
+fn check_schedules_of(choices: &[Vec<Value>], starts: &[&[i64]], limit: Troubles, switches: Option<usize>) -> usize {
     let (mut schedules, mut crossings) = (0, 0);
-    for options in choices(callers) {
+    let callers = choices[0].len();
+    for options in choices {
         for start in starts {
             let start = with_delays(start);
-            let guarantee = Guarantee::new(&start, &options);
-            let world = World::new(start, &options);
+            let guarantee = Guarantee::new(&start, options);
+            let world = World::new(start, options);
             let world = switches.map_or(world.clone(), |switches| world.with_switches(switches));
             schedules += world.every_way(limit, &mut |world| guarantee.check(world));
             crossings += guarantee.crossings();
@@ -438,4 +446,16 @@ fn schedules_of_three_callers_with_one_trouble_keep_the_guarantee() {
     for limit in TROUBLES {
         check_schedules(3, &[&[]], limit, Some(if limit == faults(1) { 1 } else { 2 }));
     }
+}
+
+#[test]
+fn schedules_of_replacers_that_give_different_options_keep_the_guarantee() {
+    let replace = |option: &str, value: Value| json!({"name": "web", option: value, "on_mismatch": "replace"});
+    let (delay, ttl, behavior) = (replace("delay", 5.into()), replace("ttl", 60.into()), replace("behavior", "release".into()));
+    let two = [vec![delay.clone(), ttl.clone()], vec![ttl.clone(), behavior.clone()]];
+    check_schedules_of(&two, &[&[], &[15], &[15, 5]], NONE, None);
+    for limit in TROUBLES {
+        check_schedules_of(&two, &[&[15]], limit, None);
+    }
+    check_schedules_of(&[vec![delay, ttl, behavior]], &[&[15]], NONE, Some(2));
 }

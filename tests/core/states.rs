@@ -357,7 +357,7 @@ mod present_by_name {
     #[test]
     fn creates_before_it_destroys_every_session_that_differs() {
         let new_one = session(3, json!({"Behavior": "delete"}));
-        let created = create_with(r#""LockDelay":"15s","Behavior":"delete""#).gives(made(3));
+        let created = create_with(r#""LockDelay":"15s","Behavior":"delete","NodeChecks":["serfHealth"]"#).gives(made(3));
         let requests = [
             list_again(json!([plain(1), plain(2)])),
             own_node(),
@@ -373,6 +373,161 @@ mod present_by_name {
         assert_eq!(outcome.notes, [note]);
         let diff = outcome.diff.unwrap();
         assert_eq!((ids(&diff.before), ids(&diff.after)), (vec![id(1).as_str(), id(2).as_str()], vec![id(3).as_str()]));
+    }
+
+    /// The oldest session of the name has these properties, and its replacement is created with those.
+    #[test]
+    fn replacement_has_what_was_not_given_from_the_session_that_it_replaces() {
+        let old = json!({
+            "LockDelay": -1_500_000_000_i64, "Behavior": "delete", "TTL": "10m", "NodeChecks": ["serfHealth", "a"],
+            "Checks": ["a", "b"], "ServiceChecks": [{"ID": "s", "Namespace": "n"}, {"ID": "t", "Namespace": ""}],
+        });
+        let (nodes, services) =
+            (r#""NodeChecks":["serfHealth","a","b"]"#, r#""ServiceChecks":[{"ID":"s","Namespace":"n"},{"ID":"t"}]"#);
+        let base = r#""LockDelay":"-1500ms","Behavior":"delete","TTL":"10m""#;
+        for (given, created, new) in [
+            (
+                json!({"delay": 1}),
+                format!(r#""LockDelay":"1s","Behavior":"delete","TTL":"10m",{nodes},{services}"#),
+                json!({"LockDelay": 1_000_000_000}),
+            ),
+            (
+                json!({"behavior": "release"}),
+                format!(r#""LockDelay":"-1500ms","Behavior":"release","TTL":"10m",{nodes},{services}"#),
+                json!({"Behavior": "release"}),
+            ),
+            (json!({"ttl": 0}), format!(r#""LockDelay":"-1500ms","Behavior":"delete",{nodes},{services}"#), json!({"TTL": ""})),
+            // `checks` stands for all lists, each of the others for itself.
+            (
+                json!({"checks": "c"}),
+                format!(r#"{base},"NodeChecks":["serfHealth","c"]"#),
+                json!({"NodeChecks": ["serfHealth", "c"], "Checks": [], "ServiceChecks": []}),
+            ),
+            (
+                json!({"node_checks": []}),
+                format!(r#"{base},"NodeChecks":[],{services}"#),
+                json!({"NodeChecks": [], "Checks": []}),
+            ),
+            (
+                json!({"service_checks": "u"}),
+                format!(r#"{base},{nodes},"ServiceChecks":[{{"ID":"u"}}]"#),
+                json!({"ServiceChecks": [{"ID": "u"}]}),
+            ),
+        ] {
+            let mut options = given.clone();
+            options["name"] = "web".into();
+            options["on_mismatch"] = "replace".into();
+            let old = session(1, old.clone());
+            // Consul keeps the legacy list apart.
+            let mut merged = old.clone();
+            if given["checks"].is_null() && given["node_checks"].is_null() {
+                merged["NodeChecks"] = json!(["serfHealth", "a", "b"]);
+                merged["Checks"] = json!([]);
+            }
+            for (field, value) in new.as_object().unwrap() {
+                merged[field] = value.clone();
+            }
+            merged["ID"] = id(2).into();
+            merged["CreateIndex"] = 2.into();
+            let requests = [
+                list_again(json!([old])),
+                own_node(),
+                create_with(&created).gives(made(2)),
+                list_again(json!([old, merged])),
+                destroy(1).gives(json!(true)),
+                list_again(json!([merged])),
+            ];
+            let outcome = self::new(apply(options.clone(), requests), 2);
+            assert_eq!(outcome.destroyed, [id(1)], "{given}");
+            // A dry run shows the same.
+            options["dry_run"] = true.into();
+            let planned = apply(options, [list_again(json!([old])), own_node()]).unwrap();
+            let (planned, made) = (&planned.diff.unwrap().after[0], &outcome.diff.unwrap().after[0]);
+            let properties = |session: &Session| (session.lock_delay, session.behavior.clone(), session.ttl.clone());
+            assert_eq!(properties(planned), properties(made), "{given}");
+            assert_eq!((planned.all_checks(), &planned.node), (made.all_checks(), &made.node), "{given}");
+        }
+    }
+
+    /// No checks at all stay no checks, and no TTL stays none: Consul's defaults differ.
+    #[test]
+    fn replacement_keeps_that_there_were_no_checks() {
+        let fields = json!({"NodeChecks": null, "ServiceChecks": null, "TTL": "", "LockDelay": 0});
+        let (old, mut new_one) = (session(1, fields.clone()), session(2, fields));
+        new_one["Behavior"] = "delete".into();
+        let requests = [
+            list_again(json!([old])),
+            own_node(),
+            create_with(r#""LockDelay":"0s","Behavior":"delete","NodeChecks":[]"#).gives(made(2)),
+            list_again(json!([old, new_one])),
+            destroy(1).gives(json!(true)),
+            list_again(json!([new_one])),
+        ];
+        new(apply(json!({"name": "web", "behavior": "delete", "on_mismatch": "replace"}), requests), 2);
+    }
+
+    /// A younger session that lacks what the oldest has was not created to replace it.
+    #[test]
+    fn younger_session_without_the_other_properties_is_replaced_too() {
+        let old = session(1, json!({"TTL": "30s"}));
+        let younger = session(2, json!({"LockDelay": 1_000_000_000}));
+        let new_one = session(3, json!({"LockDelay": 1_000_000_000, "TTL": "30s"}));
+        let requests = [
+            list_again(json!([old, younger])),
+            own_node(),
+            create_with(r#""LockDelay":"1s","Behavior":"release","TTL":"30s","NodeChecks":["serfHealth"]"#).gives(made(3)),
+            list_again(json!([old, younger, new_one])),
+            destroy(2).gives(json!(true)),
+            destroy(1).gives(json!(true)),
+            list_again(json!([new_one])),
+        ];
+        let outcome = new(apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests), 3);
+        assert_eq!(outcome.destroyed, [id(1), id(2)]);
+    }
+
+    /// Another caller replaced the old session at the same moment, and gave another option. What it
+    /// gave is not lost.
+    #[test]
+    fn replacement_of_another_session_than_before_is_created_anew() {
+        let old = plain(1);
+        let theirs = session(2, json!({"TTL": "30s"}));
+        let mine = session(3, json!({"LockDelay": 1_000_000_000}));
+        let again = session(4, json!({"LockDelay": 1_000_000_000, "TTL": "30s"}));
+        let requests = [
+            list_again(json!([old])),
+            own_node(),
+            create_with(r#""LockDelay":"1s","Behavior":"release","NodeChecks":["serfHealth"]"#).gives(made(3)),
+            list_again(json!([theirs, mine])),
+            list_again(json!([theirs, mine])),
+            destroy(3).gives(json!(true)),
+            list_again(json!([theirs])),
+            create_with(r#""LockDelay":"1s","Behavior":"release","TTL":"30s","NodeChecks":["serfHealth"]"#).gives(made(4)),
+            list_again(json!([theirs, again])),
+            destroy(2).gives(json!(true)),
+            list_again(json!([again])),
+        ];
+        let outcome = new(apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests), 4);
+        assert_eq!(outcome.destroyed, [id(2)]);
+    }
+
+    #[test]
+    fn ttl_of_a_session_that_was_found_is_noted() {
+        let note = "its ttl of 30s is running: unless it is renewed, consul ends it within 60s, or later if the leader changes";
+        let with_ttl = session(1, json!({"TTL": "30s"}));
+        for options in [json!({"name": "web"}), json!({"name": "web", "dry_run": true})] {
+            let outcome = found(apply(options, [list_again(json!([with_ttl])), own_node()]), 1);
+            assert_eq!(outcome.notes, [note]);
+        }
+        let outcome = found(apply(json!({"id": id(1)}), [info_again(1).gives(json!([with_ttl]))]), 1);
+        assert_eq!(outcome.notes, [note]);
+        // The TTL of a new one has just begun, and its caller gave it.
+        let created = create_with(r#""LockDelay":"15s","Behavior":"release","TTL":"30s""#).gives(made(1));
+        let requests = [list_again(json!([])), created, list_again(json!([with_ttl]))];
+        assert_eq!(new(apply(json!({"name": "web", "ttl": 30}), requests), 1).notes, [""; 0]);
+        for ttl in ["0s", "soon"] {
+            let requests = [list_again(json!([session(1, json!({"TTL": ttl}))])), own_node()];
+            assert_eq!(found(apply(json!({"name": "web"}), requests), 1).notes, [""; 0]);
+        }
     }
 
     /// A replacement that was interrupted between its creation and its destructions. The second look
@@ -405,7 +560,7 @@ mod present_by_name {
         let requests = [
             list_again(json!([plain(1)])),
             own_node(),
-            create_with(r#""LockDelay":"15s","Behavior":"delete""#).gives(made(2)),
+            create_with(r#""LockDelay":"15s","Behavior":"delete","NodeChecks":["serfHealth"]"#).gives(made(2)),
             list_again(json!([plain(1), new_one])),
             destroy(1).gives(json!(true)),
             list_again(json!([plain(1), new_one])),
@@ -431,7 +586,7 @@ mod present_by_name {
             [
                 list_again(json!([plain(1), plain(2)])),
                 own_node(),
-                create_with(r#""LockDelay":"0s","Behavior":"release""#).gives(made(3)),
+                create_with(r#""LockDelay":"0s","Behavior":"release","NodeChecks":["serfHealth"]"#).gives(made(3)),
                 list_again(json!([plain(1), plain(2), new_one.clone()])),
                 destroy(2).gives(json!(true)),
                 second,
@@ -638,7 +793,8 @@ mod creation_by_name_without_answer {
 
     #[test]
     fn continues_with_the_replacement() {
-        let created = create_with(r#""LockDelay":"1s","Behavior":"release""#).fails(ErrorKind::Other);
+        let created =
+            create_with(r#""LockDelay":"1s","Behavior":"release","NodeChecks":["serfHealth"]"#).fails(ErrorKind::Other);
         let mine = session(2, json!({"LockDelay": 1_000_000_000}));
         let all = json!([plain(1), mine]);
         let requests = [

@@ -157,7 +157,7 @@ fn token_is_in_every_request_and_only_in_its_own_field() {
             get("/v1/session/list?consistent").gives(json!([session(1, json!({}))])),
             get("/v1/agent/self").gives(json!({"Config": {"NodeName": "n1"}})),
             put("/v1/session/create")
-                .body(r#"{"Name":"web","LockDelay":"1s","Behavior":"release"}"#)
+                .body(r#"{"Name":"web","LockDelay":"1s","Behavior":"release","NodeChecks":["serfHealth"]}"#)
                 .gives(json!({"ID": id(2)})),
             get("/v1/session/list?consistent")
                 .gives(json!([session(1, json!({})), session(2, json!({"LockDelay": 1_000_000_000}))])),
