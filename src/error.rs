@@ -168,7 +168,7 @@ impl Error {
 
     /// Turns the error of a change into `OutcomeUnknown` if the change may have happened anyway.
     #[must_use]
-    pub(crate) fn into_outcome_unknown(self, what: &str) -> Error {
+    pub fn into_outcome_unknown(self, what: &str) -> Error {
         if self.is_ambiguous() {
             Error::new(
                 ErrorKind::OutcomeUnknown,

@@ -16,7 +16,7 @@
 //! | [`consul`] | one file per endpoint: builds the request, reads the response |
 //! | [`transport`] | the trait that sends requests; requests and responses as plain data |
 //! | [`outcome`] | the result of `apply`, and its JSON |
-//! | [`session`], [`lock`] | a session and a lock, and Consul's JSON for them |
+//! | [`session`], [`lock`], [`semaphore`] | a session, a lock and a semaphore, and Consul's JSON for them |
 //! | [`options`] | the `consul_session` options as one table: names, defaults, choices, checks |
 //! | [`error`] | the errors, and the one function that maps a response of Consul to them |
 //! | [`duration`], `lenient` | `20s`, `20`, `1m30s`; JSON whose fields may have any type |
@@ -38,8 +38,9 @@
 //! | list | `GET /v1/session/list` |
 //! | name of the agent's own node | `GET /v1/agent/self` |
 //! | permission to read the sessions of a node | `POST /v1/internal/acl/authorize` |
-//! | acquire or release a key | `PUT /v1/txn` |
+//! | acquire or release a key or a slot | `PUT /v1/txn` |
 //! | holder of a key | `GET /v1/kv/<key>` |
+//! | holders of slots | `GET /v1/kv/<prefix>/?recurse` |
 
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -54,6 +55,7 @@ mod lenient;
 pub mod lock;
 pub mod options;
 pub mod outcome;
+pub mod semaphore;
 pub mod session;
 pub mod transport;
 

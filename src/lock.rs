@@ -58,6 +58,11 @@ impl Key {
     ///
     /// [`InvalidOption`](crate::error::ErrorKind::InvalidOption).
     pub fn parse(text: &str) -> Result<Key, Error> {
+        Key::parse_as("key", text)
+    }
+
+    /// Does the same for the argument of this name.
+    pub(crate) fn parse_as(argument: &str, text: &str) -> Result<Key, Error> {
         // A key may end with `/`, which Consul keeps.
         let inner = text.strip_suffix('/').unwrap_or(text);
         let has_segment = |segment: &str| inner.split('/').any(|other| other == segment);
@@ -78,7 +83,10 @@ impl Key {
         } else {
             return Ok(Key(text.to_owned()));
         };
-        Err(Error::invalid("key", format!("`key`: `{text}` {reason}; give the name of a key, such as service/leader")))
+        Err(Error::invalid(
+            argument,
+            format!("`{argument}`: `{text}` {reason}; give the name of a key, such as service/leader"),
+        ))
     }
 
     /// Returns the name.
@@ -98,9 +106,7 @@ fn is_decoded_again(text: &str) -> bool {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct StoredKey {
-    /// Required, since every key has a name, but not used.
-    #[serde(rename = "Key")]
-    _key: String,
+    pub key: String,
     session: Option<String>,
     lock_index: u64,
     modify_index: u64,

@@ -9,6 +9,7 @@ use crate::error::{Difference, Error, ErrorKind, Parts};
 use crate::lock::{Acquisition, Contents, Holding, Lock};
 use crate::options::{self, Behavior, DELAY, OnMismatch, Options, Scheme, State, TIMEOUT, TTL, WAIT};
 use crate::outcome::{Diff, Outcome};
+use crate::semaphore::{Semaphore, SlotAcquisition};
 use crate::session::{ServiceCheck, Session};
 
 /// Checks a field if it was given.
@@ -246,6 +247,23 @@ impl From<Acquisition> for wit_locks::Acquisition {
 impl From<Holding> for wit_locks::Holding {
     fn from(holding: Holding) -> wit_locks::Holding {
         wit_locks::Holding { lock: holding.lock.map(Into::into), index: holding.index }
+    }
+}
+
+impl From<SlotAcquisition> for wit_locks::SlotAcquisition {
+    fn from(acquisition: SlotAcquisition) -> wit_locks::SlotAcquisition {
+        match acquisition {
+            SlotAcquisition::Acquired => wit_locks::SlotAcquisition::Acquired,
+            SlotAcquisition::Full(index) => wit_locks::SlotAcquisition::Full(index),
+            SlotAcquisition::OtherLimit(limit) => wit_locks::SlotAcquisition::OtherLimit(limit),
+            SlotAcquisition::NotASemaphore => wit_locks::SlotAcquisition::NotASemaphore,
+        }
+    }
+}
+
+impl From<Semaphore> for wit_locks::Semaphore {
+    fn from(semaphore: Semaphore) -> wit_locks::Semaphore {
+        wit_locks::Semaphore { limit: semaphore.limit, holders: semaphore.holders, index: semaphore.index }
     }
 }
 

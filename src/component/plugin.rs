@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::lock::{Acquisition, Contents, Key};
 use crate::options::{self, Options};
 use crate::outcome::Outcome;
+use crate::semaphore::Prefix;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The implementation of the interfaces in `wit/`.
@@ -110,6 +111,45 @@ impl locks::Guest for Plugin {
         exported(|| {
             let (key, query) = (Key::parse(&key)?, convert::query(query)?);
             with_client(connection, query.longest_wait(), |client| client.holder(&key, &query)).map(Into::into)
+        })
+    }
+
+    fn acquire_slot(
+        prefix: String,
+        session_id: String,
+        limit: u32,
+        value: Option<Vec<u8>>,
+        connection: Option<sessions::Connection>,
+    ) -> Result<locks::SlotAcquisition, sessions::Error> {
+        exported(|| {
+            let (prefix, id) = (Prefix::parse(&prefix)?, options::session_id("id", &session_id)?);
+            if limit == 0 {
+                return Err(Error::invalid("limit", "`limit`: 0 slots; give 1 or more"));
+            }
+            let value = value.unwrap_or_default();
+            with_client(connection, 0, |client| client.acquire_slot(&prefix, &id, limit, &value)).map(Into::into)
+        })
+    }
+
+    fn release_slot(
+        prefix: String,
+        session_id: String,
+        connection: Option<sessions::Connection>,
+    ) -> Result<bool, sessions::Error> {
+        exported(|| {
+            let (prefix, id) = (Prefix::parse(&prefix)?, options::session_id("id", &session_id)?);
+            with_client(connection, 0, |client| client.release_slot(&prefix, &id))
+        })
+    }
+
+    fn slot_holders(
+        prefix: String,
+        query: Option<sessions::Query>,
+        connection: Option<sessions::Connection>,
+    ) -> Result<locks::Semaphore, sessions::Error> {
+        exported(|| {
+            let (prefix, query) = (Prefix::parse(&prefix)?, convert::query(query)?);
+            with_client(connection, query.longest_wait(), |client| client.semaphore(&prefix, &query)).map(Into::into)
         })
     }
 }

@@ -6,11 +6,12 @@ use super::connection::Connection;
 use super::create::{self, NewSession};
 use super::lock::{self, Verb};
 use super::read::{self, Listing, Query, Scope};
-use super::{agent, authorize, destroy, renew};
+use super::{agent, authorize, destroy, renew, semaphore};
 use crate::duration;
 use crate::error::{Error, ErrorKind, excerpt, from_status};
 use crate::lock::{Acquisition, Contents, Holding, Key};
 use crate::options::SessionId;
+use crate::semaphore::{Prefix, Semaphore, SlotAcquisition, Slots};
 use crate::session::Session;
 use crate::transport::{Method, Request, Response, Transport};
 
@@ -18,6 +19,10 @@ use crate::transport::{Method, Request, Response, Transport};
 const FIRST_PAUSE: i64 = 100 * duration::MILLISECOND;
 /// An election takes a few seconds: with longer pauses a call would sleep past its end.
 const LONGEST_PAUSE: i64 = 2 * duration::SECOND;
+
+/// How often a change of a semaphore is tried while other clients change it too. Each time one of
+/// them succeeds.
+const SWAPS: usize = 20;
 
 /// A connection, and the transport that sends its requests.
 ///
@@ -167,8 +172,78 @@ impl Client<'_> {
             .map_err(|error| error.into_outcome_unknown("the change of the lock"))
     }
 
+    /// Acquires a slot of a semaphore for the session. Does not wait.
+    pub fn acquire_slot(
+        &mut self,
+        prefix: &Prefix,
+        id: &SessionId,
+        limit: u32,
+        value: &[u8],
+    ) -> Result<SlotAcquisition, Error> {
+        for _ in 0..SWAPS {
+            let (mut slots, index) = self.slots(prefix, &Query::CONSISTENT)?;
+            if slots.is_foreign {
+                return Ok(SlotAcquisition::NotASemaphore);
+            }
+            match slots.limit {
+                // Without holders the limit of those before does not matter.
+                Some(other) if other != limit && !slots.holders.is_empty() => return Ok(SlotAcquisition::OtherLimit(other)),
+                _ if slots.holders.iter().any(|holder| holder == id.as_str()) => return Ok(SlotAcquisition::Acquired),
+                _ if slots.holders.len() >= limit as usize => return Ok(SlotAcquisition::Full(index)),
+                _ => slots.holders.push(id.as_str().to_owned()),
+            }
+            let request = semaphore::acquire(self.connection, prefix, id, limit, &slots, value);
+            if self.swap(&request, id)? {
+                return Ok(SlotAcquisition::Acquired);
+            }
+        }
+        Err(contended(prefix))
+    }
+
+    /// Releases a slot of a semaphore. Returns whether the session had one.
+    pub fn release_slot(&mut self, prefix: &Prefix, id: &SessionId) -> Result<bool, Error> {
+        for _ in 0..SWAPS {
+            let (mut slots, _) = self.slots(prefix, &Query::CONSISTENT)?;
+            let holders = slots.holders.len();
+            slots.holders.retain(|holder| holder != id.as_str());
+            let was_holder = slots.holders.len() < holders;
+            let request = semaphore::release(self.connection, prefix, id, &slots, was_holder);
+            if self.swap(&request, id)? {
+                return Ok(was_holder);
+            }
+        }
+        Err(contended(prefix))
+    }
+
+    /// Changes a semaphore: `PUT /v1/txn`. Returns `false`, after a pause, if it was changed meanwhile.
+    fn swap(&mut self, request: &Request, id: &SessionId) -> Result<bool, Error> {
+        let is_done = self
+            .call(request, |response| semaphore::is_done(response, id))
+            .map_err(|error| error.into_outcome_unknown("the change of the semaphore"))?;
+        if !is_done {
+            self.transport.pause(FIRST_PAUSE);
+        }
+        Ok(is_done)
+    }
+
+    /// Reads a semaphore: `GET /v1/kv/<prefix>/?recurse`.
+    pub fn semaphore(&mut self, prefix: &Prefix, query: &Query) -> Result<Semaphore, Error> {
+        let (slots, index) = self.slots(prefix, query)?;
+        Ok(Semaphore { limit: slots.limit, holders: slots.holders, index })
+    }
+
+    fn slots(&mut self, prefix: &Prefix, query: &Query) -> Result<(Slots, u64), Error> {
+        self.query(&semaphore::read(self.connection, prefix, query), query, |response| semaphore::slots(response, prefix))
+    }
+
     /// Reads a key and its holder: `GET /v1/kv/<key>`.
     pub fn holder(&mut self, key: &Key, query: &Query) -> Result<Holding, Error> {
         self.query(&lock::read(self.connection, key, query), query, lock::holding)
     }
+}
+
+fn contended(prefix: &Prefix) -> Error {
+    let message =
+        format!("other clients changed {} at each of {SWAPS} attempts; nothing was changed: try again", prefix.lock());
+    Error::new(ErrorKind::Other, message)
 }

@@ -48,7 +48,7 @@ impl Connection {
     }
 
     /// Returns the overall timeout of a call, in nanoseconds.
-    pub(crate) fn timeout(&self) -> i64 {
+    pub fn timeout(&self) -> i64 {
         self.timeout
     }
 

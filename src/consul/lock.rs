@@ -20,8 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 /// The operation of a transaction on the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Acquires the key.
     Lock,
@@ -30,34 +29,40 @@ pub enum Verb {
 }
 
 #[derive(Serialize)]
-struct Operation<'a> {
+pub(super) struct Operation<'a> {
     #[serde(rename = "KV")]
-    kv: KvOperation<'a>,
+    pub kv: KvOperation<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct KvOperation<'a> {
-    verb: Verb,
-    key: &'a str,
-    value: String,
-    flags: u64,
-    session: &'a str,
+pub(super) struct KvOperation<'a> {
+    pub verb: &'static str,
+    pub key: &'a str,
+    pub value: String,
+    pub flags: u64,
+    pub session: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<&'a str>,
+    pub index: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    partition: Option<&'a str>,
+    pub namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<&'a str>,
 }
 
 /// Builds the request that acquires or releases the key.
 pub(super) fn request(connection: &Connection, verb: Verb, key: &Key, id: &SessionId, contents: Option<&Contents>) -> Request {
     let value = contents.and_then(|contents| contents.value.as_deref()).unwrap_or_default();
     let kv = KvOperation {
-        verb,
+        verb: match verb {
+            Verb::Lock => "lock",
+            Verb::Unlock => "unlock",
+        },
         key: key.as_str(),
         value: STANDARD.encode(value),
         flags: contents.and_then(|contents| contents.flags).unwrap_or(0),
         session: id.as_str(),
+        index: None,
         namespace: connection.namespace.as_deref(),
         partition: connection.partition.as_deref(),
     };

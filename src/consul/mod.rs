@@ -13,6 +13,7 @@ mod lock;
 mod read;
 mod renew;
 mod response;
+mod semaphore;
 
 pub use client::Client;
 pub use connection::Connection;

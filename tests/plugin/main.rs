@@ -5,3 +5,4 @@ mod answers;
 mod functions;
 mod locks;
 mod requests;
+mod semaphores;

@@ -26,7 +26,7 @@ mod generated {
 }
 
 pub use desired_state::{Diff, OnMismatch, Options, Outcome, State};
-pub use locks::{Acquisition, Contents, Holding, Lock};
+pub use locks::{Acquisition, Contents, Holding, Lock, Semaphore, SlotAcquisition};
 pub use sessions::{
     Behavior, Connection, Consistency, CreateOptions, Difference, Error, InvalidOption, Listing, Lookup, Mismatch,
     NodeRequired, Query, Refusal, Scheme, ServiceCheck, Session,

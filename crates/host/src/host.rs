@@ -2,12 +2,14 @@
 
 use crate::bindings::{
     self, Acquisition, Connection, Contents, CreateOptions, Holding, Listing, Lookup, Options, Outcome, Query, Session,
+    SlotAcquisition,
 };
 use crate::cache;
 use crate::config_error::ConfigError;
 use crate::error::CallError;
 use crate::http::{
-    self, BODY_CHUNK, Exchange, Http, MAX_HEADERS, Network, Observer, Outgoing, RequestLimits, Tls, Token, TokenRule, View,
+    self, BODY_CHUNK, Credentials, Exchange, Http, MAX_HEADERS, Network, Observer, Outgoing, RequestLimits, Secret, SecretRule,
+    Tls, Token, View,
 };
 use crate::limits::{CpuBudget, Exceeded, Limits, MAX_MEMORIES, MemoryLimiter, spawn_epoch_ticker};
 use crate::policy::{Authority, Rule};
@@ -65,16 +67,14 @@ impl Builder {
     ///
     /// A name does not match a rule for a network. If the name is allowed by its addresses alone,
     /// the request is denied too.
-    pub fn token(mut self, authorities: Rule, token: Token) -> Builder {
-        self.network.tokens.push(TokenRule { authorities, token, over_http: false });
-        self
+    pub fn token(self, authorities: Rule, token: Token) -> Builder {
+        self.secret(authorities, Secret::Token(token), false)
     }
 
     /// Adds the token as [`Builder::token`] does, over plain HTTP too. Whoever can read the traffic
     /// can then read the token.
-    pub fn token_over_http(mut self, authorities: Rule, token: Token) -> Builder {
-        self.network.tokens.push(TokenRule { authorities, token, over_http: true });
-        self
+    pub fn token_over_http(self, authorities: Rule, token: Token) -> Builder {
+        self.secret(authorities, Secret::Token(token), true)
     }
 
     /// Sets whether the plugin's requests need a token: one that has none of its own and matches no
@@ -84,15 +84,38 @@ impl Builder {
         self
     }
 
-    /// Sets whether the tokens of [`Builder::token`] are added to requests for locks too, which
-    /// [`Host::acquire`] needs. Default: `false`, such requests are denied.
+    /// Adds `Authorization: Basic …` to the plugin's requests to these authorities, unless a request
+    /// has an `Authorization` of its own: for a proxy in front of the agent. The component never sees
+    /// it. Each call adds a rule; the first match counts.
     ///
-    /// With `true`, the component can read every key that the token permits, and lock and unlock
-    /// it, which sets its value. With a session that deletes its keys, it can delete them. It cannot
-    /// use the token for the other operations of a transaction, such as on nodes and services.
+    /// It follows the rules of [`Builder::token`]: over TLS or a Unix socket only, and to the same
+    /// requests. A request can get both.
+    pub fn basic_auth(self, authorities: Rule, credentials: Credentials) -> Builder {
+        self.secret(authorities, Secret::Password(credentials), false)
+    }
+
+    /// Adds the header as [`Builder::basic_auth`] does, over plain HTTP too. Whoever can read the
+    /// traffic can then read the password.
+    pub fn basic_auth_over_http(self, authorities: Rule, credentials: Credentials) -> Builder {
+        self.secret(authorities, Secret::Password(credentials), true)
+    }
+
+    fn secret(mut self, authorities: Rule, secret: Secret, over_http: bool) -> Builder {
+        self.network.secrets.push(SecretRule { authorities, secret, over_http });
+        self
+    }
+
+    /// Sets whether the tokens of [`Builder::token`] and the credentials of [`Builder::basic_auth`]
+    /// are added to requests for locks too, which [`Host::acquire`] needs. Default: `false`, such
+    /// requests are denied.
+    ///
+    /// With `true`, the component can read, write, lock, unlock and delete every key that the token
+    /// permits. It cannot use the token for the other operations of a transaction, such as on nodes
+    /// and services.
     ///
     /// Reading a key with `%`, `\` or an empty segment (`a//b`, `a/`) is denied where it would get a
-    /// token: a server may read its path as that of something else.
+    /// token: a server may read its path as that of something else. Reading all keys that start with
+    /// `a/`, as semaphores need it, is not denied.
     pub fn locks(mut self, granted: bool) -> Builder {
         self.network.locks = granted;
         self
@@ -462,6 +485,18 @@ functions! {
 
     /// Reads a key and the session that holds it: `locks.holder`.
     locks.holder(key: &str, query: Option<Query>, connection: Option<&Connection>) -> Holding;
+
+    /// Acquires one of `limit` slots of a semaphore for a session: `locks.acquire-slot`. Does not
+    /// wait.
+    locks.acquire_slot(
+        prefix: &str, session_id: &str, limit: u32, value: Option<&[u8]>, connection: Option<&Connection>
+    ) -> SlotAcquisition;
+
+    /// Releases a slot, and returns whether the session had one: `locks.release-slot`.
+    locks.release_slot(prefix: &str, session_id: &str, connection: Option<&Connection>) -> bool;
+
+    /// Reads a semaphore and the sessions that have a slot: `locks.slot-holders`.
+    locks.slot_holders(prefix: &str, query: Option<Query>, connection: Option<&Connection>) -> bindings::Semaphore;
 }
 
 /// Links the six interfaces that the plugin imports. A component that imports more fails to load.

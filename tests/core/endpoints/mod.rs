@@ -3,3 +3,4 @@
 mod answers;
 mod locks;
 mod requests;
+mod semaphores;
