@@ -18,6 +18,11 @@
 //! file = "/run/secrets/consul-token"
 //! scheme = "https"                    # "http": over plain HTTP too
 //!
+//! [[basic_auth]]                      # for a proxy; the file holds USER:PASSWORD
+//! authority = "consul.example:8501"
+//! file = "/run/secrets/consul-proxy"
+//! scheme = "https"
+//!
 //! [unix_sockets]
 //! "localhost:8500" = "/run/consul.sock"
 //!
@@ -31,11 +36,12 @@
 
 use crate::Builder;
 use crate::config_error::ConfigError;
-use crate::http::{Tls, Token};
+use crate::http::{Credentials, Tls, Token};
 use crate::policy::Rule;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,7 +51,8 @@ struct ConfigFile {
     insecure: Vec<Rule>,
     locks: bool,
     tls: TlsTable,
-    token: Vec<TokenTable>,
+    token: Vec<SecretTable>,
+    basic_auth: Vec<SecretTable>,
     unix_sockets: BTreeMap<String, PathBuf>,
     limits: BTreeMap<String, Value>,
 }
@@ -63,17 +70,17 @@ struct TlsTable {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TokenTable {
+struct SecretTable {
     authority: Rule,
     file: PathBuf,
     #[serde(default)]
-    scheme: TokenScheme,
+    scheme: SecretScheme,
 }
 
-/// The least protected scheme over which a token is sent.
+/// The least protected scheme over which a secret is sent.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum TokenScheme {
+enum SecretScheme {
     Http,
     #[default]
     Https,
@@ -90,13 +97,13 @@ enum Value {
 impl Builder {
     /// Adds the settings of a configuration file.
     ///
-    /// The file is TOML; `config.rs` and `consul-session --help` show its keys. Rules, tokens and
+    /// The file is TOML; `config.rs` and `consul-session --help` show its keys. Rules, secrets and
     /// sockets are added. A TLS setting that is already set stays, and a limit is replaced.
     ///
     /// # Errors
     ///
     /// Fails if the file cannot be read, is not valid TOML, or has an unknown key or an invalid
-    /// value, and if a token's file cannot be read.
+    /// value, and if the file of a token or a password cannot be read.
     pub fn config_file(mut self, path: impl AsRef<Path>) -> Result<Builder, ConfigError> {
         let path = path.as_ref();
         let invalid = |reason: String| ConfigError::new(format!("{}: {reason}", path.display()));
@@ -133,8 +140,15 @@ impl Builder {
         for table in file.token {
             let token = Token::read(&resolve(table.file)).map_err(|error| invalid(error.to_string()))?;
             self = match table.scheme {
-                TokenScheme::Http => self.token_over_http(table.authority, token),
-                TokenScheme::Https => self.token(table.authority, token),
+                SecretScheme::Http => self.token_over_http(table.authority, token),
+                SecretScheme::Https => self.token(table.authority, token),
+            };
+        }
+        for table in file.basic_auth {
+            let credentials = Credentials::read(&resolve(table.file)).map_err(|error| invalid(error.to_string()))?;
+            self = match table.scheme {
+                SecretScheme::Http => self.basic_auth_over_http(table.authority, credentials),
+                SecretScheme::Https => self.basic_auth(table.authority, credentials),
             };
         }
         for (authority, socket) in file.unix_sockets {
@@ -169,26 +183,48 @@ impl Token {
     /// Fails if the file cannot be read, or its content is not a valid token. The error names the
     /// file, and never shows its content.
     pub fn read(file: &Path) -> Result<Token, ConfigError> {
-        let invalid = |reason: String| ConfigError::new(format!("the token's file {} {reason}", file.display()));
-        let text = std::fs::read_to_string(file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
-        text.trim_end().parse().map_err(|error| invalid(format!("holds no token: {error}")))
+        read_secret(file, "token")
     }
+}
+
+impl Credentials {
+    /// Reads a user and a password from a file that contains `USER:PASSWORD` and nothing else,
+    /// except for white space at its end.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, or its content is not valid. The error names the file, and
+    /// never shows its content.
+    pub fn read(file: &Path) -> Result<Credentials, ConfigError> {
+        read_secret(file, "password")
+    }
+}
+
+/// Reads a secret, which `kind` names in errors.
+fn read_secret<T: FromStr<Err = ConfigError>>(file: &Path, kind: &str) -> Result<T, ConfigError> {
+    let invalid = |reason: String| ConfigError::new(format!("the {kind}'s file {} {reason}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+    text.trim_end().parse().map_err(|error| invalid(format!("holds no {kind}: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Limits;
+    use crate::http::SecretKind;
     use bytesize::ByteSize;
     use std::time::Duration;
     use tempfile::TempDir;
     use test_support::TOKEN;
 
-    /// Returns a folder with this configuration file and a file with a token.
+    const PASSWORD: &str = "tr0ub4dor:&3";
+
+    /// Returns a folder with this configuration file, and files with a token and a password.
     fn folder(config: &str) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("host.toml"), config).unwrap();
         std::fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
+        std::fs::write(folder.path().join("password"), format!("ops:{PASSWORD}\n")).unwrap();
         folder
     }
 
@@ -199,7 +235,7 @@ mod tests {
             Err(error) => {
                 // The name of the folder differs each time.
                 let error = error.to_string().replace(folder.path().to_str().unwrap(), "FOLDER");
-                assert!(!error.contains(TOKEN), "{error}");
+                assert!(!error.contains(TOKEN) && !error.contains(PASSWORD), "{error}");
                 Err(error)
             }
         }
@@ -243,6 +279,15 @@ mod tests {
             file = "token"
             scheme = "https"
 
+            [[basic_auth]]
+            authority = "consul.example:8501"
+            file = "password"
+
+            [[basic_auth]]
+            authority = "consul.example:8500"
+            file = "password"
+            scheme = "http"
+
             [unix_sockets]
             "localhost:8500" = "/run/consul.sock"
             "[::1]:8500" = "consul.sock"
@@ -265,10 +310,17 @@ mod tests {
         assert_eq!((ca_file, ca_path, platform_roots), (Some(resolve("ca.pem")), Some("/etc/ca".into()), Some(false)));
         assert_eq!((client_cert, client_key), (Some(resolve("certs/client.pem")), Some(resolve("../client-key.pem"))));
         assert_eq!(server_name.as_deref(), Some("server.dc1.consul"));
-        let tokens: Vec<_> = network.tokens.iter().map(|rule| (rule.authorities.to_string(), rule.over_http)).collect();
+        let secrets: Vec<_> = network.secrets.iter().collect();
+        let secrets = secrets.iter().map(|rule| (rule.secret.kind(), rule.authorities.to_string(), rule.over_http));
         assert_eq!(
-            tokens,
-            [("consul.example:8501".into(), false), ("consul.example:8500".into(), true), ("*:*".into(), false)]
+            secrets.collect::<Vec<_>>(),
+            [
+                (SecretKind::Token, "consul.example:8501".into(), false),
+                (SecretKind::Token, "consul.example:8500".into(), true),
+                (SecretKind::Token, "*:*".into(), false),
+                (SecretKind::Password, "consul.example:8501".into(), false),
+                (SecretKind::Password, "consul.example:8500".into(), true),
+            ]
         );
         let sockets: Vec<_> = network.sockets.iter().map(|(at, path)| (at.to_string(), path.clone())).collect();
         let expected = [("[::1]:8500".into(), resolve("consul.sock")), ("localhost:8500".into(), "/run/consul.sock".into())];
@@ -281,7 +333,8 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(builder.limits, expected);
-        assert!(!format!("{builder:?}").contains(TOKEN));
+        let shown = format!("{builder:?}");
+        assert!(!shown.contains(TOKEN) && !shown.contains(PASSWORD));
     }
 
     #[test]
@@ -292,7 +345,8 @@ mod tests {
 
     #[test]
     fn invalid_content_is_reported_with_its_line() {
-        let top = "expected one of `allow`, `deny`, `insecure`, `locks`, `tls`, `token`, `unix_sockets`, `limits`";
+        let top =
+            "expected one of `allow`, `deny`, `insecure`, `locks`, `tls`, `token`, `basic_auth`, `unix_sockets`, `limits`";
         let tls = "expected one of `ca_file`, `ca_path`, `platform_roots`, `client_cert`, `client_key`, `server_name`";
         let limit = "a limit is a string such as \"256MiB\" or \"15m\", or a whole number";
         let token = format!("token = {TOKEN:?}\n");
@@ -332,6 +386,12 @@ mod tests {
             ("[limits]\nmemory = 'much'\n", "limit `memory`: `much` is not a size above 0, such as 512KiB, 256MiB or 1GiB"),
             ("[limits]\nfuel = 5\n", "there is no limit `fuel`; known are memory, table, "),
             ("[[token]]\nauthority = '*:*'\nfile = 'x'\n", "the token's file FOLDER/x cannot be read: "),
+            ("[[basic_auth]]\nauthority = '*:*'\nfile = 'x'\n", "the password's file FOLDER/x cannot be read: "),
+            (
+                "[[basic_auth]]\nauthority = '*:*'\npassword = 'x'\n",
+                "line 3: unknown field `password`, expected one of `authority`, `file`, `scheme`",
+            ),
+            (&format!("basic_auth = 'ops:{PASSWORD}'\n"), "line 1: invalid type: string, expected a sequence"),
         ] {
             let error = read(config).err().unwrap_or_else(|| panic!("{config:?} is accepted"));
             assert!(error.starts_with(&format!("FOLDER/host.toml: {expected}")), "{config:?}: {error}");
@@ -392,7 +452,7 @@ mod tests {
         assert_eq!((platform_roots, server_name.as_deref()), (Some(true), Some("flag")));
         assert_eq!((client_cert, client_key), (Some("/flag/cert.pem".into()), Some(folder.path().join("k"))));
         // The first match counts.
-        assert_eq!(builder.network.tokens[0].authorities, "*:*".parse().unwrap());
+        assert_eq!(builder.network.secrets[0].authorities, "*:*".parse().unwrap());
         assert_eq!(builder.network.sockets[0].1, Path::new("/flag.sock"));
         assert_eq!((builder.limits.table, builder.limits.handles), (6, 5));
         // A limit that is set after the file replaces the file's.
@@ -417,5 +477,23 @@ mod tests {
         std::fs::write(&file, [TOKEN.as_bytes(), b"\xff"].concat()).unwrap();
         let error = Token::read(&file).unwrap_err().to_string();
         assert!(error.contains("cannot be read") && !error.contains(&TOKEN[..8]), "{error}");
+    }
+
+    #[test]
+    fn password_is_read_without_its_line_break_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        let pair = format!("ops:{PASSWORD}");
+        for content in [pair.clone(), format!("{pair}\n"), format!("{pair}\r\n")] {
+            std::fs::write(&file, &content).unwrap();
+            let credentials = Credentials::read(&file).unwrap();
+            assert_eq!((credentials.pair(), format!("{credentials:?}").as_str()), (pair.as_bytes(), "Credentials(…)"));
+        }
+        for content in [String::new(), "\n".into(), format!("{pair}\n{pair}")] {
+            std::fs::write(&file, &content).unwrap();
+            let error = Credentials::read(&file).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("the password's file {} holds no password: ", file.display())), "{error}");
+            assert!(!error.contains(&PASSWORD[..6]), "{error}");
+        }
     }
 }

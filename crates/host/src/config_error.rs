@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// An invalid configuration value: a rule, an authority, a token, a limit, a TLS file, or a
-/// configuration file.
+/// An invalid configuration value: a rule, an authority, a token, credentials, a limit, a TLS file,
+/// or a configuration file.
 ///
-/// The text names the value, what is wrong with it, and what is accepted. It never shows a token
-/// or a key.
+/// The text names the value, what is wrong with it, and what is accepted. It never shows a token,
+/// a password or a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 

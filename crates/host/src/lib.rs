@@ -10,8 +10,8 @@
 //!
 //! - where the component may connect ([`Rule`], [`Builder::allow`]);
 //! - whose certificates are trusted ([`Tls`]), or not verified ([`Builder::insecure`]);
-//! - which tokens the host adds to requests without showing them to the component
-//!   ([`Builder::token`]);
+//! - which tokens and passwords the host adds to requests without showing them to the component
+//!   ([`Builder::token`], [`Builder::basic_auth`]);
 //! - how much the component may use ([`Limits`]).
 //!
 //! An operator sets the same in a file ([`Builder::config_file`]).
@@ -34,13 +34,13 @@ mod policy;
 
 pub use bindings::{
     Acquisition, Behavior, Connection, Consistency, Contents, CreateOptions, Diff, Difference, Error, Holding, InvalidOption,
-    Listing, Lock, Lookup, Mismatch, NodeRequired, OnMismatch, Options, Outcome, Query, Refusal, Scheme, ServiceCheck, Session,
-    State,
+    Listing, Lock, Lookup, Mismatch, NodeRequired, OnMismatch, Options, Outcome, Query, Refusal, Scheme, Semaphore,
+    ServiceCheck, Session, SlotAcquisition, State,
 };
 pub use bytesize::ByteSize;
 pub use config_error::ConfigError;
 pub use error::CallError;
 pub use host::{Builder, Host, Instance};
-pub use http::{Exchange, Tls, Token};
+pub use http::{Credentials, Exchange, Tls, Token};
 pub use limits::{Exceeded, Limits};
 pub use policy::{Authority, Denied, Policy, Rule};

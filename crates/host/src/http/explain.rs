@@ -4,6 +4,7 @@
 //! rule to add, what is wrong with a certificate, which flag corrects it. An [`Explanation`]
 //! carries that into the plugin's error.
 
+use super::SecretKind;
 use crate::bindings::Error;
 use crate::policy::{Authority, Denied, Rule};
 use bytesize::ByteSize;
@@ -31,20 +32,20 @@ pub(crate) enum Failure {
     /// The component requested no verification of the certificate, which is not granted for this
     /// authority.
     InsecureNotGranted,
-    /// The host's token for this authority is for TLS only, and the request is plain HTTP.
-    TokenNeedsTls,
+    /// The host's secret for this authority is for TLS only, and the request is plain HTTP.
+    NeedsTls(SecretKind),
     /// The host requires a token, and has none for this authority.
     TokenRequired,
     /// The authority is a name, and is allowed by its addresses alone. This rule for a network has
-    /// a token, and cannot be compared with a name.
-    TokenOfNetwork(Rule),
-    /// The host's token for this authority is not granted for keys.
-    LocksNotGranted,
-    /// The host's token is not sent for a key whose path a server may read as another one.
-    AmbiguousKey,
-    /// The request is a transaction that gets no token, since it does not only lock or unlock a
+    /// a secret, and cannot be compared with a name.
+    OfNetwork(SecretKind, Rule),
+    /// The host's secret for this authority is not granted for keys.
+    LocksNotGranted(SecretKind),
+    /// The host's secret is not sent for a key whose path a server may read as another one.
+    AmbiguousKey(SecretKind),
+    /// The request is a transaction that gets no secret, since it does not only lock or unlock a
     /// key.
-    NotALock,
+    NotALock(SecretKind),
     /// The policy denies every address of the name.
     AddressDenied(Denied),
     /// The URI of the request is invalid.
@@ -136,23 +137,33 @@ impl Failure {
             Failure::InsecureNotGranted => denied(format!(
                 "`validate_certs=false` is not granted for {at}: add `--insecure {at}`, or to the configuration file: insecure = [\"{at}\"]"
             )),
-            Failure::TokenNeedsTls => denied(format!(
-                "the host sends its token to {at} over TLS only, but the request is plain http: use `scheme=https`, or let the token be read on the way: type `scheme=http`, or in the configuration file: [[token]] with scheme = \"http\""
+            Failure::NeedsTls(kind) => denied(format!(
+                "the host sends its {kind} to {at} over TLS only, but the request is plain http: use `scheme=https`, or let the {kind} be read on the way: type `scheme=http`, or in the configuration file: {} with scheme = \"http\"",
+                kind.table()
             )),
             Failure::TokenRequired => denied(format!(
                 "no token is for {at}, and without one the request would be anonymous: add `--allow {at}`, or to the configuration file: [[token]] with authority = \"{at}\""
             )),
-            Failure::TokenOfNetwork(rule) => denied(format!(
-                "the token of the rule `{rule}` is for addresses, not for the name in {at}, and without one the request would be anonymous: give an address as `host`, or add to the configuration file: [[token]] with authority = \"{at}\""
+            Failure::OfNetwork(kind, rule) => denied(format!(
+                "the {kind} of the rule `{rule}` is for addresses, not for the name in {at}, and without one the request would be anonymous: give an address as `host`, or add to the configuration file: {} with authority = \"{at}\"",
+                kind.table()
             )),
-            Failure::LocksNotGranted => denied(format!(
-                "the token for {at} is not granted for keys: add to the configuration file: locks = true, or call `Builder::locks(true)`"
+            Failure::LocksNotGranted(kind) => denied(format!(
+                "the {kind} for {at} is not granted for keys: add to the configuration file: locks = true, or call `Builder::locks(true)`"
             )),
-            Failure::AmbiguousKey => denied(format!(
-                "the token for {at} is not sent for a key with `%`, `\\`, `.`, `..` or nothing between two `/` or at its end, which a server may read as another key: choose another key, or give the request a token of its own"
+            Failure::AmbiguousKey(kind) => denied(format!(
+                "the {kind} for {at} is not sent for a key with `%`, `\\`, `.`, `..` or nothing between two `/` or at its end, which a server may read as another key: choose another key{}",
+                match kind {
+                    SecretKind::Token => ", or give the request a token of its own",
+                    SecretKind::Password => "",
+                }
             )),
-            Failure::NotALock => denied(format!(
-                "the token for {at} is not granted for this transaction, which does more than lock or unlock one key: give the request a token of its own"
+            Failure::NotALock(kind) => denied(format!(
+                "the {kind} for {at} is not granted for this transaction, which does more than lock or unlock one key: {}",
+                match kind {
+                    SecretKind::Token => "give the request a token of its own",
+                    SecretKind::Password => "lock or unlock one key at a time",
+                }
             )),
             Failure::AddressDenied(denied) => explained(Code::DestinationIpProhibited, Error::DeniedByHost(denied.to_string())),
             Failure::Uri => (Code::HttpRequestUriInvalid, None),

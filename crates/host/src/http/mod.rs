@@ -9,6 +9,7 @@ mod exchange;
 mod explain;
 mod future;
 mod redact;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -17,6 +18,8 @@ mod transaction;
 pub use exchange::Exchange;
 pub(crate) use exchange::Observer;
 pub(crate) use future::{MAX_HEADERS, Requests, View, add_to_linker};
+pub use secret::{Credentials, Token};
+pub(crate) use secret::{Secret, SecretKind, SecretRule};
 pub use tls::Tls;
 
 use crate::bindings::Error;
@@ -27,19 +30,17 @@ use connect::{ConnectionState, Connector, LAST_CONNECTION, LOOKUPS, Resolver};
 use explain::{Explanation, Failure};
 use http::header::AUTHORIZATION;
 use http::uri::{Parts, Scheme};
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::BodyExt as _;
+use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::percent_decode_str;
+use secret::TOKEN_HEADER;
 use std::cell::RefCell;
 use std::error::Error as StdError;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -48,10 +49,10 @@ use wasmtime_wasi_http::{Error as Code, RequestOptions, WasiBody, WasiHttpHooks}
 /// The scheme with which the component requests HTTPS without verification of the certificate.
 pub(crate) const INSECURE: &str = "https+insecure";
 
-/// The paths for which the host adds its token: those that the plugin uses. A trailing `/` stands
+/// The paths for which the host adds its secrets: those that the plugin uses. A trailing `/` stands
 /// for all paths below. Other paths would return the token to the component (`/v1/acl/token/self`),
 /// or use it for operations that were not granted.
-const TOKEN_PATHS: [&str; 3] = ["/v1/session/", "/v1/agent/self", "/v1/internal/acl/authorize"];
+const SECRET_PATHS: [&str; 3] = ["/v1/session/", "/v1/agent/self", "/v1/internal/acl/authorize"];
 /// The prefix of the path of a key, which the plugin reads. It changes keys with a
 /// [transaction].
 const KEYS: &str = "/v1/kv/";
@@ -99,11 +100,12 @@ pub(crate) struct Network {
     pub(crate) insecure: Vec<Rule>,
     /// The certificates to trust and to present.
     pub(crate) tls: Tls,
-    /// Tokens that the component never sees. The first rule that matches the authority counts.
-    pub(crate) tokens: Vec<TokenRule>,
-    /// Whether a request that would get a token is denied if no rule of `tokens` matches.
+    /// Secrets that the component never sees. Of each kind, the first rule that matches the
+    /// authority counts.
+    pub(crate) secrets: Vec<SecretRule>,
+    /// Whether a request that would get a token is denied if no rule of `secrets` has one for it.
     pub(crate) token_required: bool,
-    /// Whether the tokens are added to requests for locks too.
+    /// Whether the secrets are added to requests for locks too.
     pub(crate) locks: bool,
     /// Authorities that are reached over a Unix socket. The policy must allow the socket, not the
     /// authority.
@@ -120,83 +122,65 @@ impl Network {
         self.sockets.iter().find(|(mapped, _)| mapped == authority).map(|(_, path)| path.as_path())
     }
 
-    /// Returns the token for a request, if it gets one.
+    /// Returns the secrets for a request.
     ///
     /// # Errors
     ///
-    /// Fails if the operator gave a token for the request, and it must not be sent. Without it, the
+    /// Fails if the operator gave a secret for the request, and it must not be sent. Without it, the
     /// request would be an anonymous one, whose answer is that of another question.
-    fn token<B>(&self, request: &Request<B>, at: &Authority) -> Result<Option<&Token>, Failure> {
-        let Some(purpose) = purpose(request) else { return Ok(None) };
-        let Some(rule) = self.tokens.iter().find(|rule| rule.authorities.matches(at)) else {
-            return self.without_token(at).map(|()| None);
+    fn secrets<B>(&self, request: &Request<B>, at: &Authority) -> Result<Vec<Secret>, Failure> {
+        let Some(purpose) = purpose(request) else { return Ok(Vec::new()) };
+        let headers = request.headers();
+        let authorized = headers.contains_key(AUTHORIZATION);
+        let has_token = authorized || headers.contains_key(TOKEN_HEADER);
+        let mut secrets = Vec::new();
+        for (kind, has_own) in [(SecretKind::Token, has_token), (SecretKind::Password, authorized)] {
+            if !has_own {
+                secrets.extend(self.secret(kind, purpose, request.uri(), at)?.cloned());
+            }
+        }
+        Ok(secrets)
+    }
+
+    /// Returns the secret of this kind for a request that has none of its own.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Network::secrets`] does.
+    fn secret(&self, kind: SecretKind, purpose: Purpose, uri: &Uri, at: &Authority) -> Result<Option<&Secret>, Failure> {
+        let Some(rule) = self.rules(kind).find(|rule| rule.authorities.matches(at)) else {
+            return self.without(kind, at).map(|()| None);
         };
         match purpose {
-            Purpose::Lock | Purpose::AmbiguousKey if !self.locks => return Err(Failure::LocksNotGranted),
-            Purpose::AmbiguousKey => return Err(Failure::AmbiguousKey),
+            Purpose::Lock | Purpose::AmbiguousKey if !self.locks => return Err(Failure::LocksNotGranted(kind)),
+            Purpose::AmbiguousKey => return Err(Failure::AmbiguousKey(kind)),
             Purpose::Lock | Purpose::Session => {}
         }
         // What a Unix socket carries does not leave the machine.
-        let is_readable = request.uri().scheme() == Some(&Scheme::HTTP) && self.socket(at).is_none();
-        if is_readable && !rule.over_http { Err(Failure::TokenNeedsTls) } else { Ok(Some(&rule.token)) }
+        let is_readable = uri.scheme() == Some(&Scheme::HTTP) && self.socket(at).is_none();
+        if is_readable && !rule.over_http { Err(Failure::NeedsTls(kind)) } else { Ok(Some(&rule.secret)) }
     }
 
-    /// Checks whether a request for which no rule has a token may be sent without one.
+    /// Returns the rules with secrets of this kind.
+    fn rules(&self, kind: SecretKind) -> impl Iterator<Item = &SecretRule> {
+        self.secrets.iter().filter(move |rule| rule.secret.kind() == kind)
+    }
+
+    /// Checks whether a request for which no rule has a secret of this kind may be sent without one.
     ///
     /// # Errors
     ///
     /// Fails if a token is required, or if a rule for a network may mean the addresses of the name,
     /// which is allowed by its addresses alone.
-    fn without_token(&self, at: &Authority) -> Result<(), Failure> {
-        if self.token_required {
+    fn without(&self, kind: SecretKind, at: &Authority) -> Result<(), Failure> {
+        if kind == SecretKind::Token && self.token_required {
             return Err(Failure::TokenRequired);
         }
         let by_address = at.name().is_some() && self.socket(at).is_none() && !self.policy.allows_as_written(at);
-        match self.tokens.iter().find(|rule| by_address && rule.authorities.is_network(at.port())) {
-            Some(rule) => Err(Failure::TokenOfNetwork(rule.authorities.clone())),
+        match self.rules(kind).find(|rule| by_address && rule.authorities.is_network(at.port())) {
+            Some(rule) => Err(Failure::OfNetwork(kind, rule.authorities.clone())),
             None => Ok(()),
         }
-    }
-}
-
-/// A token, and where it is sent.
-#[derive(Clone, Debug)]
-pub(crate) struct TokenRule {
-    /// The authorities.
-    pub(crate) authorities: Rule,
-    /// The token.
-    pub(crate) token: Token,
-    /// Whether it is sent over plain HTTP too, which others can read on the way.
-    pub(crate) over_http: bool,
-}
-
-/// A token of Consul's ACL system. `Debug` does not show it.
-#[derive(Clone)]
-pub struct Token(HeaderValue);
-
-impl FromStr for Token {
-    type Err = ConfigError;
-
-    /// Returns the text as a token, unchanged.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the text is empty, or not a valid header value.
-    fn from_str(text: &str) -> Result<Token, ConfigError> {
-        // Without the text: a mistyped token is a secret too.
-        let invalid = || ConfigError::new("a token is not empty, and has no line break and no other control character");
-        let mut value = HeaderValue::from_str(text).map_err(|_| invalid())?;
-        if value.is_empty() {
-            return Err(invalid());
-        }
-        value.set_sensitive(true);
-        Ok(Token(value))
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
     }
 }
 
@@ -330,10 +314,10 @@ impl Outgoing {
         }
     }
 
-    /// Redacts the tokens of the host in a message.
+    /// Redacts the secrets of the host in a message.
     pub(crate) fn redact(&self, message: &mut String) {
-        for rule in &self.http.network.tokens {
-            rule.token.redact_message(message);
+        for rule in &self.http.network.secrets {
+            rule.secret.redact_message(message);
         }
     }
 
@@ -357,7 +341,7 @@ impl Outgoing {
             recorder.set_error(&Code::HttpRequestUriInvalid);
             return Box::pin(async { Err(Code::HttpRequestUriInvalid) });
         };
-        let Admitted { insecure, token } = match self.admit(&mut request, &at) {
+        let Admitted { insecure, secrets } = match self.admit(&mut request, &at) {
             Ok(admitted) => admitted,
             Err(failure) => {
                 let code = self.last_failure.record(&failure, &at);
@@ -370,25 +354,23 @@ impl Outgoing {
         let lookups = Arc::clone(&self.lookups);
         Box::pin(async move {
             let client = if insecure { &clients.insecure } else { &clients.verified };
-            if let Some(Token(token)) = &token {
-                if request.uri().path() == transaction::PATH {
-                    request = transaction::only_lock(request).await.map_err(|failure| {
-                        let code = last_failure.record(&failure, &at);
-                        recorder.set_error(&code);
-                        code
-                    })?;
-                }
-                request.headers_mut().insert(TOKEN_HEADER, token.clone());
+            if let Some(secret) = secrets.first()
+                && request.uri().path() == transaction::PATH
+            {
+                let Some(lock) = transaction::only_lock(request).await else {
+                    let code = last_failure.record(&Failure::NotALock(secret.kind()), &at);
+                    recorder.set_error(&code);
+                    return Err(code);
+                };
+                request = lock;
             }
+            request.headers_mut().extend(secrets.iter().map(Secret::header));
             let response = LOOKUPS.scope(lookups, send(client, request, &at, &last_failure));
             let response = response.await.inspect_err(|code| recorder.set_error(code))?;
             let (parts, body) = response.into_parts();
             recorder.set_status(parts.status.as_u16());
             let body = LimitedBody::new(body, limit, in_flight, recorder, at, last_failure)?;
-            match token {
-                Some(token) => token.redact_response(parts, body).await,
-                None => Ok(Response::from_parts(parts, body.boxed_unsync())),
-            }
+            redact::response(&secrets, parts, body).await
         })
     }
 
@@ -396,7 +378,7 @@ impl Outgoing {
     ///
     /// # Errors
     ///
-    /// Fails if the policy or a limit denies the request, or a token that it needs.
+    /// Fails if the policy or a limit denies the request, or a secret that it needs.
     fn admit(&self, request: &mut Request<WasiBody>, at: &Authority) -> Result<Admitted, Failure> {
         let RequestLimits { in_flight, per_call, .. } = self.limits;
         if self.exceeded_requests() {
@@ -419,7 +401,7 @@ impl Outgoing {
             // server, which does not know it.
             *request.uri_mut() = with_scheme(request.uri(), Scheme::HTTPS).ok_or(Failure::Uri)?;
         }
-        Ok(Admitted { insecure, token: network.token(request, at)?.cloned() })
+        Ok(Admitted { insecure, secrets: network.secrets(request, at)? })
     }
 }
 
@@ -427,13 +409,11 @@ impl Outgoing {
 struct Admitted {
     /// Whether to send it without verification of the certificate.
     insecure: bool,
-    /// The token to add.
-    token: Option<Token>,
+    /// The secrets to add, at most one of each kind.
+    secrets: Vec<Secret>,
 }
 
-const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-consul-token");
-
-/// What a request does with a token.
+/// What a request does with a secret.
 #[derive(Clone, Copy, PartialEq)]
 enum Purpose {
     /// Reads or changes sessions.
@@ -444,19 +424,20 @@ enum Purpose {
     AmbiguousKey,
 }
 
-/// Returns for what a request gets the host's token, or `None` if it gets none: it has a token, or
-/// the plugin sends no such request, or the response could contain the token.
+/// Returns for what a request gets the host's secrets, or `None` if it gets none: the plugin sends
+/// no such request, or the response could contain the secrets.
 fn purpose<B>(request: &Request<B>) -> Option<Purpose> {
-    let has_token = request.headers().contains_key(TOKEN_HEADER) || request.headers().contains_key(AUTHORIZATION);
     // TRACE returns the request in the response, and CONNECT has no path.
     let method_is_safe = matches!(*request.method(), Method::GET | Method::PUT | Method::POST | Method::DELETE);
     let path = request.uri().path();
     let reads_key = path.starts_with(KEYS) && *request.method() == Method::GET;
-    if has_token || !method_is_safe {
+    // All keys of a semaphore are below a path that ends with `/`.
+    let is_recursive = reads_key && request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "recurse"));
+    if !method_is_safe {
         None
-    } else if !is_plain(path) {
+    } else if !is_plain(path, is_recursive) {
         reads_key.then_some(Purpose::AmbiguousKey)
-    } else if TOKEN_PATHS.iter().any(|known| if known.ends_with('/') { path.starts_with(known) } else { path == *known }) {
+    } else if SECRET_PATHS.iter().any(|known| if known.ends_with('/') { path.starts_with(known) } else { path == *known }) {
         Some(Purpose::Session)
     } else if reads_key || path == transaction::PATH {
         Some(Purpose::Lock)
@@ -466,12 +447,17 @@ fn purpose<B>(request: &Request<B>) -> Option<Purpose> {
 }
 
 /// Returns whether every server reads the path in the same way. That is uncertain with dot
-/// segments, empty segments, and encoded separators other than those in the name of a key.
-fn is_plain(path: &str) -> bool {
+/// segments, empty segments, and encoded separators other than those in the name of a key. The
+/// beginning of several keys may end with a separator.
+fn is_plain(path: &str, is_beginning: bool) -> bool {
     let plain = |segment: &[u8]| !matches!(segment, b"" | b"." | b"..") && !segment.iter().any(|byte| b"/\\%".contains(byte));
     let decode = |text| percent_decode_str(text).collect::<Vec<u8>>();
     match path.strip_prefix(KEYS) {
-        Some(key) => decode(key).split(|byte| *byte == b'/').all(plain),
+        Some(key) => {
+            let key = decode(key);
+            let end = if is_beginning { key.len() - usize::from(key.ends_with(b"/")) } else { key.len() };
+            key[..end].split(|byte| *byte == b'/').all(plain)
+        }
         None => path.strip_prefix('/').is_some_and(|inside| inside.split('/').all(|segment| plain(&decode(segment)))),
     }
 }

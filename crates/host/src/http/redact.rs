@@ -1,7 +1,7 @@
-//! Redaction of the host's tokens in what comes back: an agent or a proxy may quote the request.
+//! Redaction of the host's secrets in what comes back: an agent or a proxy may quote the request.
 
-use super::Token;
 use super::body::{LimitedBody, read_up_to};
+use super::secret::{Secret, SecretKind, Token};
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{Response, StatusCode, response};
 use http_body_util::{BodyExt as _, Full};
@@ -10,9 +10,11 @@ use std::convert::Infallible;
 use wasmtime_wasi_http::{Error as Code, WasiBody};
 
 /// What stands in place of a token, as in the plugin's own errors.
-const REDACTED: &[u8] = b"(token)";
+const TOKEN: &[u8] = b"(token)";
+/// What stands in place of a user and a password.
+const PASSWORD: &[u8] = b"(password)";
 
-/// How many leading characters of a token are redacted where the quotation ends with them.
+/// How many leading characters of a secret are redacted where the quotation ends with them.
 const MIN_CUT: usize = 4;
 
 /// How much of the body of an error the component gets, in bytes. The plugin shows its first line.
@@ -22,65 +24,88 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 /// a token, which Consul does not report. To the plugin, a request with the host's token has none.
 const DEFAULT_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
 
-impl Token {
-    /// Returns the response to a request with this token, as the component may see it.
-    ///
-    /// The token is redacted in the headers, and in the body of an error, which is read first. The
-    /// body of a success is data, passed on as it arrives.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the body of an error breaks off.
-    pub(super) async fn redact_response(
-        &self,
-        mut head: response::Parts,
-        body: LimitedBody,
-    ) -> Result<Response<WasiBody>, Code> {
+/// Returns the response to a request with these secrets, as the component may see it.
+///
+/// The secrets are redacted in the headers, and in the body of an error, which is read first. The
+/// body of a success is data, passed on as it arrives.
+///
+/// # Errors
+///
+/// Fails if the body of an error breaks off.
+pub(super) async fn response(
+    secrets: &[Secret],
+    mut head: response::Parts,
+    body: LimitedBody,
+) -> Result<Response<WasiBody>, Code> {
+    if secrets.iter().any(|secret| secret.kind() == SecretKind::Token) {
         head.headers.remove(DEFAULT_POLICY);
+    }
+    for secret in secrets {
         for value in head.headers.values_mut() {
-            if let Some(redacted) = self.redact(value.as_bytes()) {
+            if let Some(redacted) = secret.redact(value.as_bytes()) {
                 *value = HeaderValue::from_bytes(&redacted).unwrap_or(HeaderValue::from_static(""));
             }
         }
-        if head.status == StatusCode::OK {
-            return Ok(Response::from_parts(head, body.boxed_unsync()));
-        }
-        let (body, _whole) = read_up_to(body, MAX_ERROR_BYTES).await?;
-        let body = self.redact(&body).unwrap_or(body);
-        head.headers.remove(CONTENT_LENGTH);
-        let body = Full::new(Bytes::from(body)).map_err(|never: Infallible| match never {});
-        Ok(Response::from_parts(head, body.boxed_unsync()))
     }
+    if secrets.is_empty() || head.status == StatusCode::OK {
+        return Ok(Response::from_parts(head, body.boxed_unsync()));
+    }
+    let (mut body, _whole) = read_up_to(body, MAX_ERROR_BYTES).await?;
+    for secret in secrets {
+        body = secret.redact(&body).unwrap_or(body);
+    }
+    head.headers.remove(CONTENT_LENGTH);
+    let body = Full::new(Bytes::from(body)).map_err(|never: Infallible| match never {});
+    Ok(Response::from_parts(head, body.boxed_unsync()))
+}
 
-    /// Redacts the token in the message of an error.
+impl Secret {
+    /// Redacts the secret in the message of an error.
     pub(super) fn redact_message(&self, message: &mut String) {
         if let Some(redacted) = self.redact(message.as_bytes()) {
             *message = String::from_utf8_lossy(&redacted).into_owned();
         }
     }
 
-    /// Returns the text with the token redacted, or `None` if it does not contain the token.
-    ///
-    /// A quotation may be cut. So the beginning of a token is redacted too: if it is more than half
-    /// of it, or if the text ends there.
+    /// Returns the text with the secret redacted, or `None` if it does not contain the secret.
     fn redact(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let token = self.0.as_bytes();
-        let (mut redacted, mut rest, mut found) = (Vec::with_capacity(text.len()), text, false);
-        while let Some((first, others)) = rest.split_first() {
-            let same = rest.iter().zip(token).take_while(|(a, b)| a == b).count();
-            let tail = &rest[same..];
-            let ends = tail.is_empty() || ["…", "..."].iter().any(|mark| tail.starts_with(mark.as_bytes()));
-            if same == token.len() || same >= MIN_CUT && (ends || same > token.len() / 2) {
-                redacted.extend_from_slice(REDACTED);
-                rest = tail;
-                found = true;
-            } else {
-                redacted.push(*first);
-                rest = others;
+        match self {
+            Secret::Token(Token(token)) => replace(text, token.as_bytes(), MIN_CUT, TOKEN),
+            Secret::Password(credentials) => {
+                let encoded = replace(text, credentials.encoded(), MIN_CUT, PASSWORD);
+                // The user's name alone is not secret. Nor is a word that happens to be the
+                // password: its absence would tell which.
+                let start = credentials.password_start();
+                let text = encoded.as_deref().unwrap_or(text);
+                let plain = (start < credentials.pair().len())
+                    .then(|| replace(text, credentials.pair(), start + 1, PASSWORD))
+                    .flatten();
+                plain.or(encoded)
             }
         }
-        found.then_some(redacted)
     }
+}
+
+/// Returns the text with `mark` in place of the secret, or `None` if it does not contain it.
+///
+/// A quotation may be cut. So the beginning of a secret is replaced too, from `min_cut` bytes on: if
+/// it is more than half of it, or if the text ends there.
+fn replace(text: &[u8], secret: &[u8], min_cut: usize, mark: &[u8]) -> Option<Vec<u8>> {
+    let (mut replaced, mut rest, mut found) = (Vec::with_capacity(text.len()), text, false);
+    while let Some((first, others)) = rest.split_first() {
+        let same = rest.iter().zip(secret).take_while(|(a, b)| a == b).count();
+        let tail = &rest[same..];
+        let ends = tail.is_empty() || ["…", "..."].iter().any(|mark| tail.starts_with(mark.as_bytes()));
+        if same == secret.len() || same >= min_cut && (ends || same > secret.len() / 2) {
+            replaced.extend_from_slice(mark);
+            rest = tail;
+            found = true;
+        } else {
+            replaced.push(*first);
+            rest = others;
+        }
+    }
+    found.then_some(replaced)
 }
 
 #[cfg(test)]
@@ -89,7 +114,7 @@ mod tests {
 
     #[test]
     fn tokens_are_redacted_whole_and_cut() {
-        let token: Token = "5ec7e7-0000-host".parse().unwrap();
+        let token = Secret::Token("5ec7e7-0000-host".parse().unwrap());
         let redacted = |text: &str| {
             let mut message = text.to_owned();
             token.redact_message(&mut message);

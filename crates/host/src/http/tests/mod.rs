@@ -1,11 +1,14 @@
 //! Tests with real sockets, through the functions of `wasi:http` that a guest calls.
 
 mod names;
+mod passwords;
 mod plain;
 mod tls;
 mod tokens;
 
 use super::*;
+use http::HeaderValue;
+use http_body_util::BodyExt as _;
 use hyper::body::Bytes;
 use std::convert::Infallible;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -151,8 +154,15 @@ fn allowing(rules: &[&str]) -> Network {
 }
 
 /// Returns a token for these authorities, over plain HTTP too.
-fn token(authorities: &str, token: &str) -> TokenRule {
-    TokenRule { authorities: authorities.parse().unwrap(), token: token.parse().unwrap(), over_http: true }
+fn token(authorities: &str, token: &str) -> SecretRule {
+    let secret = Secret::Token(token.parse().unwrap());
+    SecretRule { authorities: authorities.parse().unwrap(), secret, over_http: true }
+}
+
+/// Returns a user and a password for these authorities, over plain HTTP too.
+fn password(authorities: &str, credentials: &str) -> SecretRule {
+    let secret = Secret::Password(credentials.parse().unwrap());
+    SecretRule { authorities: authorities.parse().unwrap(), secret, over_http: true }
 }
 
 fn outgoing(network: Network) -> Outgoing {

@@ -474,7 +474,7 @@ async fn unix_socket_replaces_the_authority() {
     let network = |rules: &[&str]| Network {
         sockets: vec![("localhost:8500".parse().unwrap(), path.clone())],
         // The token is not for plain HTTP over a network.
-        tokens: vec![TokenRule { over_http: false, ..token("localhost:8500", "secret") }],
+        secrets: vec![SecretRule { over_http: false, ..token("localhost:8500", "secret") }],
         ..allowing(rules)
     };
     let url = "http://localhost:8500/v1/agent/self";

@@ -10,7 +10,7 @@ use test_support::consul::{Consul, Kind, NODE, ROOT_TOKEN};
 async fn token_is_added_to_plugin_paths_only() {
     let (at, mut requests) = record(OK).await;
     let (elsewhere, mut others) = record(OK).await;
-    let mut outgoing = outgoing(Network { tokens: vec![token(&at, "first"), token(&at, "second")], ..allowing(&["*:*"]) });
+    let mut outgoing = outgoing(Network { secrets: vec![token(&at, "first"), token(&at, "second")], ..allowing(&["*:*"]) });
     let header = |request: String| {
         let mut values = request.lines().filter_map(|line| line.strip_prefix("x-consul-token: ").map(str::to_owned));
         (values.next(), values.next())
@@ -83,14 +83,23 @@ async fn token_is_added_to_plugin_paths_only() {
 #[tokio::test]
 async fn token_is_added_to_key_paths_only_if_locks_are_granted() {
     let (at, mut requests) = record(OK).await;
-    let granted = Network { tokens: vec![token(&at, "secret")], locks: true, ..allowing(&["*:*"]) };
+    let granted = Network { secrets: vec![token(&at, "secret")], locks: true, ..allowing(&["*:*"]) };
     let mut sent = async |method: WasiMethod, path: &str| {
         let url = format!("http://{at}{path}");
         request_as_guest(&mut outgoing(granted.clone()), method, &url, &[], b"").await.unwrap();
         requests.recv().await.unwrap().contains("x-consul-token: secret\r\n")
     };
     let not_granted = Network { locks: false, ..granted.clone() };
-    for path in ["/v1/kv/a", "/v1/kv/a/b?index=1", "/v1/kv/a%2Fb%2f.lock", "/v1/kv/%C3%BC%20x", "/v1/txn", "/v1/txn?dc=dc1"] {
+    for path in [
+        "/v1/kv/a",
+        "/v1/kv/a/b?index=1",
+        "/v1/kv/a%2Fb%2f.lock",
+        "/v1/kv/%C3%BC%20x",
+        "/v1/kv/a/?recurse",
+        "/v1/kv/a%2Fb%2F?consistent&recurse&dc=dc1",
+        "/v1/txn",
+        "/v1/txn?dc=dc1",
+    ] {
         if path.starts_with("/v1/kv/") {
             assert!(sent(WasiMethod::Get, path).await, "{path}");
             // The plugin only reads keys so.
@@ -113,6 +122,11 @@ async fn token_is_added_to_key_paths_only_if_locks_are_granted() {
         "/v1/kv//a",
         "/v1/kv/a%2F",
         "/v1/kv/a%2F%2Fb",
+        "/v1/kv/?recurse",
+        "/v1/kv//?recurse",
+        "/v1/kv/a//?recurse",
+        "/v1/kv/..%2F?recurse",
+        "/v1/kv/a/?recursed",
         "/v1/kv/../acl/token/self",
         "/v1/kv/..%2facl%2Ftoken/self",
         "/v1/kv/a%2F%2e%2e%2F..%2Facl/token/self",
@@ -134,10 +148,10 @@ fn invalid_tokens_are_rejected_and_valid_ones_never_shown() {
     for wrong in ["", "a\nb", "a\r", "a\0b", "a\u{7f}"] {
         assert!(wrong.parse::<Token>().is_err(), "{wrong:?}");
     }
-    let rule = token("*:*", "secret-1");
-    let network = Network { tokens: vec![rule.clone()], ..Network::default() };
-    for shown in [format!("{rule:?}"), format!("{network:?}"), format!("{:?}", rule.token.0)] {
-        assert!(!shown.contains("secret"), "{shown}");
+    let rule = token("*:*", "5ecret-1");
+    let network = Network { secrets: vec![rule.clone()], ..Network::default() };
+    for shown in [format!("{rule:?}"), format!("{network:?}"), format!("{:?}", rule.secret.header())] {
+        assert!(!shown.contains("5ecret"), "{shown}");
     }
 }
 
@@ -145,8 +159,8 @@ fn invalid_tokens_are_rejected_and_valid_ones_never_shown() {
 #[tokio::test]
 async fn token_for_tls_is_refused_over_http() {
     let (at, mut requests) = record(OK).await;
-    let rules = vec![TokenRule { over_http: false, ..token(&at, "secret") }, token("*:*", "other")];
-    let mut outgoing = outgoing(Network { tokens: rules, locks: true, ..allowing(&["*:*"]) });
+    let rules = vec![SecretRule { over_http: false, ..token(&at, "secret") }, token("*:*", "other")];
+    let mut outgoing = outgoing(Network { secrets: rules, locks: true, ..allowing(&["*:*"]) });
     let text = format!(
         "the host sends its token to {at} over TLS only, but the request is plain http: use `scheme=https`, or let the token be read on the way: type `scheme=http`, or in the configuration file: [[token]] with scheme = \"http\""
     );
@@ -175,7 +189,7 @@ async fn token_that_cannot_be_added_is_an_error() {
     let url = format!("http://{at}/v1/session/list");
     let network = format!("127.0.0.0/8:{port}");
     let with = |allow: &str, tokens: &[&str]| Network {
-        tokens: tokens.iter().map(|rule| token(rule, "secret")).collect(),
+        secrets: tokens.iter().map(|rule| token(rule, "secret")).collect(),
         ..allowing(&[allow])
     };
     // The name is allowed by its addresses, which the rule of the token means too.
@@ -212,7 +226,7 @@ async fn transactions_that_do_more_than_lock_are_refused() {
     let consul = Consul::start(Kind::Acl).unwrap();
     let (api, at) = (consul.api(), consul.http().to_string());
     let nodes = || api.get("/v1/catalog/nodes").unwrap().as_array().unwrap().len();
-    let mut outgoing = outgoing(Network { tokens: vec![token(&at, ROOT_TOKEN)], locks: true, ..allowing(&["*:*"]) });
+    let mut outgoing = outgoing(Network { secrets: vec![token(&at, ROOT_TOKEN)], locks: true, ..allowing(&["*:*"]) });
     let mut send = async |body: &str| {
         let url = format!("http://{at}/v1/txn");
         let result = request_as_guest(&mut outgoing, WasiMethod::Put, &url, &[], body.as_bytes()).await;
@@ -248,6 +262,18 @@ async fn transactions_that_do_more_than_lock_are_refused() {
     assert!(api.get("/v1/kv/k").unwrap()[0]["Session"].is_null());
     let large = locked.replace("eA==", &"eHh4".repeat(100_000));
     assert_eq!(send(&format!("[{large}]")).await.unwrap().status, 200);
+    // What semaphores need.
+    let swap = |verb: &str, index: u64| {
+        let end = format!(r#""Session":"","Index":{index}}}"#);
+        lock(verb).replace(r#""Key":"k""#, r#""Key":"s""#).replace(&format!(r#""Session":"{session}"}}"#), &end)
+    };
+    assert_eq!(send(&format!("[{locked},{}]", swap("cas", 0))).await.unwrap().status, 200);
+    assert_eq!(send(&format!("[{},{}]", swap("cas", 1), lock("delete"))).await.unwrap().status, 409);
+    let index = api.get("/v1/kv/s").unwrap()[0]["ModifyIndex"].as_u64().unwrap();
+    assert_eq!(send(&format!("[{},{}]", swap("delete-cas", index), lock("delete"))).await.unwrap().status, 200);
+    for key in ["k", "s"] {
+        assert_eq!(api.send("GET", &format!("/v1/kv/{key}"), None).unwrap().status, 404);
+    }
 }
 
 /// Returns a response that quotes a request.
@@ -262,7 +288,7 @@ async fn token_in_an_error_of_the_server_is_redacted() {
     let body = format!("X-Consul-Token: {TOKEN}, Authorization: Bearer {}", &TOKEN[..20]);
     let (at, _requests) = record(quoting("403", "", &body)).await;
     let url = format!("http://{at}/v1/session/list");
-    let network = Network { tokens: vec![token(&at, TOKEN)], ..allowing(&["*:*"]) };
+    let network = Network { secrets: vec![token(&at, TOKEN)], ..allowing(&["*:*"]) };
     let answer = get(&mut outgoing(network), &url).await.unwrap();
     let expected = "X-Consul-Token: (token), Authorization: Bearer (token)";
     assert_eq!((answer.status, String::from_utf8(answer.body).unwrap().as_str(), answer.broken), (403, expected, false));
@@ -272,7 +298,7 @@ async fn token_in_an_error_of_the_server_is_redacted() {
     // No more than the beginning of a long error, so no more than the beginning of a token at its end.
     let long = format!("{}{TOKEN}{}", "x".repeat((64 << 10) - 20), "y".repeat(1_000));
     let (at, _requests) = record(quoting("500", "", &long)).await;
-    let network = Network { tokens: vec![token(&at, TOKEN)], ..allowing(&["*:*"]) };
+    let network = Network { secrets: vec![token(&at, TOKEN)], ..allowing(&["*:*"]) };
     let answer = get(&mut outgoing(network), &format!("http://{at}/v1/session/list")).await.unwrap();
     let expected = format!("{}(token)", "x".repeat((64 << 10) - 20));
     assert!(answer.body == expected.as_bytes() && !answer.broken, "{} bytes", answer.body.len());
@@ -282,7 +308,7 @@ async fn token_in_an_error_of_the_server_is_redacted() {
 async fn response_headers_show_no_token_and_no_default_policy() {
     let headers = format!("X-Consul-Default-ACL-Policy: deny\r\nX-Consul-Index: 7\r\nX-Echo: <{TOKEN}>\r\n");
     let (at, _requests) = record(quoting("200", &headers, "[]")).await;
-    let network = Network { tokens: vec![token(&at, TOKEN)], ..allowing(&["*:*"]) };
+    let network = Network { secrets: vec![token(&at, TOKEN)], ..allowing(&["*:*"]) };
     let header = async |outgoing: &mut Outgoing, path: &str, name: &str| {
         let request = request(&format!("http://{at}{path}"));
         let sent = Box::into_pin(outgoing.send_request(request, None, Box::new(async { Ok(()) }))).await;
@@ -303,7 +329,7 @@ async fn response_headers_show_no_token_and_no_default_policy() {
 /// Covers every case of the plugin's error. A message may quote a 200, whose body is passed on.
 #[test]
 fn tokens_are_redacted_in_every_error() {
-    let network = Network { tokens: vec![token("a.example:1", "first-token"), token("*:*", TOKEN)], ..allowing(&[]) };
+    let network = Network { secrets: vec![token("a.example:1", "first-token"), token("*:*", TOKEN)], ..allowing(&[]) };
     let outgoing = outgoing(network);
     let refusal = |message| Refusal { status: 500, message };
     let cases: [fn(String) -> Error; 18] = [
