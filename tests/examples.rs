@@ -1,42 +1,130 @@
-//! The examples for Python, Node and the browser, run as they are in their files. The one in Rust
-//! is in `crates/host/examples`.
+//! The examples for Python, Node and the browser, run as `docs/embedding.md` says. The one in Rust is
+//! in `crates/host/examples`.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-use std::path::Path;
-use std::process::Command;
-use test_support::program::{Output, creates_session1_once, run};
-use test_support::tools::{self, Transpiled, root};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::{TempDir, tempdir};
+use test_support::program::{creates_session1_once, run};
+use test_support::tools::{self, root};
 
 #[test]
 fn python_example_creates_the_session_once() -> Result<()> {
-    creates_the_session_once(tools::python()?, &["examples/python/main.py".as_ref()])
+    let python = tools::python()?;
+    creates_session1_once(|port| output(Command::new(&python).args(["examples/python/main.py", &port.to_string()])))
 }
 
 #[test]
-fn node_example_creates_the_session_once() -> Result<()> {
-    // The example imports the transpiled plugin from its own folder.
-    let main = tools::transpiled(Transpiled::Node)?.join("main.mjs");
-    std::fs::copy(root().join("examples/node/main.mjs"), &main)?;
-    creates_the_session_once("node", &[&main])
+fn node_example_in_a_folder_of_npm_init_creates_the_session_once() -> Result<()> {
+    let project = Project::of_section("Node", "examples/node/main.mjs")?;
+    creates_session1_once(|port| output(&mut project.shell(&format!("{} {port}", project.last_command))))
 }
 
 #[test]
-fn browser_example_creates_the_session_once() -> Result<()> {
+fn browser_example_as_it_is_served_creates_the_session_once() -> Result<()> {
     tools::chromium()?;
-    let folder = tools::transpiled(Transpiled::Browser)?;
-    creates_the_session_once("node", &["tests/conformance/runners/browser/example.mjs".as_ref(), &folder])
+    let project = Project::of_section("A web page", "examples/browser/index.html")?;
+    let server = Server::start(&project)?;
+    creates_session1_once(|port| {
+        let mut example = Command::new("node");
+        example.arg("tests/conformance/runners/browser/example.mjs").arg(&project.folder);
+        output(example.args([&server.url, &port.to_string()]))
+    })
 }
 
-/// Runs an example, whose last argument is the agent's port.
-fn creates_the_session_once(program: impl AsRef<Path>, arguments: &[&Path]) -> Result<()> {
-    creates_session1_once(|port| {
-        let mut example = Command::new(program.as_ref());
-        let Output { stdout, stderr, status } = run(example.args(arguments).arg(port.to_string()).current_dir(root()))?;
-        ensure!(status == 0, "status {status}: {stderr}");
-        // The web page shows the answer itself, as JSON.
-        let Ok(answer) = serde_json::from_str::<Value>(&stdout) else { return Ok(stdout) };
-        let changed = if answer["changed"] == true { "changed" } else { "unchanged" };
-        Ok(format!("{} {changed}\n", answer["session_id"].as_str().context(stdout)?))
-    })
+/// Returns the standard output of an example.
+fn output(example: &mut Command) -> Result<String> {
+    if example.get_current_dir().is_none() {
+        example.current_dir(root());
+    }
+    Ok(run(example)?.succeeded()?.stdout)
+}
+
+/// A folder in which a reader has typed the commands of a section, all but the last.
+struct Project {
+    folder: PathBuf,
+    last_command: String,
+    _parent: TempDir,
+}
+
+impl Project {
+    /// Copies the example and the plugin, and runs the commands of a section of docs/embedding.md.
+    ///
+    /// npm installs nothing: the folder gets the packages that are pinned for the tests.
+    fn of_section(section: &str, example: &str) -> Result<Project> {
+        let text = std::fs::read_to_string(root().join("docs/embedding.md"))?;
+        let (_, rest) = text.split_once(&format!("\n## {section}\n")).with_context(|| format!("no section {section}"))?;
+        let section = rest.split("\n## ").next().unwrap_or_default();
+        let (_, block) = section.split_once("\n```sh\n").context("no commands")?;
+        let (block, _) = block.split_once("\n```\n").context("no end of the commands")?;
+        let block = block.replace("\\\n", "");
+        let mut commands: Vec<&str> = block.lines().collect();
+        let last_command = commands.pop().unwrap_or_default().to_owned();
+        ensure!(commands.first() == Some(&"npm init -y"), "{commands:?}");
+
+        let parent = tempdir()?;
+        // npm names the package after the folder.
+        let folder = parent.path().join("app");
+        std::fs::create_dir(&folder)?;
+        let name = Path::new(example).file_name().context("no file")?;
+        std::fs::copy(root().join(example), folder.join(name))?;
+        std::fs::copy(test_support::plugin()?, folder.join("consul-session-plugin.wasm"))?;
+        let project = Project { folder, last_command, _parent: parent };
+        for command in commands {
+            match command.strip_prefix("npm install ") {
+                Some(packages) => project.link(packages)?,
+                None => drop(output(&mut project.shell(command)).with_context(|| command.to_owned())?),
+            }
+        }
+        Ok(project)
+    }
+
+    /// Links the installed packages, which include these.
+    fn link(&self, packages: &str) -> Result<()> {
+        let modules = tools::node_modules()?;
+        for package in packages.split(' ') {
+            ensure!(modules.join(package).is_dir(), "{package} is not in tests/conformance/runners/package.json");
+        }
+        Ok(std::os::unix::fs::symlink(modules, self.folder.join("node_modules"))?)
+    }
+
+    /// Returns a command as a shell runs it in the folder.
+    fn shell(&self, line: &str) -> Command {
+        let mut shell = tools::command("sh");
+        // Without it, npx would download what the folder lacks.
+        shell.env("NPM_CONFIG_OFFLINE", "true").env("NPM_CONFIG_UPDATE_NOTIFIER", "false");
+        shell.args(["-c", line]).current_dir(&self.folder);
+        shell
+    }
+}
+
+/// The server of a web page.
+struct Server {
+    process: Child,
+    url: String,
+}
+
+impl Server {
+    /// Runs the last command of the section, on a free port in place of 8000.
+    fn start(project: &Project) -> Result<Server> {
+        let command = project.last_command.replace(" 8000 ", " 0 ");
+        ensure!(command != project.last_command, "another port than 8000: {command}");
+        let mut shell = project.shell(&format!("exec {command}"));
+        shell.env("PYTHONUNBUFFERED", "1").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = Server { process: shell.spawn()?, url: String::new() };
+        let mut line = String::new();
+        BufReader::new(server.process.stdout.take().context("no output")?).read_line(&mut line)?;
+        // `Serving HTTP on 127.0.0.1 port 40001 (http://127.0.0.1:40001/) ...`
+        let port = line.split_once(" port ").and_then(|(_, rest)| rest.split(' ').next()).with_context(|| line.clone())?;
+        server.url = format!("http://localhost:{port}");
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }

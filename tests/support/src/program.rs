@@ -123,9 +123,11 @@ impl CommandLine {
     /// `--format json`.
     pub fn fails(&self, case: &str, message: &str) -> Result<()> {
         let CommandLine { line, .. } = self;
+        // Nothing was sent after a wrong use.
+        let status = if case == "invalid-option" { 2 } else { 1 };
         let output = self.run(&[])?;
         ensure!(
-            output.status == 1 && output.stdout.is_empty(),
+            output.status == status && output.stdout.is_empty(),
             "{line}: status {}: {}{}",
             output.status,
             output.stdout,
@@ -135,7 +137,7 @@ impl CommandLine {
         ensure!(output.stderr == expected, "{line}:\n{}expected:\n{expected}", output.stderr);
         let output = self.run(&["--format", "json"])?;
         ensure!(
-            output.status == 1 && output.stderr.is_empty(),
+            output.status == status && output.stderr.is_empty(),
             "{line}: status {}: {}{}",
             output.status,
             output.stdout,
