@@ -1,10 +1,13 @@
-//! `CONSUL_HTTP_ADDR`, `CONSUL_HTTP_TOKEN`, `CONSUL_HTTP_SSL` and `CONSUL_HTTP_SSL_VERIFY`, read
-//! as Consul's own tools read them. An option that is given elsewhere takes precedence, each by
+//! `CONSUL_HTTP_ADDR`, `CONSUL_HTTP_TOKEN`, `CONSUL_HTTP_SSL`, `CONSUL_HTTP_SSL_VERIFY`,
+//! `CONSUL_NAMESPACE` and `CONSUL_PARTITION`, read as Consul's own tools read them. An option that is given elsewhere takes precedence, each by
 //! itself.
 
 use crate::invocation::{Invocation, Source};
 use consul_session::error::Error;
 use serde_json::Value;
+
+/// A user and a password, which the program gives to its host.
+const AUTH: &str = "CONSUL_HTTP_AUTH";
 
 /// Sets the options that the environment holds and that are not given yet.
 ///
@@ -48,6 +51,14 @@ pub fn read(invocation: &mut Invocation, environment: &dyn Fn(&str) -> Option<St
     }
     if let Some(token) = variable("CONSUL_HTTP_TOKEN") {
         give("token", &token)?;
+    }
+    for (name, option) in [("CONSUL_NAMESPACE", "namespace"), ("CONSUL_PARTITION", "partition")] {
+        if let Some(value) = variable(name) {
+            give(option, &value)?;
+        }
+    }
+    if variable(AUTH).is_some() {
+        return Err(Error::invalid(AUTH, format!("{AUTH} is not supported here: a component cannot add such a header")));
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Outcomes and errors to text.
 
-use crate::invocation::{Format, Invocation};
+use crate::flags::{Command, Format};
+use crate::invocation::Invocation;
 use crate::style::{DIM, GREEN, RED, TerminalStyle, TerminalStyles, YELLOW};
 use crate::table::{Column, Layout};
 use anstyle::Style;
 use consul_session::duration;
-use consul_session::error::Error;
+use consul_session::error::{Error, ErrorKind};
 use consul_session::outcome::Outcome;
 use consul_session::session::Session;
 use serde::Serialize;
@@ -17,13 +18,32 @@ pub struct Output {
     pub stdout: String,
     /// Text for standard error.
     pub stderr: String,
-    /// Whether the exit status is 0; otherwise it is 1.
-    pub success: bool,
+    /// The exit status.
+    pub status: u8,
+}
+
+impl Output {
+    /// The exit status of success.
+    pub const DONE: u8 = 0;
+    /// The exit status of a failure.
+    pub const FAILED: u8 = 1;
+    /// The exit status of a command line that is wrong, so that nothing was sent.
+    pub const USAGE: u8 = 2;
+
+    /// Returns text for standard output, as of a success.
+    pub fn text(stdout: String) -> Output {
+        Output { stdout, stderr: String::new(), status: Output::DONE }
+    }
 }
 
 /// Formats the outcome of an invocation.
 pub fn success(outcome: &Outcome, invocation: &Invocation, styles: &TerminalStyles) -> Output {
-    print(outcome, invocation.format, invocation.is_dry_run(), styles)
+    let output = print(outcome, invocation.format, invocation.is_dry_run(), styles);
+    match &invocation.command {
+        // For scripts, as other tools have it. The option `state=info` only reads.
+        Some(Command::Info(_)) if outcome.sessions.is_empty() => Output { status: Output::FAILED, ..output },
+        _ => output,
+    }
 }
 
 fn print(outcome: &Outcome, format: Format, dry_run: bool, styles: &TerminalStyles) -> Output {
@@ -34,7 +54,7 @@ fn print(outcome: &Outcome, format: Format, dry_run: bool, styles: &TerminalStyl
         }
         Format::Ids => (ids(outcome), notes(outcome, styles.stderr)),
     };
-    Output { stdout, stderr, success: true }
+    Output { stdout, stderr, status: Output::DONE }
 }
 
 /// Formats an error: as a line on standard error, or as JSON on standard output.
@@ -43,7 +63,8 @@ pub fn failure(error: &Error, format: Format, styles: &TerminalStyles) -> Output
         Format::Json => (json_text(error), String::new()),
         Format::Table | Format::Wide | Format::Ids => (String::new(), error_line(error, "", styles.stderr)),
     };
-    Output { stdout, stderr, success: false }
+    let status = if matches!(error.kind, ErrorKind::InvalidOption { .. }) { Output::USAGE } else { Output::FAILED };
+    Output { stdout, stderr, status }
 }
 
 /// Returns a value as JSON, indented by two spaces.
@@ -209,7 +230,6 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use consul_session::error::ErrorKind;
     use consul_session::outcome::Diff;
 
     fn session(id: &str) -> Session {
@@ -227,7 +247,7 @@ mod tests {
     #[track_caller]
     fn shows(outcome: &Outcome, dry_run: bool, expected: &str) {
         let output = print(outcome, Format::Table, dry_run, &TerminalStyles::default());
-        assert_eq!((output.stdout.as_str(), output.stderr.as_str(), output.success), (expected, "", true));
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str(), output.status), (expected, "", Output::DONE));
     }
 
     /// The session `a`, field by field.
@@ -367,8 +387,8 @@ changed: would create a session and would destroy 2 sessions
             Error::new(ErrorKind::InvalidOption { option: "delay".into() }, "invalid value `x` for `delay`: not a duration");
         let line = failure(&error, Format::Table, &TerminalStyles::default());
         assert_eq!(
-            (line.stdout.as_str(), line.stderr.as_str(), line.success),
-            ("", "error (invalid-option): invalid value `x` for `delay`: not a duration\n", false)
+            (line.stdout.as_str(), line.stderr.as_str(), line.status),
+            ("", "error (invalid-option): invalid value `x` for `delay`: not a duration\n", Output::USAGE)
         );
         let json = failure(&error, Format::Json, &TerminalStyles::default());
         assert_eq!(json.stderr, "");

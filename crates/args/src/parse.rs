@@ -1,116 +1,117 @@
 //! Arguments to an [`Invocation`].
 
+use crate::commands;
 use crate::environment;
-use crate::invocation::{Action, Command, Format, Invocation, Program, Source};
+use crate::flags::{Command, CommandLine, Format, Given, SessionOptions, needs_program};
+use crate::help;
+use crate::invocation::{Invocation, Program, Source};
+use crate::mistakes::{self, SEE_HELP};
+use crate::output::Output;
+use crate::style::TerminalStyles;
+use clap::FromArgMatches;
+use clap::error::ErrorKind as ClapError;
+use clap::parser::ValueSource;
 use consul_session::error::Error;
-use consul_session::options::{self, Info, Kind, Options, nearest};
-use lexopt::{Arg, Parser, ValueExt};
+use consul_session::options::{self, Info, Kind};
 use serde_json::Value;
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Parsed {
+    /// To print this, such as the help, and no more.
+    Print(Output),
+    /// To run a command, or the words of the options.
+    Run(Box<Invocation>),
+}
 
 /// Parses the arguments after the program's name.
 ///
-/// - `OPTION=VALUE`, `--OPTION VALUE` and `--OPTION=VALUE` come in any order; names have `_` or `-`.
-/// - An option that is a list may be repeated; a boolean option may stand alone for `true`.
-/// - The argument `-` means a JSON object of options on standard input, which `input` reads.
+/// - The first word is a command, or else one of the options as a word, `OPTION=VALUE`. Then the
+///   others are such words too, and `-` for a JSON object of options on standard input, which
+///   `input` reads.
+/// - Options are also written `--OPTION VALUE` and `--OPTION=VALUE`; names have `_` or `-`.
+/// - An option that is a list may be repeated.
 /// - Arguments take precedence over standard input, and standard input over the environment.
-/// - The environment is ignored when the program starts its own agent ([`Program::OWN_AGENT`]).
+/// - The environment is ignored when the program starts its own agent (`--dev`).
 ///
 /// # Errors
 ///
 /// [`InvalidOption`](consul_session::error::ErrorKind::InvalidOption), with the format to print
 /// it in.
 pub fn parse(
-    program: &Program,
+    program: Program,
     args: Vec<String>,
     environment: &dyn Fn(&str) -> Option<String>,
     input: &mut dyn FnMut() -> Result<String, Error>,
-) -> Result<Invocation, (Format, Error)> {
-    // Found before parsing: an error ahead of `--format json` is printed as JSON too.
-    let asks_json = |pair: &[String]| matches!(pair, [flag, value] if flag == "--format" && value == "json");
-    let json = args.windows(2).any(asks_json) || args.iter().any(|arg| arg == "--format=json");
-    let format = if json { Format::Json } else { Format::Table };
-    read(program, args, environment, input).map_err(|error| (format, error))
+    styles: &TerminalStyles,
+) -> Result<Parsed, (Format, Error)> {
+    let format = if asks_json(&args) { Format::Json } else { Format::Table };
+    read(program, &args, environment, input, styles).map_err(|error| (format, error))
+}
+
+/// Returns whether the arguments ask for JSON. An error ahead of `-o json` is printed as JSON too.
+fn asks_json(args: &[String]) -> bool {
+    let own: Vec<&str> = args.iter().map(String::as_str).take_while(|arg| *arg != "--").collect();
+    let in_two = own.windows(2).any(|pair| matches!(pair, ["-o" | "--output" | "--format", "json"]));
+    in_two || own.iter().any(|arg| matches!(*arg, "-ojson" | "-o=json" | "--output=json" | "--format=json"))
 }
 
 fn read(
-    program: &Program,
-    args: Vec<String>,
+    program: Program,
+    args: &[String],
     environment: &dyn Fn(&str) -> Option<String>,
     input: &mut dyn FnMut() -> Result<String, Error>,
-) -> Result<Invocation, Error> {
-    let mut invocation = Invocation::default();
-    let mut command: Option<&'static Command> = None;
-    let mut given: Vec<(&'static Info, String)> = Vec::new();
-    let mut from_input = false;
-    let mut help = false;
-    let (args, rest) = match args.iter().position(|arg| arg == "--") {
-        Some(at) => (args.get(..at).unwrap_or_default().to_vec(), Some(args.get(at + 1..).unwrap_or_default().to_vec())),
-        None => (args, None),
+    styles: &TerminalStyles,
+) -> Result<Parsed, Error> {
+    let mut definition = help::definition(program, styles.stdout);
+    let typed = std::iter::once(Program::NAME).chain(args.iter().map(String::as_str));
+    let matches = match definition.try_get_matches_from_mut(typed) {
+        Ok(matches) => matches,
+        Err(error) => match error.kind() {
+            ClapError::DisplayHelp | ClapError::DisplayVersion => return Ok(Parsed::Print(help::output(error))),
+            _ => return Err(mistakes::named(&error, args, &definition)),
+        },
     };
-    let mut parser = Parser::from_args(args);
-    while let Some(arg) = parser.next().map_err(invalid)? {
-        match arg {
-            Arg::Short('h') | Arg::Long("help") => help = true,
-            Arg::Short('V') | Arg::Long("version") => invocation.action = Action::Version,
-            Arg::Long("format") => invocation.format = format(&text(parser.value().map_err(invalid)?)?)?,
-            Arg::Long(name) => {
-                let of_command = |command: &Command| (command.flags, command.settings);
-                let (flags, settings) = command.map(of_command).unwrap_or_default();
-                if let Some((flag, _)) = program.flags.iter().chain(flags).find(|(flag, _)| *flag == name) {
-                    invocation.flags.push(flag);
-                    continue;
-                }
-                if let Some((setting, ..)) = program.settings.iter().chain(settings).find(|(setting, ..)| *setting == name) {
-                    invocation.settings.push((setting, text(parser.value().map_err(invalid)?)?));
-                    continue;
-                }
-                let info = known(program, command, name)?;
-                let value = match (info.kind, parser.optional_value()) {
-                    (_, Some(value)) => text(value)?,
-                    (Kind::Boolean, None) => boolean(&mut parser)?,
-                    (_, None) => text(parser.value().map_err(invalid)?)?,
-                };
-                add(&mut given, info, value)?;
-            }
-            Arg::Value(arg) => {
-                let arg = text(arg)?;
-                if command.is_some_and(|command| invocation.args.len() < command.args.len()) {
-                    invocation.args.push(arg);
-                    continue;
-                }
-                match arg.split_once('=') {
-                    None if arg == "-" => from_input = true,
-                    None if arg == "help" => help = true,
-                    Some((name, value)) => add(&mut given, known(program, command, name)?, value.to_owned())?,
-                    None => match program.commands.iter().find(|command| command.name == arg) {
-                        Some(named) if command.is_none() => command = Some(named),
-                        _ if help => invocation.action = Action::Help(Some(known(program, command, &arg)?)),
-                        _ => return Err(unexpected(program, &arg)),
-                    },
-                }
-            }
-            Arg::Short(letter) => {
-                return Err(Error::invalid("arguments", format!("unknown flag `-{letter}`; options are written name=value")));
-            }
+    let line = CommandLine::from_arg_matches(&matches).map_err(|error| mistakes::named(&error, args, &definition))?;
+    if program == Program::Component {
+        let is_typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let flag = help::host_flags().into_iter().find(|arg| is_typed(arg.get_id().as_str()));
+        let flag = flag.as_ref().and_then(clap::Arg::get_long).map(|long| format!("--{long}"));
+        let command = line.command.as_ref().map(Command::name).filter(|name| needs_program(name)).map(str::to_owned);
+        if let Some(what) = command.or(flag) {
+            return Err(commands::needs_program(&what));
         }
     }
-    match (command, &invocation.action) {
-        (_, Action::Help(_) | Action::Version) => return Ok(invocation),
-        (command, _) if help => {
-            invocation.action = command.map_or(Action::Help(None), |command| Action::HelpOf(command.name));
-            return Ok(invocation);
-        }
-        (Some(command), _) => {
-            invocation.action = Action::Command(command.name);
-            check_arguments(command, &invocation.args, rest.as_deref())?;
-        }
-        (None, _) if rest.is_some() => {
-            return Err(Error::invalid("arguments", "unexpected argument after `--`: options are written name=value"));
-        }
-        (None, _) => {}
+    if let Some(Command::Help(asked)) = &line.command {
+        return help::of_word(asked.word.as_deref(), &mut definition, styles.stdout).map(Parsed::Print);
     }
-    invocation.rest = rest.unwrap_or_default();
+    let mut invocation = Invocation { format: line.global.format, host: line.global.host.clone(), ..Invocation::default() };
+    let mut given = line.connection.values.clone();
+    let mut from_input = false;
+    match &line.command {
+        Some(command) => {
+            if let Some((info, _)) = line.options.values.first() {
+                let (name, flag) = (command.name(), info.name.replace('_', "-"));
+                return Err(Error::invalid(info.name, format!("`--{flag}` belongs after the command: {name} … --{flag} …")));
+            }
+            given.extend_from_slice(command.given());
+            for (name, value) in command.implied() {
+                invocation.give(name, &Value::from(value), Source::Arguments)?;
+            }
+        }
+        None => {
+            if line.words.is_empty() && line.options.values.is_empty() {
+                return nothing(&mut definition, &invocation);
+            }
+            let words = words(&line.words, &line.options, args)?;
+            from_input = words.from_input;
+            given.extend(words.given);
+        }
+    }
     for (info, value) in given {
+        if invocation.is_given(info.name) {
+            return Err(twice(info));
+        }
         invocation.give(info.name, &Value::String(value), Source::Arguments)?;
     }
     if from_input {
@@ -118,133 +119,114 @@ fn read(
             invocation.give(name, value, Source::Input)?;
         }
     }
-    if !invocation.flags.contains(&Program::OWN_AGENT) {
+    if line.command.is_none() && !["state", "name", "id"].iter().any(|name| invocation.is_given(name)) {
+        return Err(Error::invalid(
+            "name",
+            "nothing says which session is meant: give name=NAME, id=ID or state=STATE; `create` makes one without a name",
+        ));
+    }
+    if let Some(Command::Apply(apply)) = &line.command {
+        let is_option = |word: &&str| word.split_once('=').is_some_and(|(name, _)| options::info(&name.replace('-', "_")).is_some());
+        if let Some(word) = apply.files().filter_map(|file| file.to_str()).find(is_option) {
+            return Err(mistakes::unexpected(word, args, definition.find_subcommand("apply")));
+        }
+        if apply.files().next().is_none() {
+            return Err(Error::invalid("arguments", "`apply` needs a FILE, a list of records; `-` for standard input"));
+        }
+    }
+    if let Some(Command::Destroy(destroy)) = &line.command {
+        let ways = [!destroy.ids.is_empty(), invocation.is_given("name"), destroy.name_prefix.is_some()];
+        if ways.iter().filter(|way| **way).count() != 1 {
+            let message = "`destroy` needs one of: ids, --name NAME, --name-prefix TEXT";
+            return Err(Error::invalid("arguments", message));
+        }
+    }
+    if !invocation.host.dev {
         environment::read(&mut invocation, environment)?;
     }
-    Ok(invocation)
+    invocation.command = line.command;
+    Ok(Parsed::Run(Box::new(invocation)))
 }
 
-/// Checks that a command has the arguments that it needs.
-fn check_arguments(command: &Command, args: &[String], rest: Option<&[String]>) -> Result<(), Error> {
-    let name = command.name;
-    if let Some(missing) = command.args.get(args.len()) {
-        return Err(Error::invalid("arguments", format!("missing argument <{missing}> of `{name}`; see `help {name}`")));
+/// Returns the usage where nothing was typed that would do anything.
+fn nothing(definition: &mut clap::Command, invocation: &Invocation) -> Result<Parsed, Error> {
+    if invocation.format == Format::Json {
+        return Err(Error::invalid("arguments", format!("no command and no options; {SEE_HELP}")));
     }
-    match (command.rest, rest) {
-        (Some(what), None | Some([])) => {
-            Err(Error::invalid("arguments", format!("`{name}` needs `-- {what}` at the end; see `help {name}`")))
+    let stderr = help::output(definition.render_help()).stdout;
+    Ok(Parsed::Print(Output { stdout: String::new(), stderr, status: Output::USAGE }))
+}
+
+struct Words {
+    given: Vec<(&'static Info, String)>,
+    from_input: bool,
+}
+
+/// Reads the words of the options, in addition to the options that were typed as flags.
+fn words(words: &[String], flags: &Given<SessionOptions>, args: &[String]) -> Result<Words, Error> {
+    let mut read = Words { given: flags.values.clone(), from_input: false };
+    for word in words {
+        match word.split_once('=') {
+            None if word == "-" && !read.from_input => read.from_input = true,
+            None => return Err(mistakes::unexpected(word, args, None)),
+            Some((name, value)) => {
+                let name = name.trim_start_matches('-').replace('-', "_");
+                let info = options::info(&name).ok_or_else(|| mistakes::unknown(&name))?;
+                match read.given.iter_mut().find(|(known, _)| *known == info) {
+                    None => read.given.push((info, value.to_owned())),
+                    Some((_, list)) if info.kind == Kind::List => {
+                        list.push(',');
+                        list.push_str(value);
+                    }
+                    Some(_) => return Err(twice(info)),
+                }
+            }
         }
-        (None, Some(_)) => Err(Error::invalid("arguments", format!("`{name}` takes no arguments after `--`"))),
-        _ => Ok(()),
     }
+    Ok(read)
 }
 
-/// Returns the value of a boolean option without `=`: the next argument if that is a boolean, else
-/// `true`.
-fn boolean(parser: &mut Parser) -> Result<String, Error> {
-    let mut rest = parser.try_raw_args();
-    let next = rest.as_mut().and_then(|rest| rest.peek()).and_then(|arg| arg.to_str()).map(str::to_owned);
-    match next {
-        Some(arg) if Options::default().set("dry_run", &Value::from(arg.as_str())).is_ok() => {
-            rest.and_then(|mut rest| rest.next());
-            Ok(arg)
-        }
-        _ => Ok("true".into()),
-    }
-}
-
-/// Adds the value of an option. A list may be given in several arguments.
-fn add(given: &mut Vec<(&'static Info, String)>, info: &'static Info, value: String) -> Result<(), Error> {
-    match given.iter_mut().find(|(known, _)| *known == info) {
-        None => given.push((info, value)),
-        Some((_, list)) if info.kind == Kind::List => {
-            list.push(',');
-            list.push_str(&value);
-        }
-        Some(_) => return Err(Error::invalid(info.name, format!("option `{}` is given twice", info.name))),
-    }
-    Ok(())
-}
-
-/// Returns the option with this name. The suggestion of the error may be a flag of the program.
-fn known(program: &Program, command: Option<&Command>, name: &str) -> Result<&'static Info, Error> {
-    let option = name.replace('-', "_");
-    if let Some(info) = options::info(&option) {
-        return Ok(info);
-    }
-    let error = options::unknown(&option);
-    let (own_flags, own_settings) = command.map(|command| (command.flags, command.settings)).unwrap_or_default();
-    let settings = program.settings.iter().chain(own_settings).map(|(setting, ..)| *setting);
-    let flags = program.flags.iter().chain(own_flags).map(|(flag, _)| *flag);
-    let flags = flags.chain(settings).chain(["format", "help", "version"]);
-    match nearest(&option, options::TABLE.iter().map(|info| info.name)) {
-        Some(_) => Err(error),
-        None => match nearest(&option, flags) {
-            Some(flag) => Err(Error::invalid(name, format!("unknown option `{option}`: did you mean `--{flag}`?"))),
-            None => Err(error),
-        },
-    }
-}
-
-/// Returns the error for an argument that is neither an option nor a command. It is not quoted
-/// unless it is an option's name: it may be a value after a space, such as a token.
-fn unexpected(program: &Program, arg: &str) -> Error {
-    let commands = program.commands.iter().map(|command| command.name);
-    let option = arg.replace('-', "_");
-    let hint = if options::info(&option).is_some() {
-        format!("`{arg}` is an option and needs a value: {arg}=VALUE")
-    } else if let Some(command) = nearest(arg, commands) {
-        format!("did you mean `{command}`?")
-    } else {
-        "an argument is neither OPTION=VALUE nor --OPTION VALUE; `--help` lists the options".into()
-    };
-    Error::invalid("arguments", hint)
-}
-
-fn format(arg: &str) -> Result<Format, Error> {
-    let known = Format::ALL.iter().find(|(name, _)| *name == arg);
-    known.map(|(_, format)| *format).ok_or_else(|| {
-        let accepted = Format::ALL.map(|(name, _)| name).join(", ");
-        Error::invalid("format", format!("invalid value `{arg}` for `format`: unknown (expected {accepted})"))
-    })
-}
-
-fn text(arg: std::ffi::OsString) -> Result<String, Error> {
-    arg.string().map_err(|_| Error::invalid("arguments", "an argument is not UTF-8"))
-}
-
-fn invalid(error: lexopt::Error) -> Error {
-    // `lexopt` quotes the value of a flag that takes none. No such flag's value could be a token.
-    Error::invalid("arguments", error.to_string())
+fn twice(info: &Info) -> Error {
+    Error::invalid(info.name, format!("option `{}` is given twice", info.name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use consul_session::error::ErrorKind;
+    use consul_session::options::Options;
     use serde_json::json;
 
-    const PROGRAM: Program = Program {
-        name: "program",
-        flags: &[("dev", "starts an agent")],
-        settings: &[("allow", "RULE", "where it may connect")],
-        environment: &[],
-        commands: &[
-            Command { name: "demo", help: "shows it", args: &[], rest: None, flags: &[], settings: &[] },
-            Command {
-                name: "lock",
-                help: "runs it",
-                args: &["KEY"],
-                rest: Some("COMMAND..."),
-                flags: &[("once", "not twice")],
-                settings: &[("child-exit", "CODE", "what to answer")],
-            },
-        ],
-    };
+    fn parse_all(program: Program, args: &[&str], text: &str) -> Result<Parsed, (Format, Error)> {
+        let mut input = || Ok(text.to_owned());
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        parse(program, args, &|_| None, &mut input, &TerminalStyles::default())
+    }
 
     #[track_caller]
-    fn parsed(args: &[&str]) -> Result<Invocation, (Format, Error)> {
-        let mut input = || Ok(r#"{"name":"from input","delay":20,"checks":["a"]}"#.to_owned());
-        parse(&PROGRAM, args.iter().map(|arg| (*arg).to_owned()).collect(), &|_| None, &mut input)
+    fn parsed(args: &[&str]) -> Invocation {
+        let text = r#"{"name":"from input","delay":20,"checks":["a"]}"#;
+        match parse_all(Program::Host, args, text) {
+            Ok(Parsed::Run(invocation)) => *invocation,
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn printed(args: &[&str]) -> Output {
+        match parse_all(Program::Host, args, "") {
+            Ok(Parsed::Print(output)) => output,
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn mistake(args: &[&str]) -> (String, String) {
+        let (_, error) = parse_all(Program::Host, args, "").expect_err("not a mistake");
+        match &error.kind {
+            ErrorKind::InvalidOption { option } => (option.to_string(), error.message.clone()),
+            kind => panic!("{args:?}: {kind:?}"),
+        }
     }
 
     /// Parses options from a JSON object.
@@ -261,133 +243,252 @@ mod tests {
             &["--name", "s1", "--delay", "20s", "--validate-certs", "no"],
             &["--name=s1", "delay=20s", "--validate_certs=no"],
         ] {
-            let invocation = parsed(args).unwrap();
+            let invocation = parsed(args);
             assert_eq!(invocation.options, expected, "{args:?}");
-            let given = ["name", "delay", "validate_certs"].map(|name| (name, Source::Arguments));
-            assert_eq!(invocation.given, given, "{args:?}");
+            assert_eq!(invocation.command, None);
+            for name in ["name", "delay", "validate_certs"] {
+                assert_eq!(invocation.source(name), Some(Source::Arguments));
+            }
         }
-        assert_eq!(parsed(&["name=a=b"]).unwrap().options, options(json!({"name": "a=b"})));
-        let (_, error) = parsed(&["--delay", "-5"]).unwrap_err();
-        assert!(error.message.starts_with("invalid value `-5` for `delay`: out of range"), "{error}");
+        assert_eq!(parsed(&["name=a=b"]).options, options(json!({"name": "a=b"})));
+        let (option, message) = mistake(&["name=x", "--delay", "-5"]);
+        assert!(option == "delay" && message.starts_with("invalid value `-5` for `delay`: out of range"), "{message}");
     }
 
     #[test]
-    fn booleans_without_a_value_are_true() {
-        let dry_run = |args: &[&str]| parsed(args).unwrap().options.dry_run;
-        assert_eq!(dry_run(&["--dry-run"]), Some(true));
-        assert_eq!(parsed(&["--dry-run", "name=x"]).unwrap().options, options(json!({"dry_run": true, "name": "x"})));
-        assert_eq!(dry_run(&["--dry-run", "off"]), Some(false));
-    }
-
-    #[test]
-    fn repeated_lists_are_joined() {
-        assert_eq!(parsed(&["checks=a", "--checks", "b,c"]).unwrap().options, options(json!({"checks": ["a", "b", "c"]})));
-        assert_eq!(parsed(&["checks="]).unwrap().options, options(json!({"checks": []})));
-    }
-
-    #[test]
-    fn values_are_checked_except_with_help() {
-        assert!(parsed(&["delay=61"]).is_err());
-        assert_eq!(parsed(&["delay=61", "--help"]).unwrap().action, Action::Help(None));
-        assert_eq!(parsed(&["delay=61", "--version"]).unwrap().action, Action::Version);
-    }
-
-    #[test]
-    fn flags_commands_and_formats_are_parsed() {
-        let demo = parsed(&["--dev", "demo", "--format", "json"]).unwrap();
-        assert_eq!((demo.action, demo.flags, demo.format), (Action::Command("demo"), vec!["dev"], Format::Json));
-        assert_eq!(parsed(&["--help"]).unwrap().action, Action::Help(None));
-        assert_eq!(parsed(&["help"]).unwrap().action, Action::Help(None));
-        assert_eq!(parsed(&["help", "on-mismatch"]).unwrap().action, Action::Help(options::info("on_mismatch")));
-        assert_eq!(parsed(&["-V"]).unwrap().action, Action::Version);
-        for args in [&["help", "demo"][..], &["demo", "--help"], &["demo", "help"]] {
-            assert_eq!(parsed(args).unwrap().action, Action::HelpOf("demo"), "{args:?}");
+    fn commands_stand_for_options() {
+        let id = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
+        for (args, name, expected) in [
+            (&["list"][..], "list", json!({"state": "list"})),
+            (&["list", "--name", "a", "--node=n"], "list", json!({"state": "list", "name": "a", "node": "n"})),
+            (&["info", id], "info", json!({"state": "info", "id": id})),
+            (&["node", "n1"], "node", json!({"state": "node", "node": "n1"})),
+            (&["create", "--ttl", "30s"], "create", json!({"ttl": 30})),
+            (&["present", "a=b", "--delay", "20s"], "present", json!({"state": "present", "name": "a=b", "delay": 20})),
+            (&["ensure", "x", "-n"], "present", json!({"state": "present", "name": "x", "dry_run": true})),
+            (&["destroy", id, id], "destroy", json!({"state": "absent"})),
+            (&["destroy", "--name", "x", "-n"], "destroy", json!({"state": "absent", "name": "x", "dry_run": true})),
+            (&["renew", id], "renew", json!({"id": id})),
+            (&["watch", "--name=x"], "watch", json!({"name": "x"})),
+            (&["--host", "h", "list", "--port", "1"], "list", json!({"state": "list", "host": "h", "port": 1})),
+            (&["hold", "w", "--ttl=1m"], "hold", json!({"name": "w", "ttl": 60})),
+        ] {
+            let invocation = parsed(args);
+            assert_eq!(invocation.command.as_ref().map(Command::name), Some(name), "{args:?}");
+            assert_eq!(invocation.options, options(expected), "{args:?}");
         }
     }
 
     #[test]
     fn commands_have_their_own_arguments_and_flags() {
-        let lock = parsed(&["lock", "a=b/c", "ttl=15s", "--once", "--child-exit=3", "--", "sh", "-c", "--dev", "--"]).unwrap();
-        assert_eq!((lock.action.clone(), &lock.options), (Action::Command("lock"), &options(json!({"ttl": 15}))));
-        assert_eq!((lock.args.as_slice(), lock.flags.as_slice()), (&["a=b/c".to_owned()][..], &["once"][..]));
-        assert_eq!(lock.rest, ["sh", "-c", "--dev", "--"]);
-        assert_eq!(lock.setting("child-exit").collect::<Vec<_>>(), ["3"]);
+        let lock = parsed(&["lock", "a=b/c", "--ttl=15s", "--wait", "1m30s", "-n3", "--", "sh", "-c", "--dev", "--"]);
+        assert_eq!(lock.options, options(json!({"ttl": 15})));
+        let Some(Command::Lock(lock)) = lock.command else { panic!("{lock:?}") };
+        assert_eq!((lock.key.as_str(), lock.semaphore, lock.wait.map(|wait| wait.as_secs())), ("a=b/c", Some(3), Some(90)));
+        assert_eq!(lock.command, ["sh", "-c", "--dev", "--"]);
+        assert_eq!(lock.kill_after.time.as_secs(), 5);
+        let apply = parsed(&["apply", "a.yaml", "-f", "b.yaml", "c.yaml", "--file=d", "./delay=1s"]);
+        let Some(Command::Apply(apply)) = apply.command else { panic!("{apply:?}") };
+        let files: Vec<_> = apply.files().filter_map(|file| file.to_str()).collect();
+        assert_eq!(files, ["a.yaml", "c.yaml", "./delay=1s", "b.yaml", "d"]);
+        assert_eq!(apply.concurrency.requests, 16);
     }
 
     #[test]
-    fn settings_can_be_repeated() {
-        let invocation = parsed(&["--allow", "a:1", "name=x", "--allow=b:2"]).unwrap();
-        assert_eq!(invocation.setting("allow").collect::<Vec<_>>(), ["a:1", "b:2"]);
-        assert_eq!(invocation.options, options(json!({"name": "x"})));
+    fn flags_for_all_commands_stand_anywhere() {
+        for args in [
+            &["-o", "json", "-v", "--allow", "a:1", "list", "--allow=b:2"][..],
+            &["list", "-ojson", "--verbose", "--allow", "a:1", "--allow=b:2"],
+            &["list", "--format", "json", "-v", "--allow", "a:1", "--allow=b:2"],
+        ] {
+            let invocation = parsed(args);
+            assert_eq!((invocation.format, invocation.host.verbose), (Format::Json, true), "{args:?}");
+            assert!(invocation.host.allow.iter().any(|rule| rule == "b:2"), "{args:?}: {:?}", invocation.host.allow);
+        }
+        assert_eq!(parsed(&["--allow", "a:1", "name=x", "--allow=b:2"]).host.allow, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn dry_run_without_a_value_is_true() {
+        let dry_run = |args: &[&str]| parsed(args).options.dry_run;
+        assert_eq!(dry_run(&["--dry-run", "name=x"]), Some(true));
+        assert_eq!(dry_run(&["name=x", "-n"]), Some(true));
+        assert_eq!(dry_run(&["name=x", "--dry-run=off"]), Some(false));
+        assert_eq!(dry_run(&["name=x", "dry_run=on"]), Some(true));
+    }
+
+    #[test]
+    fn repeated_lists_are_joined() {
+        let all = options(json!({"name": "x", "checks": ["b", "c", "a"]}));
+        assert_eq!(parsed(&["name=x", "checks=a", "--checks", "b,c"]).options, all);
+        let two = parsed(&["present", "x", "--checks", "a", "--checks=b"]).options;
+        assert_eq!(two, options(json!({"state": "present", "name": "x", "checks": ["a", "b"]})));
+        assert_eq!(parsed(&["name=x", "checks="]).options, options(json!({"name": "x", "checks": []})));
+    }
+
+    #[test]
+    fn help_and_version_are_printed() {
+        let [short, long] = [printed(&["-h"]), printed(&["--help"])];
+        assert!(short.stdout.lines().count() < long.stdout.lines().count() / 2, "{}", short.stdout);
+        assert_eq!(printed(&["help"]), long);
+        for info in options::TABLE {
+            let flag = format!("--{} ", info.name.replace('_', "-"));
+            assert!(long.stdout.contains(&flag) || long.stdout.contains(&flag.replace(' ', "[")), "{flag}: {}", long.stdout);
+        }
+        assert_eq!(printed(&["-V"]).stdout, format!("consul-session {}\n", env!("CARGO_PKG_VERSION")));
+        assert_eq!(printed(&["list", "--help"]), printed(&["help", "list"]));
+        assert_eq!(printed(&["list", "--help"]), printed(&["list", "-h"]));
+        assert!(printed(&["help", "on-mismatch"]).stdout.starts_with("on_mismatch\n  what it is for  "));
+        // Help comes before the check of values.
+        assert_eq!(printed(&["delay=61", "--help"]), long);
+    }
+
+    #[test]
+    fn help_of_each_command_fits_one_screen() {
+        for width in [40, 80, 100] {
+            let terminal = crate::TerminalStyle { colors: false, width: Some(width) };
+            let mut definition = help::definition(Program::Host, terminal);
+            definition.build();
+            let names: Vec<String> = definition.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+            assert_eq!(names.len(), 16);
+            for name in names {
+                let help = help::of_word(Some(&name), &mut definition, terminal).unwrap().stdout;
+                let lines = help.lines().count();
+                assert!(width < 80 || lines <= 48, "{lines} lines:\n{help}");
+                // Examples and usages are not broken, so that they can be copied.
+                let prose = help.lines().filter(|line| !line.contains("consul-session"));
+                for line in prose.filter(|line| !line.ends_with("adf4238a-882b-9ddc-4a9d-5b6758e4159e")) {
+                    assert!(line.chars().count() <= width.min(80), "{width}: {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_typed_prints_the_usage() {
+        for args in [&[][..], &["--verbose"], &["--dev"], &["--host", "h"]] {
+            let output = printed(args);
+            assert_eq!((output.stdout.as_str(), output.status), ("", Output::USAGE), "{args:?}");
+            assert!(output.stderr.contains("Usage: consul-session COMMAND"), "{}", output.stderr);
+        }
+        for args in [&["delay=5"][..], &["--delay", "5"], &["dry_run=yes"]] {
+            let (option, message) = mistake(args);
+            assert!(option == "name" && message.contains("`create`"), "{args:?}: {message}");
+        }
+        assert_eq!(parsed(&["state=present"]).options, options(json!({"state": "present"})));
+        assert_eq!(parsed(&["create"]).options, Options::default());
+        let (_, error) = parse_all(Program::Host, &["-o", "json"], "").unwrap_err();
+        assert!(error.message.starts_with("no command"), "{error}");
     }
 
     #[test]
     fn options_are_read_from_standard_input() {
-        let read = parsed(&["delay=1", "-"]).unwrap();
+        let read = parsed(&["delay=1", "-"]);
         assert_eq!(read.options, options(json!({"name": "from input", "delay": 1, "checks": ["a"]})));
         let source = |name| read.source(name);
         assert_eq!(
             (source("delay"), source("name"), source("checks"), source("ttl")),
             (Some(Source::Arguments), Some(Source::Input), Some(Source::Input), None)
         );
-        assert_eq!(parsed(&["-"]).unwrap().options, options(json!({"name": "from input", "delay": 20, "checks": ["a"]})));
-        let both = parsed(&["name=typed", "-"]).unwrap();
+        assert_eq!(parsed(&["-"]).options, options(json!({"name": "from input", "delay": 20, "checks": ["a"]})));
+        let both = parsed(&["name=typed", "-"]);
         assert_eq!(both.options, options(json!({"name": "typed", "delay": 20, "checks": ["a"]})));
-        let read = |input: &str| parse(&PROGRAM, vec!["-".into()], &|_| None, &mut || Ok(input.to_owned()));
+        let read = |input: &str| match parse_all(Program::Host, &["-"], input) {
+            Ok(Parsed::Run(invocation)) => Ok(*invocation),
+            Ok(Parsed::Print(output)) => panic!("{output:?}"),
+            Err((_, error)) => Err(error),
+        };
         let given = read(r#"{"host":"unix:///run/consul.sock","name":"x"}"#).unwrap();
         assert_eq!((given.socket.as_deref(), given.source("host")), (Some("unix:///run/consul.sock"), Some(Source::Input)));
         assert_eq!(given.options, options(json!({"name": "x"})));
         // An option that is `null` is not given, so it has no source either.
-        assert_eq!(read(r#"{"host":null}"#).unwrap().given, []);
+        assert_eq!(read(r#"{"host":null,"name":"x"}"#).unwrap().given, [("name", Source::Input)]);
         for (input, option) in [
             ("[]", "options"),
             ("{", "options"),
+            ("{}", "name"),
             (r#"{"nmae":"x"}"#, "nmae"),
             (r#"{"delay":61}"#, "delay"),
             (r#"{"host":"unix:///x","nmae":"x"}"#, "nmae"),
             (r#"{"host":"http://x"}"#, "host"),
         ] {
-            let (_, error) = read(input).unwrap_err();
-            assert_eq!(error.kind, consul_session::error::ErrorKind::InvalidOption { option: option.into() }, "{input}");
+            let error = read(input).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidOption { option: option.into() }, "{input}");
         }
     }
 
     #[test]
     fn mistakes_are_named() {
+        const SECRET: &str = "5ec2e700-0000-4000-8000-cafecafecafe";
         for (args, option, part) in [
             (&["dealy=20s"][..], "dealy", "did you mean `delay`?"),
-            (&["--tokn", "secret-secret"], "tokn", "did you mean `token`?"),
-            (&["--fromat", "json"], "fromat", "did you mean `--format`?"),
+            (&["--tokn", SECRET], "tokn", "unknown flag `--tokn` (argument 1): did you mean `--token`?"),
+            (&["name=x", "--fromat", "json"], "fromat", "(argument 2): did you mean `--format`?"),
             (&["--alow", "a:1"], "alow", "did you mean `--allow`?"),
-            (&["--allow"], "arguments", "allow"),
+            (&["list", "--vebose"], "vebose", "did you mean `--verbose`?"),
+            (&["--allow"], "allow", "`--allow` needs a value"),
             (&["frobnicate=1"], "frobnicate", "known are state, id, name"),
             (&["name=a", "name=b"], "name", "given twice"),
+            (&["name=a", "--name", "b"], "name", "given twice"),
+            (&["--name", "a", "--name", "b"], "name", "`--name` is given twice"),
+            (&["list", "-o", "json", "-o", "ids"], "output", "given twice"),
+            (&["present", "x", "--state", "list"], "state", "unknown flag `--state` (argument 3): `present` takes --node"),
             (&["name"], "arguments", "name=VALUE"),
-            (&["dmeo"], "arguments", "`demo`"),
-            (&["token", "secret-secret"], "arguments", "token=VALUE"),
-            (&["secret-secret"], "arguments", "OPTION=VALUE"),
-            (&["--name"], "arguments", "name"),
-            (&["-x"], "arguments", "-x"),
-            (&["help", "dealy"], "dealy", "did you mean `delay`?"),
-            (&["lock"], "arguments", "missing argument <KEY> of `lock`"),
-            (&["lock", "k"], "arguments", "`lock` needs `-- COMMAND...`"),
-            (&["lock", "k", "--"], "arguments", "`lock` needs `-- COMMAND...`"),
-            (&["lock", "k", "--ocne", "--", "x"], "ocne", "did you mean `--once`?"),
-            (&["--once"], "once", "unknown option"),
-            (&["demo", "--", "x"], "arguments", "takes no arguments after `--`"),
-            (&["name=x", "--", "y"], "arguments", "after `--`"),
-            (&["--format", "yaml"], "format", "(expected table, wide, json, ids)"),
+            (&["lst"], "arguments", "unexpected argument `lst` (argument 1): did you mean `list`?"),
+            (&["name=x", "list"], "arguments", "`list` is a command, which comes first"),
+            (&["name=x", "frob"], "arguments", "unexpected argument `frob` (argument 2)"),
+            (&["--name", "x", "list"], "name", "belongs after the command: list … --name …"),
+            (&["token", SECRET], "arguments", "token=VALUE"),
+            (&[SECRET], "arguments", "unexpected argument (argument 1)"),
+            (&["name=x", "--token=a", "secret"], "arguments", "unexpected argument (argument 3)"),
+            (&["--name"], "name", "`--name` needs a value"),
+            (&["-x"], "arguments", "`-x`"),
+            (&["help", "dealy"], "arguments", "did you mean `delay`?"),
+            (&["help", "lits"], "arguments", "did you mean `list`?"),
+            (&["info"], "arguments", "`info` needs <ID>"),
+            (&["info", "x"], "id", "invalid value `x` for `id`"),
+            (&["lock", "k"], "arguments", "`lock` needs <COMMAND>"),
+            (&["lock", "k", "--"], "arguments", "`lock` needs <COMMAND>"),
+            (&["lock", "k", "--wiat", "1", "--", "x"], "wiat", "did you mean `--wait`?"),
+            (&["lock", "k", "--wait", "soon", "--", "x"], "wait", "invalid value `soon` for `--wait`: not a duration"),
+            (&["lock", "k", "ttl=15s", "--", "x"], "arguments", "after `lock`, options are written --ttl VALUE"),
+            (&["apply", "a.yaml", "delay=1s"], "arguments", "after `apply`, options are written --delay VALUE"),
+            (&["watch", "name=x"], "arguments", "`name=x` (argument 2): after `watch`, options are written --name VALUE"),
+            (&["destroy", "--concurrency", "0", "--name", "x"], "concurrency", "0 is not in 1..=100"),
+            (&["destroy"], "arguments", "`destroy` needs one of: ids, --name NAME, --name-prefix TEXT"),
+            (&["destroy", "--name", "x", "--name-prefix", "x"], "arguments", "`destroy` needs one of"),
+            (&["demo", "--", "x"], "arguments", "unexpected argument `x` (argument 3)"),
+            (&["name=x", "--", "y"], "arguments", "unexpected argument `y` (argument 3)"),
+            (
+                &["list", "--output", "yaml"],
+                "output",
+                "invalid value `yaml` for `--output`: unknown (expected table, wide, json, ids)",
+            ),
+            (&["present", "x", "--on-mismatch", "no"], "on_mismatch", "unknown (expected fail, replace)"),
         ] {
-            let (_, error) = parsed(args).unwrap_err();
-            assert_eq!(error.kind, consul_session::error::ErrorKind::InvalidOption { option: option.into() }, "{args:?}");
-            assert!(error.message.contains(part), "{args:?}: {error}");
-            assert!(!error.message.contains("secret-secret"), "{args:?}: {error}");
+            let (given, message) = mistake(args);
+            assert!(message.contains(part), "{args:?}: {message}");
+            assert_eq!(given, option, "{args:?}: {message}");
+            assert!(!message.contains(SECRET) && !message.contains("secret"), "{args:?}: {message}");
         }
     }
 
     #[test]
+    fn component_names_what_needs_the_program() {
+        let error = |args: &[&str]| parse_all(Program::Component, args, "").unwrap_err().1.message.clone();
+        assert!(error(&["watch"]).starts_with("`watch` needs the program consul-session"), "{}", error(&["watch"]));
+        assert!(error(&["list", "--allow", "a:1"]).starts_with("`--allow` needs the program"));
+        assert!(error(&["--dev", "name=x"]).starts_with("`--dev` needs the program"));
+        assert!(matches!(parse_all(Program::Component, &["list"], ""), Ok(Parsed::Run(_))));
+        let Ok(Parsed::Print(help)) = parse_all(Program::Component, &["--help"], "") else { panic!() };
+        assert!(!help.stdout.contains("--allow") && !help.stdout.contains("watch"), "{}", help.stdout);
+    }
+
+    #[test]
     fn errors_use_a_format_that_comes_later() {
-        assert_eq!(parsed(&["dealy=1", "--format", "json"]).unwrap_err().0, Format::Json);
-        assert_eq!(parsed(&["dealy=1"]).unwrap_err().0, Format::Table);
+        for args in [["dealy=1", "--format=json"], ["dealy=1", "-ojson"]] {
+            assert_eq!(parse_all(Program::Host, &args, "").unwrap_err().0, Format::Json);
+        }
+        assert_eq!(parse_all(Program::Host, &["dealy=1"], "").unwrap_err().0, Format::Table);
     }
 }

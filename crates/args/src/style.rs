@@ -1,6 +1,6 @@
 //! Terminal output: text with or without colours, wrapped to the terminal's width.
 
-use crate::invocation::Format;
+use crate::flags::Format;
 use crate::table::{Column, Layout};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};

@@ -10,7 +10,7 @@ use consul_session::error::Error;
 use consul_session::options::{self, Options};
 use consul_session_args::{self as cli, Invocation, Output, Source};
 use serde_json::{Map, Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// An option of community.general's module that the component does not have.
 const CA_PATH: &str = "ca_path";
@@ -30,18 +30,18 @@ pub fn task_file(args: &[String]) -> Option<&Path> {
 pub async fn run(file: &Path) -> Output {
     let task = match Task::read(file) {
         Ok(task) => task,
-        Err(error) => return output(&json!(error), false),
+        Err(error) => return output(&json!(error), Output::FAILED),
     };
     let result = task.apply().await;
-    let success = result.is_ok();
+    let status = if result.is_ok() { Output::DONE } else { Output::FAILED };
     let mut answer = result.unwrap_or_else(|error| json!(error));
     answer["invocation"] = json!({ "module_args": task.redacted_options() });
     redact(&mut answer, &task.token());
-    output(&answer, success)
+    output(&answer, status)
 }
 
-fn output(answer: &Value, success: bool) -> Output {
-    Output { stdout: format!("{answer}\n"), stderr: String::new(), success }
+fn output(answer: &Value, status: u8) -> Output {
+    Output { stdout: format!("{answer}\n"), stderr: String::new(), status }
 }
 
 /// A task, as Ansible passes it. `_ansible_no_log` needs no handling: it is about the system log,
@@ -107,13 +107,14 @@ impl Task {
         match self.options.get(CA_PATH) {
             None => {}
             Some(Value::String(path)) => {
-                let setting = if Path::new(path).is_dir() { "ca-path" } else { "ca-file" };
-                invocation.settings.push((setting, path.clone()));
+                let path = PathBuf::from(path);
+                let flag = if path.is_dir() { &mut invocation.host.ca_path } else { &mut invocation.host.ca_file };
+                *flag = Some(path);
             }
             Some(value) => return Err(arguments::rejected_ca_path(value)),
         }
         if let Some(agent) = self.unverified(&invocation) {
-            invocation.settings.push(("insecure", agent));
+            invocation.host.insecure.push(agent);
         }
         Ok(invocation)
     }

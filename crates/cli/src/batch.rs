@@ -1,4 +1,4 @@
-//! Many sessions at once: `apply --file` and `destroy --name-prefix`.
+//! Many sessions at once: `apply` and `destroy --name-prefix`.
 
 mod apply;
 mod common;
@@ -8,5 +8,5 @@ mod pool;
 mod replay;
 mod scheduler;
 
-pub use apply::{APPLY, apply};
-pub use destroy::{DESTROY, destroy};
+pub use apply::apply;
+pub use destroy::destroy;

@@ -2,19 +2,9 @@
 
 use crate::{host, terminal};
 use consul_session::Error;
-use consul_session_args::{self as cli, Command, Invocation, Source};
+use consul_session_args::{self as cli, Invocation, Program, Source};
 use consul_session_dev_agent::DevAgent;
 use consul_session_host::Host;
-
-/// The command.
-pub const COMMAND: Command = Command {
-    name: "demo",
-    args: &[],
-    rest: None,
-    flags: &[],
-    settings: &[],
-    help: "Walk through the five examples of the consul_session options; needs --dev",
-};
 
 /// The examples, each with its purpose as the module's documentation has it, and its options.
 /// `session_id` is replaced by the id of the first example's session.
@@ -26,16 +16,16 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 5] = [
     ("retrieve active sessions", &[("state", "list")]),
 ];
 
-/// Runs the examples against the dev agent. Returns each command, as typed for this `program`,
+/// Runs the examples against the dev agent. Returns each command, as typed,
 /// and its output.
-pub async fn run(program: &str, host: &Host, agent: &DevAgent, connection: &Invocation) -> Result<String, Error> {
+pub async fn run(host: &Host, agent: &DevAgent, connection: &Invocation) -> Result<String, Error> {
     agent.register_check("existing_check_name");
     let mut text = format!("The five examples of the consul_session options, on a dev agent at {}.\n", agent.addr());
     let mut session_id: Option<String> = None;
     let style = terminal::style();
     for (purpose, options) in EXAMPLES {
         let mut invocation = connection.clone();
-        let mut command = format!("$ {program}");
+        let mut command = format!("$ {}", Program::NAME);
         for (name, value) in options {
             let value = match (*value, &session_id) {
                 ("session_id", Some(id)) => id as &str,

@@ -2,14 +2,11 @@
 
 use crate::{convert, permissions, terminal};
 use consul_session::error::{Error, ErrorKind};
-use consul_session::{Options, Outcome};
-use consul_session_args::{DIM, Invocation, printable};
+use consul_session::{Options, Outcome, Session};
+use consul_session_args::{Calls, DIM, Invocation, printable};
 use consul_session_host::{ConfigError, Host};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-
-/// The flag that reports each request on standard error.
-pub const VERBOSE: &str = "verbose";
 
 /// The name of the component's file.
 const PLUGIN: &str = "consul-session-plugin.wasm";
@@ -30,7 +27,7 @@ pub fn build(invocation: &mut Invocation, locks: bool) -> Result<Host, Error> {
     if locks {
         builder = builder.locks(true);
     }
-    if invocation.flags.contains(&VERBOSE) {
+    if invocation.host.verbose {
         let terminal = terminal::style().stderr;
         builder = builder.on_request(move |exchange| {
             let line = terminal.paint(DIM, &terminal.fold(&printable(&exchange.to_string())));
@@ -55,6 +52,27 @@ pub fn build(invocation: &mut Invocation, locks: bool) -> Result<Host, Error> {
 /// Calls the component's `apply` with these options.
 pub async fn apply(host: &Host, options: &Options) -> Result<Outcome, Error> {
     host.apply(&convert::options(options)).await.map(convert::outcome).map_err(convert::error)
+}
+
+/// The calls of the commands, through the host.
+pub struct Component<'a>(pub &'a Host);
+
+impl Calls for Component<'_> {
+    async fn apply(&mut self, options: &Options) -> Result<Outcome, Error> {
+        apply(self.0, options).await
+    }
+
+    async fn create(&mut self, options: &Options) -> Result<String, Error> {
+        let options = options.clone().resolve();
+        let (session, connection) = (convert::create_options(&options), convert::connection(&options));
+        self.0.create(&session, Some(&connection)).await.map_err(convert::error)
+    }
+
+    async fn renew(&mut self, options: &Options) -> Result<Session, Error> {
+        let options = options.clone().resolve();
+        let id = options.id.as_ref().map(|id| id.as_str()).unwrap_or_default();
+        self.0.renew(id, Some(&convert::connection(&options))).await.map(convert::session).map_err(convert::error)
+    }
 }
 
 /// Finds the component's file, for a program without an embedded one.

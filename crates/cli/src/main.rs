@@ -4,6 +4,7 @@ mod ansible;
 mod batch;
 mod convert;
 mod demo;
+mod dev;
 mod host;
 mod lock;
 mod manual;
@@ -14,25 +15,12 @@ mod util;
 mod watch;
 
 use consul_session::error::{Error, ErrorKind};
-use consul_session_args::{self as cli, Action, Format, Invocation, Output, Program, Source};
+use consul_session_args::{self as cli, Command, Format, Invocation, Output, Parsed, Program, Source};
 use consul_session_dev_agent::DevAgent;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
-
-const DEV: &str = Program::OWN_AGENT;
-
-const PROGRAM: Program = Program {
-    name: "consul-session",
-    flags: &[
-        (DEV, "Start an embedded dev agent on a free port and use it: nothing needs to be installed, and nothing is kept"),
-        (host::VERBOSE, "Report each request on standard error: method, URL, status, size, time; never a header"),
-    ],
-    settings: permissions::SETTINGS,
-    environment: permissions::ENVIRONMENT,
-    commands: &[demo::COMMAND, watch::COMMAND, batch::APPLY, batch::DESTROY, lock::COMMAND, manual::COMPLETIONS, manual::MAN],
-};
 
 fn main() -> ExitCode {
     let output = complete(output()).unwrap_or_else(|error| {
@@ -63,10 +51,11 @@ async fn output() -> Output {
     if let Some(file) = ansible::task_file(&args) {
         return ansible::run(file).await;
     }
-    match cli::parse(&PROGRAM, args, &permissions::visible, &mut util::read_stdin) {
-        Ok(invocation) => {
+    match cli::parse(Program::Host, args, &permissions::visible, &mut util::read_stdin, &terminal::style()) {
+        Ok(Parsed::Print(output)) => output,
+        Ok(Parsed::Run(invocation)) => {
             let format = invocation.format;
-            run(invocation).await.unwrap_or_else(|error| cli::failure(&error, format, &terminal::style()))
+            run(*invocation).await.unwrap_or_else(|error| cli::failure(&error, format, &terminal::style()))
         }
         Err((format, error)) => cli::failure(&error, format, &terminal::style()),
     }
@@ -80,43 +69,40 @@ fn print(output: Output) -> ExitCode {
         .write_all(output.stdout.as_bytes())
         .and_then(|()| stdout.flush())
         .and_then(|()| io::stderr().write_all(output.stderr.as_bytes()));
-    if output.success && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if written.is_ok() { output.status.into() } else { ExitCode::FAILURE }
 }
 
-/// Runs the invocation's action, with a dev agent if the flag asks for one.
+/// Runs a command or the words of the options, with a dev agent if the flag asks for one.
 async fn run(mut invocation: Invocation) -> Result<Output, Error> {
-    match invocation.action {
-        Action::Help(_) | Action::HelpOf(_) | Action::Version => {
-            return Ok(cli::about(&PROGRAM, &invocation.action, terminal::style().stdout));
-        }
-        Action::Command(name) if name == manual::COMPLETIONS.name => return manual::completions(&PROGRAM, &invocation),
-        Action::Command(name) if name == manual::MAN.name => return manual::man(&PROGRAM, &invocation),
-        Action::Command(_) | Action::Apply => {}
+    let command = invocation.command.clone();
+    match &command {
+        Some(Command::Completions(args)) => return manual::completions(args, &invocation),
+        Some(Command::Man(args)) => return manual::man(args, &invocation),
+        Some(Command::Dev) => return dev::run(&invocation).await,
+        _ => {}
     }
-    let agent = match invocation.flags.contains(&DEV) {
+    let agent = match invocation.host.dev {
         true => Some(start_agent(&mut invocation).await?),
         false => None,
     };
-    let locks = invocation.action == Action::Command(lock::COMMAND.name);
+    let locks = matches!(command, Some(Command::Lock(_)));
     let host = host::build(&mut invocation, locks)?;
-    match (invocation.action.clone(), &agent) {
-        (Action::Command(name), Some(agent)) if name == demo::COMMAND.name => {
-            invocation.accept(&[Format::Table, Format::Json], name)?;
-            let stdout = demo::run(PROGRAM.name, &host, agent, &invocation).await?;
-            Ok(Output { stdout, stderr: String::new(), success: true })
+    match (&command, &agent) {
+        (Some(Command::Demo), Some(agent)) => {
+            invocation.accept(&[Format::Table, Format::Json], "demo")?;
+            demo::run(&host, agent, &invocation).await.map(Output::text)
         }
-        (Action::Command(name), _) if name == watch::COMMAND.name => watch::run(host, &invocation).await,
-        (Action::Command(name), _) if name == batch::APPLY.name => batch::apply(&host, &invocation).await,
-        (Action::Command(name), _) if name == batch::DESTROY.name => batch::destroy(&host, &invocation).await,
-        (Action::Command(name), _) if name == lock::COMMAND.name => lock::run(host, &invocation).await,
-        (Action::Command(command), None) => Err(Error::invalid(
-            "arguments",
-            format!("`{command}` needs --dev: it creates sessions and a check, which no other agent should keep"),
-        )),
-        _ => {
-            let outcome = host::apply(&host, &invocation.options).await?;
-            Ok(cli::success(&outcome, &invocation, &terminal::style()))
+        (Some(Command::Demo), None) => {
+            Err(Error::invalid("dev", "`demo` needs --dev: it creates sessions and a check, which no other agent should keep"))
         }
+        (Some(Command::Watch(_)), _) => watch::run(host, &invocation).await,
+        (Some(Command::Apply(args)), _) => batch::apply(&host, &invocation, args).await,
+        (Some(Command::Destroy(args)), _) if let Some(prefix) = &args.name_prefix => {
+            batch::destroy(&host, &invocation, args, prefix).await
+        }
+        (Some(Command::Lock(args)), _) => lock::run(host, &invocation, args).await,
+        (Some(Command::Hold(args)), _) => lock::hold(host, &invocation, args).await,
+        _ => cli::run(&invocation, &mut host::Component(&host), &terminal::style()).await,
     }
 }
 

@@ -8,12 +8,11 @@ mod news;
 mod screen;
 mod state;
 
-use crate::host::VERBOSE;
 use crate::retry::is_final;
 use crate::{convert, terminal};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use consul_session::error::{Error, ErrorKind};
-use consul_session_args::{self as cli, Command, Format, Invocation, Output};
+use consul_session_args::{self as cli, Format, Invocation, Output};
 use consul_session_host::{CallError, Connection, Consistency, Host, Query};
 use news::News;
 use screen::{Alternate, Screen};
@@ -23,20 +22,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::block_in_place;
 use tokio::time::MissedTickBehavior;
-
-/// The command.
-pub const COMMAND: Command = Command {
-    name: "watch",
-    args: &[],
-    rest: None,
-    flags: &[],
-    settings: &[],
-    help: "Show the sessions as they come and go, until interrupted; `name` and `node` filter. With --format json, or where \
-           standard output is not a terminal, one event a line",
-};
-
-/// The options that filter. Of the others only those of the connection are accepted.
-const FILTERS: [&str; 2] = ["name", "node"];
 
 /// How long Consul may block a query, in seconds. Short, since a dead machine is only noticed
 /// when its answer is overdue.
@@ -79,11 +64,8 @@ impl Source {
 /// such as a revoked token, an invalid certificate or a dead agent. Only a time limit that no
 /// blocking query meets is an error at any time.
 pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
-    invocation.only(&FILTERS, |option| {
-        format!("option `{option}` does not apply to `watch`, which reads all sessions: `name` and `node` filter")
-    })?;
     // The ids alone do not tell which of them came or went.
-    invocation.accept(&[Format::Table, Format::Json], COMMAND.name)?;
+    invocation.accept(&[Format::Table, Format::Json], "watch")?;
     let options = invocation.options.clone().resolve();
     let agent = format!("{}:{}", options.host.as_str(), options.port);
     let source = Source { host, connection: convert::connection(&options), node: options.node };
@@ -92,7 +74,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     let (sender, news) = mpsc::channel(16);
     let reading = tokio::spawn(read(source, Watch::new(options.name), sender));
     // Lines about requests would break the table.
-    let verbose = invocation.flags.contains(&VERBOSE) && io::stderr().is_terminal();
+    let verbose = invocation.host.verbose && io::stderr().is_terminal();
     let on_screen = invocation.format == Format::Table && io::stdout().is_terminal() && !terminal::is_dumb() && !verbose;
     let (stop, stopping) = oneshot::channel();
     let mut printing = match on_screen {
@@ -105,7 +87,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
             reading.abort();
             let _ = reading.await;
             return match error.kind() {
-                io::ErrorKind::BrokenPipe => Ok(no_output(true)),
+                io::ErrorKind::BrokenPipe => Ok(no_output(Output::DONE)),
                 _ => Err(Error::new(ErrorKind::Other, format!("standard output cannot be written to: {error}"))),
             };
         },
@@ -120,13 +102,13 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     }
     let error = joined(reading.await)?;
     Ok(match invocation.format {
-        Format::Json => Output { stdout: lines::json_of_final(error), ..no_output(false) },
+        Format::Json => Output { stdout: lines::json_of_final(error), ..no_output(Output::FAILED) },
         format => cli::failure(&error, format, &terminal::style()),
     })
 }
 
-fn no_output(success: bool) -> Output {
-    Output { stdout: String::new(), stderr: String::new(), success }
+fn no_output(status: u8) -> Output {
+    Output { stdout: String::new(), stderr: String::new(), status }
 }
 
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, Error> {

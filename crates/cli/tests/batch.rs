@@ -1,4 +1,4 @@
-//! Many sessions at once: `apply --file` and `destroy --name-prefix` against a real Consul and the
+//! Many sessions at once: `apply` and `destroy --name-prefix` against a real Consul and the
 //! dev agent.
 
 use anyhow::{Context, Result, ensure};
@@ -105,7 +105,7 @@ fn expect(text: &str, expected: &str) -> Result<()> {
 fn invalid_file_is_reported_by_line_and_nothing_is_sent() -> Result<()> {
     let folder = tempdir()?;
     // Nothing listens there, so a request would fail with another error.
-    let port = format!("port={}", unused_address()?.port());
+    let port = format!("--port={}", unused_address()?.port());
     let text = format!(
         "- name: web\n  dealy: 20s\n- {{name: db, delay: 61, token: {{a: {TOKEN}}}}}\n- {{name: db, ttl: 5, tokn: {TOKEN}}}\n- {{name: cache, token: \"{TOKEN} x\"}}\n"
     );
@@ -130,24 +130,24 @@ fn invalid_file_is_reported_by_line_and_nothing_is_sent() -> Result<()> {
         expected_mistakes.iter().map(|(line, _, text)| format!("error (invalid-option): {path}:{line}: {text}\n")).collect();
     let output = run(&mut consul_session(&["apply", "--file", &path, &port])?)?;
     ensure!(
-        (output.status, output.stdout.as_str()) == (1, "") && output.stderr == lines.clone() + "nothing was sent\n",
+        (output.status, output.stdout.as_str()) == (2, "") && output.stderr == lines.clone() + "nothing was sent\n",
         "{}{lines}",
         output.stderr
     );
     let output = run(&mut consul_session(&["apply", "--file", &path, &port, "--format", "json"])?)?;
     let mistakes: Vec<Value> =
-        expected_mistakes.iter().map(|(line, option, msg)| json!({"line": line, "option": option, "msg": msg})).collect();
+        expected_mistakes.iter().map(|(line, option, msg)| json!({"file": path, "line": line, "option": option, "msg": msg})).collect();
     let expected = json!({
-        "changed": false, "failed": true, "error": "invalid-option", "file": path,
+        "changed": false, "failed": true, "error": "invalid-option",
         "msg": format!("{path}:2: {}", expected_mistakes[0].2), "mistakes": mistakes
     });
-    ensure!(output.status == 1 && output.stderr.is_empty() && output.json()? == expected, "{}", output.stdout);
+    ensure!(output.status == 2 && output.stderr.is_empty() && output.json()? == expected, "{}", output.stdout);
     // The program prints at most 20 of them.
     let path = file(&folder, "sessions.yaml", "- {nmae: a}\n".repeat(50))?;
     let output = run(&mut consul_session(&["apply", "--file", &path, &port])?)?;
     ensure!(
         output.stderr.lines().count() == 22
-            && output.stderr.ends_with("\nand 30 more errors; --format json has them all\nnothing was sent\n"),
+            && output.stderr.ends_with("\nand 30 more errors; -o json has them all\nnothing was sent\n"),
         "{}",
         output.stderr
     );
@@ -159,65 +159,54 @@ fn invalid_arguments_are_rejected() -> Result<()> {
     let folder = tempdir()?;
     let good = file(&folder, "good.yaml", "- name: web\n")?;
     let latin = file(&folder, "latin.yaml", b"- name: \xe9\n")?;
-    let cases: [(&[&str], &str, String); 12] = [
-        (&["apply"], "file", "`apply` needs --file FILE, a list of records; `-` for standard input".into()),
+    let cases: [(&[&str], &str, String); 13] = [
+        (&["apply"], "arguments", "`apply` needs a FILE, a list of records; `-` for standard input".into()),
+        (&["apply", "/missing"], "file", "/missing cannot be read: No such file or directory (os error 2)".into()),
+        (&["apply", &good, "-f", "/missing"], "file", "/missing cannot be read: No such file or directory (os error 2)".into()),
+        (&["apply", &latin], "file", format!("{latin} cannot be read: it is not UTF-8")),
+        (&["apply", "-", "-f", "-"], "file", "`-` is given twice: standard input can be read once".into()),
         (
-            &["apply", "--file", "/missing"],
-            "file",
-            "--file: /missing cannot be read: No such file or directory (os error 2)".into(),
-        ),
-        (&["apply", "--file", &latin], "file", format!("--file: {latin} cannot be read: it is not UTF-8")),
-        (
-            &["apply", "--file", &good, "--concurrency", "0"],
+            &["apply", &good, "--concurrency", "0"],
             "concurrency",
-            "invalid value `0` for --concurrency: out of range (expected 1 to 100)".into(),
+            "invalid value `0` for `--concurrency`: 0 is not in 1..=100".into(),
         ),
         (
-            &["apply", "--file", &good, "--concurrency", "101"],
+            &["apply", &good, "--concurrency", "101"],
             "concurrency",
-            "invalid value `101` for --concurrency: out of range (expected 1 to 100)".into(),
+            "invalid value `101` for `--concurrency`: 101 is not in 1..=100".into(),
         ),
         (
-            &["apply", "--file", &good, "delay=x"],
+            &["apply", &good, "--delay=x"],
             "delay",
             "invalid value `x` for `delay`: not a duration (expected seconds or a duration: 20, 20s or 1m30s, 0s to 60s)"
                 .into(),
         ),
-        (&["apply", "--flie", &good], "flie", "unknown option `flie`: did you mean `--file`?".into()),
-        (&["destroy"], "name-prefix", "`destroy` needs --name-prefix PREFIX: how the names begin".into()),
+        (&["apply", "--flie", &good], "flie", "unknown flag `--flie` (argument 2): did you mean `--file`?".into()),
+        (&["destroy"], "arguments", "`destroy` needs one of: ids, --name NAME, --name-prefix TEXT".into()),
         (
             &["destroy", "--name-prefix", ""],
-            "name-prefix",
+            "name_prefix",
             "--name-prefix is empty, which would mean every session: say how the names begin".into(),
         ),
+        (&["destroy", "--name-prefix", "a", "--name-prefix", "b"], "name_prefix", "`--name-prefix` is given twice".into()),
         (
-            &["destroy", "--name-prefix", "a", "--name-prefix", "b"],
-            "name-prefix",
-            "--name-prefix is given twice: give one".into(),
-        ),
-        (
-            &["destroy", "--name-prefix", "a", "name=abc"],
-            "name",
-            "`destroy` takes no option `name`: it goes by --name-prefix, and by `node` and `datacenter`".into(),
-        ),
-        (
-            &["destroy", "--name-prefix", "a", "--concurrency", "x"],
-            "concurrency",
-            "invalid value `x` for --concurrency: out of range (expected 1 to 100)".into(),
+            &["destroy", "--name-prefix", "a", "--name=abc"],
+            "arguments",
+            "`destroy` needs one of: ids, --name NAME, --name-prefix TEXT".into(),
         ),
     ];
     for (args, option, message) in cases {
         let output = run(&mut consul_session(args)?)?;
         let expected = format!("error (invalid-option): {message}\n");
         ensure!(
-            (output.status, output.stdout.as_str(), &output.stderr) == (1, "", &expected),
+            (output.status, output.stdout.as_str(), &output.stderr) == (2, "", &expected),
             "{args:?}: {}{}",
             output.stdout,
             output.stderr
         );
         let output = run(&mut consul_session(&[args, &["--format", "json"]].concat())?)?;
         let expected = json!({"changed": false, "failed": true, "error": "invalid-option", "option": option, "msg": message});
-        ensure!(output.status == 1 && output.json()? == expected, "{args:?}: {}", output.stdout);
+        ensure!(output.status == 2 && output.json()? == expected, "{args:?}: {}", output.stdout);
     }
     Ok(())
 }
@@ -248,7 +237,7 @@ fn unreachable_agent_is_reported_once() -> Result<()> {
     let folder = tempdir()?;
     let path = file(&folder, "s.yaml", records(3))?;
     let port = unused_address()?.port();
-    let output = run(&mut consul_session(&["apply", "--file", &path, "host=127.0.0.1", &format!("port={port}")])?)?;
+    let output = run(&mut consul_session(&["apply", "--file", &path, "--host=127.0.0.1", &format!("--port={port}")])?)?;
     ensure!(output.status == 1 && output.stderr.starts_with(&format!("error (unreachable): {path}:1: ")), "{}", output.stderr);
     ensure!(
         summary(&output) == "3 sessions: 1 failed, 2 not tried in T s" && output.stderr.lines().count() == 2,
@@ -256,7 +245,7 @@ fn unreachable_agent_is_reported_once() -> Result<()> {
         output.stderr
     );
     let output =
-        run(&mut consul_session(&["destroy", "--name-prefix", "a", "--yes", "host=127.0.0.1", &format!("port={port}")])?)?;
+        run(&mut consul_session(&["destroy", "--name-prefix", "a", "--yes", "--host=127.0.0.1", &format!("--port={port}")])?)?;
     ensure!(
         output.status == 1 && output.stderr.starts_with("error (unreachable): ") && output.stdout.is_empty(),
         "{}",
@@ -273,7 +262,7 @@ fn denied_host_in_a_file_changes_nothing() -> Result<()> {
     let output = run(&mut consul_session(&["--dev", "apply", "--file", &path, "--format", "json"])?)?;
     let answer = output.json()?;
     ensure!(output.status == 1 && answer["changed"] == false && answer["counts"]["created"] == Value::Null, "{answer}");
-    ensure!(answer["records"][0] == json!({"line": 1, "result": "not tried", "name": "web"}), "{answer}");
+    ensure!(answer["records"][0] == json!({"file": path, "line": 1, "result": "not tried", "name": "web"}), "{answer}");
     ensure!(answer["records"][1]["error"] == "denied-by-host" && answer["records"][1]["line"] == 2, "{answer}");
     let message = answer["records"][1]["msg"].as_str().unwrap_or_default();
     ensure!(
@@ -303,7 +292,7 @@ fn printed_tables_and_summaries_are_exact() -> Result<()> {
         ),
     )?;
     ensure!(output.status == 0);
-    let output = run_in_folder(&["apply", "--file", "sessions.yaml", "delay=5", "state=absent", "--dry-run"])?;
+    let output = run_in_folder(&["apply", "--file", "sessions.yaml", "--delay=5", "--state=absent", "--dry-run"])?;
     expect(
         &screen(&output),
         &format!(
@@ -318,7 +307,7 @@ fn printed_tables_and_summaries_are_exact() -> Result<()> {
         &screen(&output),
         "error (invalid-option): 1 session whose name begins with \"web\": cannot ask, since standard input is not a terminal: give --yes to destroy, --dry-run to see them\n",
     )?;
-    ensure!(output.status == 1 && agent.api().sessions()?.len() == 2);
+    ensure!(output.status == 2 && agent.api().sessions()?.len() == 2);
     let output = run_in_folder(&["destroy", "--name-prefix", "web", "--dry-run"])?;
     expect(
         &screen(&output),
@@ -711,7 +700,7 @@ fn destroy_is_limited_to_the_prefix_and_the_node() -> Result<()> {
         left.sort();
         Ok(left)
     };
-    let output = run_at(&agent, &["destroy", "--name-prefix", "web-", &format!("node={NODE}"), "--yes", "--format", "json"])?;
+    let output = run_at(&agent, &["destroy", "--name-prefix", "web-", &format!("--node={NODE}"), "--yes", "--format", "json"])?;
     let answer = output.json()?;
     ensure!(
         output.status == 0
@@ -820,7 +809,7 @@ fn acl_errors_are_reported_and_the_token_is_redacted() -> Result<()> {
     let again = file(&folder, "again.yaml", format!("- {{name: b, token: {TOKEN}}}\n"))?;
     let output = run_at(&agent, &["apply", "--file", &again])?;
     ensure!(summary(&output) == "1 session: 1 unchanged in T s", "{}", output.stderr);
-    let output = run_at(&agent, &["destroy", "--name-prefix", "hid", "--yes", &format!("token={TOKEN}")])?;
+    let output = run_at(&agent, &["destroy", "--name-prefix", "hid", "--yes", &format!("--token={TOKEN}")])?;
     ensure!(
         output.status == 0
             && output.stderr

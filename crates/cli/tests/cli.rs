@@ -37,9 +37,26 @@ fn run_at(agent: &Consul, args: &[&str]) -> Result<Output> {
 fn help_lists_every_option() -> Result<()> {
     let help = consul_session(&["--help"], &[])?.succeeded()?.stdout;
     for info in consul_session::options::TABLE {
-        ensure!(help.contains(&format!("\n  {} ", info.name)), "{} is missing: {help}", info.name);
+        let flag = format!("--{}", info.name.replace('_', "-"));
+        ensure!(help.lines().any(|line| line.trim_start().split([' ', '[']).any(|word| word == flag)), "{flag}: {help}");
     }
-    ensure!(help == consul_session(&["-h"], &[])?.succeeded()?.stdout);
+    Ok(())
+}
+
+#[test]
+fn nothing_typed_does_nothing() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    for args in [&[][..], &["--verbose"], &["delay=5"], &["--delay", "5"], &["-o", "json"]] {
+        let output = run_at(&agent, args)?;
+        ensure!(output.status == 2 && agent.api().sessions()?.is_empty(), "{args:?}: {output:?}");
+    }
+    let usage = run_at(&agent, &[])?;
+    ensure!(usage.stdout.is_empty() && usage.stderr.contains("Usage: consul-session COMMAND"), "{usage:?}");
+    // Said with a word, a session without a name is made.
+    for args in [&["create"][..], &["state=present"]] {
+        run_at(&agent, args)?.succeeded()?;
+    }
+    ensure!(agent.api().sessions()?.len() == 2);
     Ok(())
 }
 
@@ -71,7 +88,7 @@ fn demo_runs_the_five_examples() -> Result<()> {
 fn misspelled_option_suggests_the_nearest() -> Result<()> {
     let output = consul_session(&["--dev", "dealy=20s"], &[])?;
     let expected = "error (invalid-option): unknown option `dealy`: did you mean `delay`?\n";
-    ensure!((output.status, output.stdout.as_str(), output.stderr.as_str()) == (1, "", expected), "{}", output.stderr);
+    ensure!((output.status, output.stdout.as_str(), output.stderr.as_str()) == (2, "", expected), "{}", output.stderr);
     Ok(())
 }
 
@@ -80,7 +97,7 @@ fn json_error_is_one_object_on_stdout() -> Result<()> {
     for args in [&["--format", "json", "--dev", "delay=61"][..], &["--dev", "delay=61", "--format=json"]] {
         let output = consul_session(args, &[])?;
         let error = output.json()?;
-        ensure!(output.status == 1 && output.stderr.is_empty());
+        ensure!(output.status == 2 && output.stderr.is_empty());
         ensure!(error["changed"] == false && error["failed"] == true && error["error"] == "invalid-option", "{error}");
         let message = error["msg"].as_str().unwrap_or_default();
         ensure!(error["option"] == "delay" && message.contains("61") && message.contains("60s"), "{error}");
@@ -103,7 +120,7 @@ fn stdin_options_are_read_and_arguments_override_them() -> Result<()> {
     {
         let output = consul_session_reading(&["--dev", "-"], text)?;
         ensure!(
-            output.status == 1 && output.stderr.contains("error (invalid-option)") && output.stderr.contains(part),
+            output.status == 2 && output.stderr.contains("error (invalid-option)") && output.stderr.contains(part),
             "{text}: {}",
             output.stderr
         );
@@ -114,9 +131,9 @@ fn stdin_options_are_read_and_arguments_override_them() -> Result<()> {
 #[test]
 fn demo_without_dev_and_dev_with_host_are_rejected() -> Result<()> {
     let output = consul_session(&["demo"], &[])?;
-    ensure!(output.status == 1 && output.stderr.contains("needs --dev"), "{}", output.stderr);
-    let output = consul_session(&["--dev", "host=localhost"], &[])?;
-    ensure!(output.status == 1 && output.stderr.contains("`host` cannot be combined with --dev"), "{}", output.stderr);
+    ensure!(output.status == 2 && output.stderr.contains("needs --dev"), "{}", output.stderr);
+    let output = consul_session(&["--dev", "state=list", "host=localhost"], &[])?;
+    ensure!(output.status == 2 && output.stderr.contains("`host` cannot be combined with --dev"), "{}", output.stderr);
     Ok(())
 }
 
@@ -130,7 +147,7 @@ fn missing_or_broken_plugin_is_reported() -> Result<()> {
         [("/nonexistent.wasm", "/nonexistent.wasm"), (file!(), "cannot load the plugin"), (empty_component, no_interface)];
     for (path, part) in cases {
         let path = tools::root().join(path);
-        let output = consul_session(&["--dev"], &[("CONSUL_SESSION_PLUGIN", path.to_str().context("no UTF-8")?)])?;
+        let output = consul_session(&["--dev", "list"], &[("CONSUL_SESSION_PLUGIN", path.to_str().context("no UTF-8")?)])?;
         ensure!(output.status == 1 && output.stderr.contains(part) && output.stdout.is_empty(), "{}", output.stderr);
     }
     Ok(())
@@ -156,7 +173,9 @@ fn command_component_prints_the_same_as_the_program() -> Result<()> {
     ] {
         let (program, component) = (consul_session(args, &[])?, component(args, &[])?);
         ensure!(
-            (&program.stdout, &program.stderr, program.status) == (&component.stdout, &component.stderr, component.status),
+            // A runtime of WASI 0.2 tells success from failure, and no more.
+            (&program.stdout, &program.stderr, program.status.min(1))
+                == (&component.stdout, &component.stderr, component.status),
             "{args:?}: {}{}",
             component.stdout,
             component.stderr
@@ -228,7 +247,7 @@ fn option_spellings_are_equivalent() -> Result<()> {
         .succeeded()?;
     let again = run_at(&agent, &["name=a", "node_checks=passing-check", "service-checks=service:web"])?.succeeded()?.stdout;
     ensure!(again.starts_with("unchanged"), "{again}");
-    let repeated = run_at(&agent, &["name=b", "checks=passing-check", "--checks", "service:web", "--format", "json"])?
+    let repeated = run_at(&agent, &["name=b", "checks=passing-check", "checks=service:web", "--format", "json"])?
         .succeeded()?
         .json()?;
     ensure!(repeated["checks"] == json!(["serfHealth", "passing-check", "service:web"]), "{repeated}");
@@ -267,14 +286,14 @@ fn tokens_are_redacted() -> Result<()> {
         &[&port, "--tokn", TOKEN],
         &["token", TOKEN],
         &[TOKEN],
-        &["port=1", &token],
+        &["port=1", "state=list", &token],
         &[&port, &token, &token],
         &[&port, &format!("token={TOKEN} x"), "name=s"],
     ] {
         for format in ["table", "json"] {
             let output = consul_session(&[args, &["--format", format]].concat(), &[])?;
             ensure!(
-                output.status == 1 && !output.stdout.contains(TOKEN) && !output.stderr.contains(TOKEN),
+                output.status != 0 && !output.stdout.contains(TOKEN) && !output.stderr.contains(TOKEN),
                 "{args:?}: {}{}",
                 output.stdout,
                 output.stderr

@@ -58,7 +58,7 @@ fn tables_of_options_and_limits_are_made_from_the_source() -> Result<()> {
         limits += &format!("| `{name}` | {default} | {help} |\n");
     }
     let mut text = read(REFERENCE)?;
-    for (name, expected) in [("options", consul_session_args::options_markdown()), ("limits", limits)] {
+    for (name, expected) in [("options", consul_session_args::help::options_markdown()), ("limits", limits)] {
         let table = marked(&text, name)?;
         if is_update() {
             text = text.replace(table, &expected);
@@ -106,7 +106,7 @@ fn readme_has_at_most_150_lines() -> Result<()> {
 
 #[test]
 fn readme_options_are_rows_of_the_reference() -> Result<()> {
-    let (readme, all) = (read("README.md")?, consul_session_args::options_markdown());
+    let (readme, all) = (read("README.md")?, consul_session_args::help::options_markdown());
     let shown = rows(marked(&readme, "options")?);
     ensure!(shown.len() == 5, "{shown:?}");
     for row in shown {
@@ -145,10 +145,12 @@ fn configuration_file_is_accepted() -> Result<()> {
     let document = read("docs/cli.md")?;
     let [text] = blocks(&document, "toml")[..] else { bail!("not one block in TOML") };
     let folder = tempdir()?;
-    let token = folder.path().join("token");
-    std::fs::write(&token, "secret\n")?;
+    for (name, content) in [("consul-token", "secret\n"), ("consul-proxy", "user:secret\n")] {
+        ensure!(text.contains(&format!("\"/run/secrets/{name}\"")), "{name}");
+        std::fs::write(folder.path().join(name), content)?;
+    }
     let file = folder.path().join("host.toml");
-    std::fs::write(&file, text.replace("/run/secrets/consul-token", &token.display().to_string()))?;
+    std::fs::write(&file, text.replace("/run/secrets", &folder.path().display().to_string()))?;
     let _ = Host::builder().config_file(&file)?;
     Ok(())
 }

@@ -65,7 +65,7 @@ fn unix_socket_with_port_or_scheme_is_rejected() -> Result<()> {
         consul_session(line).fails("invalid-option", &message)?;
     }
     consul_session("CONSUL_HTTP_ADDR=unix:///run/consul.sock -")
-        .reading(r#"{"port": 8500}"#)
+        .reading(r#"{"state": "list", "port": 8500}"#)
         .fails("invalid-option", "option `port` cannot be combined with a Unix socket (unix:///run/consul.sock)")?;
     for (line, address) in
         [("CONSUL_HTTP_ADDR=unix://consul.sock state=list", "unix://consul.sock"), ("state=list host=unix://", "unix://")]
@@ -84,13 +84,13 @@ fn missing_or_dead_unix_socket_is_reported() -> Result<()> {
     let socket = path.display();
     let missing =
         format!("the Unix socket {socket} (for localhost:8500) does not exist: check the path, and whether the agent runs");
-    consul_session(format!("CONSUL_HTTP_ADDR=unix://{socket} delay=20s")).fails("unreachable", &missing)?;
-    consul_session(format!("delay=20s host=unix://{socket}")).fails("unreachable", &missing)?;
+    consul_session(format!("CONSUL_HTTP_ADDR=unix://{socket} state=present")).fails("unreachable", &missing)?;
+    consul_session(format!("state=present host=unix://{socket}")).fails("unreachable", &missing)?;
     // The file outlives its listener. A socket without permission is not tested: it needs another
     // user, and root can use every socket.
     drop(std::os::unix::net::UnixListener::bind(&path)?);
     let dead = format!("nothing listens on the Unix socket {socket} (for localhost:8500): check whether the agent runs");
-    consul_session(format!("CONSUL_HTTP_ADDR=unix://{socket} delay=20s")).fails("unreachable", &dead)
+    consul_session(format!("CONSUL_HTTP_ADDR=unix://{socket} state=present")).fails("unreachable", &dead)
 }
 
 /// Returns the message of a connection that no rule allows.
@@ -221,7 +221,6 @@ fn host_token_reaches_the_agent() -> Result<()> {
             format!("CONSUL_HTTP_TOKEN_FILE={line} name=s"),
             format!("name=s --token-file {right}"),
             format!("name=s token={ROOT_TOKEN}"),
-            format!("name=s --token-file {wrong} --token-file {right}"),
             // An argument takes precedence over the environment, and a file over the token itself.
             format!("CONSUL_HTTP_TOKEN={TOKEN} name=s --token-file {right}"),
             format!("CONSUL_HTTP_TOKEN={TOKEN} name=s token={ROOT_TOKEN}"),
@@ -278,8 +277,8 @@ fn host_token_goes_over_http_only_where_the_operator_wrote_http() -> Result<()> 
     // A typed scheme takes precedence over the input's.
     consul_session(format!("CONSUL_HTTP_TOKEN={TOKEN} - host={host} port={port} scheme=https")).reading(input).run(&[])?;
     for args in [
-        format!("CONSUL_HTTP_ADDR=https://{at} CONSUL_HTTP_TOKEN={TOKEN} apply --file {record}"),
-        format!("CONSUL_HTTP_TOKEN={TOKEN} apply --file {record} host={host} port={port} scheme=https"),
+        format!("CONSUL_HTTP_ADDR=https://{at} CONSUL_HTTP_TOKEN={TOKEN} apply {record}"),
+        format!("CONSUL_HTTP_TOKEN={TOKEN} apply {record} --host={host} --port={port} --scheme=https"),
     ] {
         let output = consul_session(&args).run(&["--format", "json"])?;
         ensure!(output.status == 1 && output.stdout.contains("denied-by-host"), "{args}: {output:?}");
@@ -378,7 +377,7 @@ fn host_token_in_an_error_of_the_server_is_redacted() -> Result<()> {
     ] {
         consul_session(line).fails("access-denied", message)?;
     }
-    for args in ["lock key -- true", "apply --file -", "watch"] {
+    for args in ["lock key -- true", "apply -", "watch"] {
         let line = consul_session(format!("CONSUL_HTTP_TOKEN={TOKEN} CONSUL_HTTP_ADDR={at} {args}"));
         let output = line.reading("- {name: s, node: n}\n").run(&[])?;
         let text = format!("{}{}", output.stdout, output.stderr);
@@ -415,7 +414,7 @@ fn host_token_is_redacted() -> Result<()> {
     let (_agent, mut addresses) = agent_with_acls()?;
     let folder = tempdir()?;
     for address in &addresses {
-        for options in ["name=s", "delay=20s", "state=list"] {
+        for options in ["name=s", "state=present", "state=list"] {
             let message = "consul answered 403: ACL not found: give a `token` that is allowed to do this";
             consul_session(format!("{address} CONSUL_HTTP_TOKEN={TOKEN} {options}")).fails("access-denied", message)?;
         }
@@ -438,14 +437,13 @@ fn host_token_is_redacted() -> Result<()> {
             format!("name=s --token-file {right}"),
             format!("name=s --token-file {two}"),
             format!("name=s --token-file {control}"),
-            format!("name=s --token-file {right} --token-file {control}"),
             format!("name=s --config {config}"),
             format!("name=s --config {inline}"),
         ] {
             for format in ["table", "json"] {
                 let output = consul_session(format!("{address} {args}")).run(&["--format", format])?;
                 let text = format!("{}{}", output.stdout, output.stderr);
-                ensure!(output.status == 1 && !text.contains(TOKEN), "{address} {args}: {text}");
+                ensure!(output.status != 0 && !text.contains(TOKEN), "{address} {args}: {text}");
             }
         }
     }
@@ -488,8 +486,8 @@ fn invalid_rules_limits_and_files_are_rejected() -> Result<()> {
     let folder = tempdir()?;
     let missing = "cannot be read: No such file or directory (os error 2)";
     consul_session(format!("{NOWHERE} --config /missing")).fails("invalid-option", &format!("/missing: {missing}"))?;
-    for source in ["CONSUL_HTTP_TOKEN_FILE=", "name=x --token-file "] {
-        let line = |file: &str| consul_session(format!("CONSUL_HTTP_ADDR=localhost:1 {source}{file}"));
+    for (source, rest) in [("CONSUL_HTTP_TOKEN_FILE=", " state=list"), ("name=x --token-file ", "")] {
+        let line = |file: &str| consul_session(format!("CONSUL_HTTP_ADDR=localhost:1 {source}{file}{rest}"));
         line("/missing").fails("invalid-option", &format!("the token's file /missing {missing}"))?;
         for content in ["", "\n", "one\ntwo\n", "one\u{7}"] {
             let file = file(&folder, "token", content)?;
@@ -509,7 +507,7 @@ fn config_errors_name_the_file_and_the_line() -> Result<()> {
     for (content, message) in [
         (
             "allow = [\"a:1\"]\nalow = []\n",
-            "line 2: unknown field `alow`, expected one of `allow`, `deny`, `insecure`, `locks`, `tls`, `token`, `unix_sockets`, `limits`"
+            "line 2: unknown field `alow`, expected one of `allow`, `deny`, `insecure`, `locks`, `tls`, `token`, `basic_auth`, `unix_sockets`, `limits`"
                 .to_owned(),
         ),
         (

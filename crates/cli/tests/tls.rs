@@ -55,7 +55,6 @@ fn certificates_are_verified_with_each_ca_source() -> Result<()> {
             // configuration file.
             format!("CONSUL_CACERT=/missing.pem state=list --ca-file {ca}"),
             format!("CONSUL_CACERT=/missing.pem state=list --ca-path {ca_folder}"),
-            format!("state=list --ca-file /missing.pem --ca-file {ca}"),
             format!("CONSUL_CACERT={ca} state=list --config {by_missing}"),
         ] {
             consul_session(format!("CONSUL_HTTP_ADDR={address} {args}")).prints(NO_SESSION)?;
@@ -74,8 +73,8 @@ fn unknown_ca_is_rejected() -> Result<()> {
     let message = format!("the certificate of localhost:{port} is not signed by a CA that this host trusts: {CA_REMEDY}");
     consul_session(format!("{env} state=list")).fails("tls", &message)?;
     // The program refuses the connection before it can change anything.
-    consul_session(format!("{env} CONSUL_CACERT={} delay=20s", agent.ca().display())).fails("tls", &message)?;
-    consul_session(format!("{env} SSL_CERT_FILE={} delay=20s", agent.ca().display())).fails("tls", &message)?;
+    consul_session(format!("{env} CONSUL_CACERT={} state=present", agent.ca().display())).fails("tls", &message)?;
+    consul_session(format!("{env} SSL_CERT_FILE={} state=present", agent.ca().display())).fails("tls", &message)?;
     ensure!(agent.api().sessions()?.is_empty());
     // A CA replaces the platform's roots, unless `platform_roots` keeps them.
     let (trusted, port) = start_with(Certificate::Good)?;
@@ -103,7 +102,7 @@ fn certificate_for_another_name_needs_that_name() -> Result<()> {
                  say which to expect with `--tls-server-name NAME` (CONSUL_TLS_SERVER_NAME)"
             )
         };
-        consul_session(format!("{env} delay=20s")).fails("tls", &message(host))?;
+        consul_session(format!("{env} state=present")).fails("tls", &message(host))?;
         ensure!(agent.api().sessions()?.is_empty());
         consul_session(format!("{env} state=list --tls-server-name server.dc1.consul")).prints(NO_SESSION)?;
         consul_session(format!("{env} CONSUL_TLS_SERVER_NAME=server.dc1.consul state=list")).prints(NO_SESSION)?;
@@ -120,7 +119,7 @@ fn certificate_for_another_name_needs_that_name() -> Result<()> {
 #[test]
 fn expired_certificate_is_rejected() -> Result<()> {
     let (agent, port) = start_with(Certificate::Expired)?;
-    consul_session(format!("CONSUL_HTTP_ADDR=https://localhost:{port} CONSUL_CACERT={} delay=20s", agent.ca().display())).fails(
+    consul_session(format!("CONSUL_HTTP_ADDR=https://localhost:{port} CONSUL_CACERT={} state=present", agent.ca().display())).fails(
         "tls",
         &format!(
             "the certificate of localhost:{port}, or of its CA, expired 10 days ago: have it renewed, and check this machine's clock"
@@ -133,7 +132,7 @@ fn expired_certificate_is_rejected() -> Result<()> {
 #[test]
 fn certificate_that_is_not_yet_valid_is_rejected() -> Result<()> {
     let (agent, port) = start_with(Certificate::NotYetValid)?;
-    consul_session(format!("CONSUL_HTTP_ADDR=https://localhost:{port} CONSUL_CACERT={} delay=20s", agent.ca().display())).fails(
+    consul_session(format!("CONSUL_HTTP_ADDR=https://localhost:{port} CONSUL_CACERT={} state=present", agent.ca().display())).fails(
         "tls",
         &format!(
             "the certificate of localhost:{port}, or of its CA, is not valid yet, but in 10 days: check this machine's clock"
@@ -160,7 +159,7 @@ fn unacceptable_client_certificate_is_rejected_before_any_change() -> Result<()>
         let (cert, key) = (pair.cert.display(), pair.key.display());
         // In TLS 1.3 the alert can arrive after the client has sent the request. The agent does
         // not process the request, so this is the error of a change too.
-        for options in ["state=list", "name=x", "delay=20s"] {
+        for options in ["state=list", "name=x", "state=present"] {
             consul_session(format!("{env} {options} --client-cert {cert} --client-key {key}")).fails(
                 "tls",
                 &format!(
@@ -198,7 +197,7 @@ fn missing_client_certificate_is_rejected_before_any_change() -> Result<()> {
     let (agent, port) = start_strict()?;
     let env = format!("CONSUL_HTTP_ADDR=https://localhost:{port} CONSUL_CACERT={}", agent.ca().display());
     let message = format!("localhost:{port} wants a client certificate (CertificateRequired): give one {CLIENT_CERT_REMEDY}");
-    for options in ["state=list", "name=x", "delay=20s"] {
+    for options in ["state=list", "name=x", "state=present"] {
         consul_session(format!("{env} {options}")).fails("tls", &message)?;
     }
     ensure!(agent.api().sessions()?.is_empty());
@@ -215,16 +214,16 @@ fn wrong_scheme_for_the_port_is_explained() -> Result<()> {
     let (agent, port) = start_with(Certificate::Good)?;
     let plain = agent.http().port();
     let ca_env = format!("CONSUL_CACERT={}", agent.ca().display());
-    consul_session(format!("{ca_env} CONSUL_HTTP_ADDR=https://localhost:{plain} delay=20s"))
+    consul_session(format!("{ca_env} CONSUL_HTTP_ADDR=https://localhost:{plain} state=present"))
         .fails("tls", &format!("the server at localhost:{plain} does not speak TLS: check `port`, or give `scheme=http`"))?;
     consul_session(format!("{ca_env} CONSUL_HTTP_ADDR=localhost:{port} state=list"))
         .fails("refused", "consul answered 400: Client sent an HTTP request to an HTTPS server.")?;
     // Consul reads only the beginning of a request with a body. How much of its answer arrives is
     // therefore random.
-    let output = consul_session(format!("{ca_env} CONSUL_HTTP_ADDR=localhost:{port} delay=20s")).run(&[])?;
+    let output = consul_session(format!("{ca_env} CONSUL_HTTP_ADDR=localhost:{port} state=present")).run(&[])?;
     ensure!(output.status == 1 && output.stdout.is_empty(), "{output:?}");
     let unused = unused_address()?.port();
-    consul_session(format!("{ca_env} CONSUL_HTTP_ADDR=https://localhost:{unused} delay=20s"))
+    consul_session(format!("{ca_env} CONSUL_HTTP_ADDR=https://localhost:{unused} state=present"))
         .fails("unreachable", &nothing_listens(unused))?;
     ensure!(agent.api().sessions()?.is_empty());
     Ok(())
@@ -241,21 +240,21 @@ fn insecure_is_granted_by_flag_and_file_only() -> Result<()> {
     let folder = tempdir()?;
     let granting = file(&folder, "yes.toml", format!("insecure = [\"localhost:{port}\"]\n"))?;
     let other = file(&folder, "no.toml", format!("insecure = [\"127.0.0.1:{port}\"]\n"))?;
-    for args in ["delay=20s validate_certs=false", "delay=20s --validate-certs no"] {
+    for args in ["state=present validate_certs=false", "state=present --validate-certs no"] {
         consul_session(format!("{env} {args}")).fails("denied-by-host", &message)?;
         // The permission is for another authority.
         consul_session(format!("{env} {args} --insecure 127.0.0.1:{port} --insecure localhost:1"))
             .fails("denied-by-host", &message)?;
         consul_session(format!("{env} {args} --config {other}")).fails("denied-by-host", &message)?;
     }
-    consul_session(format!("CONSUL_HTTP_SSL_VERIFY=false {env} delay=20s")).fails("denied-by-host", &message)?;
+    consul_session(format!("CONSUL_HTTP_SSL_VERIFY=false {env} state=present")).fails("denied-by-host", &message)?;
     ensure!(agent.api().sessions()?.is_empty());
     consul_session(format!("{env} state=list validate_certs=false --insecure localhost:{port}")).prints(NO_SESSION)?;
     consul_session(format!("{env} state=list validate_certs=false --insecure *:{port}")).prints(NO_SESSION)?;
     consul_session(format!("{env} state=list validate_certs=false --config {granting}")).prints(NO_SESSION)?;
     consul_session(format!("CONSUL_HTTP_SSL_VERIFY=false {env} state=list --insecure localhost:{port}")).prints(NO_SESSION)?;
     // The permission alone does not turn verification off.
-    consul_session(format!("{env} delay=20s --insecure localhost:{port}")).fails(
+    consul_session(format!("{env} state=present --insecure localhost:{port}")).fails(
         "tls",
         &format!("the certificate of localhost:{port} is not signed by a CA that this host trusts: {CA_REMEDY}"),
     )?;
@@ -279,7 +278,7 @@ fn insecure_is_granted_by_flag_and_file_only() -> Result<()> {
     // The agent still requires a client certificate from a client that does not verify.
     let (_agent, port) = start_strict()?;
     consul_session(format!(
-        "CONSUL_HTTP_ADDR=https://localhost:{port} delay=20s validate_certs=false --insecure localhost:{port}"
+        "CONSUL_HTTP_ADDR=https://localhost:{port} state=present validate_certs=false --insecure localhost:{port}"
     ))
     .fails("tls", &format!("localhost:{port} wants a client certificate (CertificateRequired): give one {CLIENT_CERT_REMEDY}"))
 }
@@ -288,7 +287,7 @@ fn insecure_is_granted_by_flag_and_file_only() -> Result<()> {
 fn insecure_is_unsupported_by_wasmtime_run() -> Result<()> {
     let (agent, port) = start_with(Certificate::Good)?;
     let output = run(&mut program::component(
-        &["delay=20s", "host=localhost", &format!("port={port}"), "scheme=https", "validate_certs=no"],
+        &["state=present", "host=localhost", &format!("port={port}"), "scheme=https", "validate_certs=no"],
         &[],
     )?)?;
     let message = format!(

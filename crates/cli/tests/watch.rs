@@ -37,7 +37,7 @@ struct Watcher {
 impl Watcher {
     /// Watches the agent at this address, with more arguments.
     fn start(address: SocketAddr, args: &str) -> Result<Watcher> {
-        Watcher::from_line(&format!("watch host={} port={} --format json {args}", address.ip(), address.port()))
+        Watcher::from_line(&format!("watch --host={} --port={} --format json {args}", address.ip(), address.port()))
     }
 
     /// Runs the program with these arguments. Spaces separate them.
@@ -279,8 +279,8 @@ fn name_and_node_filter() -> Result<()> {
     let api = agent.api();
     api.put("/v1/catalog/register", Some(&json!({"Node": "n2", "Address": "127.0.0.2"})))?;
     let on = |node: &str, name: &str| create(&api, &json!({"Node": node, "Name": name, "NodeChecks": []}));
-    let mut by_name = Watcher::start(agent.http(), "name=a")?;
-    let mut by_node = Watcher::start(agent.http(), "node=N2")?;
+    let mut by_name = Watcher::start(agent.http(), "--name=a")?;
+    let mut by_node = Watcher::start(agent.http(), "--node=N2")?;
     let mut by_both = Watcher::start(agent.http(), "--name a --node n2")?;
     for watcher in [&mut by_name, &mut by_node, &mut by_both] {
         watcher.wait_for("listed")?;
@@ -494,7 +494,7 @@ fn leader_that_steps_down_misses_no_change() -> Result<()> {
 
 #[test]
 fn own_dev_agent_is_named() -> Result<()> {
-    let mut watcher = Watcher::from_line("watch --dev --format json name=x")?;
+    let mut watcher = Watcher::from_line("watch --dev --format json --name=x")?;
     let listed = watcher.wait_for("listed")?;
     let api = Api::new(text(&listed["agent"]).parse()?, Kind::Plain);
     let id = create_named(&api, "x")?;
@@ -519,33 +519,32 @@ fn agent_started_later_is_waited_for() -> Result<()> {
 
 #[test]
 fn options_without_a_meaning_are_rejected() -> Result<()> {
-    for (arg, option) in [
-        ("id=adf4238a-882b-9ddc-4a9d-5b6758e4159e", "id"),
-        ("state=list", "state"),
-        ("delay=20s", "delay"),
-        ("on_mismatch=replace", "on_mismatch"),
+    for (args, option) in [
+        ("--id adf4238a-882b-9ddc-4a9d-5b6758e4159e", "id"),
+        ("--delay 20s", "delay"),
         ("--dry-run", "dry_run"),
-        ("checks=a", "checks"),
+        ("--checks=a", "checks"),
     ] {
-        let message =
-            format!("option `{option}` does not apply to `watch`, which reads all sessions: `name` and `node` filter");
-        CommandLine::new(PROGRAM, format!("watch {arg}")).fails("invalid-option", &message)?;
+        let flag = args.split([' ', '=']).next().unwrap_or_default();
+        let message = format!("unknown flag `{flag}` (argument 2): `watch` takes --name, --node");
+        CommandLine::new(PROGRAM, format!("watch {args}")).fails("invalid-option", &message)?;
+        let known = consul_session::options::info(option);
+        ensure!(known.is_some(), "{option} is not an option");
     }
     let message =
         "invalid value `x` for `timeout`: not a duration (expected seconds or a duration: 20, 20s or 1m30s, 1ms to 86400s)";
-    CommandLine::new(PROGRAM, "watch timeout=x").fails("invalid-option", message)
+    CommandLine::new(PROGRAM, "watch --timeout=x").fails("invalid-option", message)
 }
 
 #[test]
 fn permanent_errors_end_the_program() -> Result<()> {
     let (plain, with_acls) = (Consul::start(Kind::Plain)?, Consul::start(Kind::Acl)?);
-    let at = |agent: &Consul, args: &str| format!("watch host=127.0.0.1 port={} {args}", agent.http().port());
+    let at = |agent: &Consul, args: &str| format!("watch --host=127.0.0.1 --port={} {args}", agent.http().port());
     for (line, input, case) in [
-        (at(&with_acls, "token=5ec2e700-0000-4000-8000-cafecafecafe"), "", "access-denied"),
-        (at(&plain, "datacenter=nowhere"), "", "unknown-datacenter"),
-        (at(&plain, "namespace=x"), "", "unsupported"),
-        (at(&plain, "scheme=https"), "", "tls"),
-        ("watch -".into(), r#"{"host": "127.0.0.1"}"#, "denied-by-host"),
+        (at(&with_acls, "--token=5ec2e700-0000-4000-8000-cafecafecafe"), "", "access-denied"),
+        (at(&plain, "--datacenter=nowhere"), "", "unknown-datacenter"),
+        (at(&plain, "--namespace=x"), "", "unsupported"),
+        (at(&plain, "--scheme=https"), "", "tls"),
         (at(&plain, "--limit memory=1KiB"), "", "other"),
     ] {
         let as_text = CommandLine::new(PROGRAM, line.clone()).reading(input).run(&[])?;
@@ -577,7 +576,7 @@ fn revoked_token_is_reported_and_recovers() -> Result<()> {
     let token = json!({"SecretID": TOKEN, "Policies": [{"Name": "p"}]});
     let accessor = text(&api.put("/v1/acl/token", Some(&token))?["AccessorID"]);
     let first = create_named(&api, "first")?;
-    let mut watcher = Watcher::start(agent.http(), &format!("token={TOKEN}"))?;
+    let mut watcher = Watcher::start(agent.http(), &format!("--token={TOKEN}"))?;
     ensure!(watcher.wait_for("is")?["session"]["ID"] == first);
     ensure!(watcher.wait_for("listed")?["filtered"] == false);
     ensure!(api.send("DELETE", &format!("/v1/acl/token/{accessor}"), None)?.status == 200);
@@ -623,7 +622,7 @@ fn signals_end_the_program() -> Result<()> {
     for _ in 0..400 {
         create_named(&agent.api(), "a name of some length")?;
     }
-    let args = ["watch", "--format", "json", "host=127.0.0.1", &format!("port={}", agent.http().port())];
+    let args = ["watch", "--format", "json", "--host=127.0.0.1", &format!("--port={}", agent.http().port())];
     let (mut child, _stdout) = start(consul_session(PROGRAM, &args, &[])?)?;
     sleep(QUIET);
     ensure!(child.try_wait()?.is_none());
@@ -636,7 +635,7 @@ fn signals_end_the_program() -> Result<()> {
 #[test]
 fn closed_output_ends_the_program() -> Result<()> {
     let agent = start_dev_agent(unused_address()?)?;
-    let args = ["watch", "host=127.0.0.1", &format!("port={}", agent.addr().port())];
+    let args = ["watch", "--host=127.0.0.1", &format!("--port={}", agent.addr().port())];
     let (mut child, stdout) = start(consul_session(PROGRAM, &args, &[])?)?;
     let mut line = String::new();
     let mut reader = BufReader::new(stdout);
@@ -655,7 +654,7 @@ fn text_output_has_one_line_per_event() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let api = agent.api();
     let first = create_named(&api, "first")?;
-    let args = ["watch", "host=127.0.0.1", &format!("port={}", agent.http().port())];
+    let args = ["watch", "--host=127.0.0.1", &format!("--port={}", agent.http().port())];
     let (mut child, stdout) = start(consul_session(PROGRAM, &args, &[])?)?;
     let mut lines = BufReader::new(stdout).lines();
     let mut next = || -> Result<String> {
@@ -720,7 +719,7 @@ fn screens_fit_the_terminal() -> Result<()> {
 fn check_screen(columns: u16, expected: &str, colored: bool) -> Result<()> {
     let mut agent = Consul::start_persistent(Kind::Plain)?;
     let (api, address) = (agent.api(), agent.http());
-    let args = ["watch", "host=127.0.0.1", &format!("port={}", address.port())];
+    let args = ["watch", "--host=127.0.0.1", &format!("--port={}", address.port())];
     let mut program = consul_session(PROGRAM, &args, &[])?;
     program.env("TERM", "xterm").env_remove("NO_COLOR").envs((!colored).then_some(("NO_COLOR", "1")));
     let first = create_named(&api, "first")?;
@@ -766,7 +765,7 @@ fn check_screen(columns: u16, expected: &str, colored: bool) -> Result<()> {
 
 /// A shell on a terminal of its own, which runs `watch` and then shows a prompt.
 fn shell_with_watch(address: SocketAddr, columns: u16, rows: u16) -> Result<(Terminal, Child)> {
-    let line = format!("{PROGRAM} watch host={} port={}", address.ip(), address.port());
+    let line = format!("{PROGRAM} watch --host={} --port={}", address.ip(), address.port());
     // With the trap, the shell survives the Ctrl-C that ends the program.
     let script = format!("trap : INT; echo before; {line}; printf '%s$ ' \"$?\"; sleep 600");
     let mut shell = consul_session("setsid", &["--ctty", "sh", "-c", &script], &[])?;
@@ -807,7 +806,7 @@ fn screen_with_more_sessions_than_rows_adds_nothing_to_the_scrollback() -> Resul
 fn signal_restores_the_terminal_and_leaves_the_last_changes() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let api = agent.api();
-    let args = ["watch", "host=127.0.0.1", &format!("port={}", agent.http().port())];
+    let args = ["watch", "--host=127.0.0.1", &format!("--port={}", agent.http().port())];
     for signal in [Signal::INT, Signal::TERM] {
         create_named(&api, "old")?;
         let (terminal, mut child) = Terminal::run(consul_session(PROGRAM, &args, &[])?.env("TERM", "xterm"), 80)?;
@@ -833,7 +832,7 @@ fn signal_restores_the_terminal_and_leaves_the_last_changes() -> Result<()> {
 fn suspended_program_redraws_when_it_continues() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     create_named(&agent.api(), "old")?;
-    let args = ["watch", "host=127.0.0.1", &format!("port={}", agent.http().port())];
+    let args = ["watch", "--host=127.0.0.1", &format!("--port={}", agent.http().port())];
     let (terminal, mut child) = Terminal::run(consul_session(PROGRAM, &args, &[])?.env("TERM", "xterm"), 80)?;
     let result = (|| {
         terminal.wait_for(|text| text.contains("old"))?;
@@ -851,7 +850,7 @@ fn suspended_program_redraws_when_it_continues() -> Result<()> {
 #[test]
 fn stopped_terminal_does_not_prevent_the_end() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
-    let args = ["--ctty", PROGRAM, "watch", "host=127.0.0.1", &format!("port={}", agent.http().port())];
+    let args = ["--ctty", PROGRAM, "watch", "--host=127.0.0.1", &format!("--port={}", agent.http().port())];
     let (terminal, mut child) = Terminal::control(consul_session("setsid", &args, &[])?.env("TERM", "xterm"), 80)?;
     terminal.wait_for(|text| text.contains("no session at"))?;
     // Ctrl-S. The next writes block.
@@ -868,7 +867,7 @@ fn stopped_terminal_does_not_prevent_the_end() -> Result<()> {
 #[test]
 fn error_at_the_start_is_all_that_is_left_on_the_terminal() -> Result<()> {
     let agent = Consul::start(Kind::Acl)?;
-    let args = ["watch", "host=127.0.0.1", &format!("port={}", agent.http().port()), "token=x"];
+    let args = ["watch", "--host=127.0.0.1", &format!("--port={}", agent.http().port()), "--token=x"];
     let (terminal, status) = Terminal::run_to_end(consul_session(PROGRAM, &args, &[])?.env("TERM", "xterm"), 80)?;
     let text = terminal.text();
     ensure!(status.code() == Some(1) && text.starts_with("error (access-denied): "), "{status} {text}");

@@ -8,15 +8,17 @@
 
 use consul_session::apply::Plan;
 use consul_session::component::WasiHttp;
+use consul_session::consul::{Client, Connection, NewSession};
 use consul_session::error::{Error, ErrorKind};
-use consul_session::options::Options;
-use consul_session_args::{self as cli, Action, Invocation, Output, Program, TerminalStyle, TerminalStyles};
+use consul_session::options::{Options, Resolved};
+use consul_session::{Outcome, Session};
+use consul_session_args::{self as cli, Calls, Invocation, Output, Parsed, Program, TerminalStyles};
 use serde_json::Value;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use wasi::cli::{environment, stderr, stdin, stdout};
 use wasi::exports::cli::run::Guest;
 use wasi::io::streams::{OutputStream, StreamError};
-
-const PROGRAM: Program = Program { name: "consul-session", flags: &[], settings: &[], environment: &[], commands: &[] };
 
 /// Bytes requested in one read.
 const READ_SIZE: u64 = 64 * 1024;
@@ -30,33 +32,60 @@ impl Guest for Command {
         let args = environment::get_arguments().into_iter().skip(1).collect();
         let variables = environment::get_environment();
         let variable = |name: &str| variables.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.clone());
-        let output = match cli::parse(&PROGRAM, args, &variable, &mut read_all) {
-            Ok(invocation) => {
-                run(&invocation).unwrap_or_else(|error| cli::failure(&error, invocation.format, &TerminalStyles::default()))
+        let styles = TerminalStyles::default();
+        let output = match cli::parse(Program::Component, args, &variable, &mut read_all, &styles) {
+            Ok(Parsed::Print(output)) => output,
+            Ok(Parsed::Run(invocation)) => {
+                run(&invocation).unwrap_or_else(|error| cli::failure(&error, invocation.format, &styles))
             }
-            Err((format, error)) => cli::failure(&error, format, &TerminalStyles::default()),
+            Err((format, error)) => cli::failure(&error, format, &styles),
         };
         let written = print(&stdout::get_stdout(), &output.stdout).and_then(|()| print(&stderr::get_stderr(), &output.stderr));
-        if output.success { written.map_err(|_| ()) } else { Err(()) }
+        if output.status == Output::DONE { written.map_err(|_| ()) } else { Err(()) }
     }
 }
 
 fn run(invocation: &Invocation) -> Result<Output, Error> {
-    match invocation.action {
-        Action::Apply => {
-            if let Some(socket) = &invocation.socket {
-                // Unix sockets are not supported here; the option's own check makes the error.
-                Options::default().set("host", &Value::from(socket.as_str()))?;
-            }
-            let plan = Plan::new(invocation.options.clone())?;
-            let outcome = plan.run(&mut WasiHttp::new(plan.timeout()))?;
-            Ok(cli::success(&outcome, invocation, &TerminalStyles::default()))
-        }
-        // This program has no commands.
-        Action::Command(_) | Action::Help(_) | Action::HelpOf(_) | Action::Version => {
-            Ok(cli::about(&PROGRAM, &invocation.action, TerminalStyle::default()))
-        }
+    if let Some(socket) = &invocation.socket {
+        // Unix sockets are not supported here; the option's own check makes the error.
+        Options::default().set("host", &Value::from(socket.as_str()))?;
     }
+    let (mut consul, styles) = (Consul, TerminalStyles::default());
+    let future = pin!(cli::run(invocation, &mut consul, &styles));
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        // Each call below waits for its answer itself.
+        Poll::Pending => Err(Error::new(ErrorKind::Other, "a call did not end")),
+    }
+}
+
+/// Calls Consul itself, over `wasi:http`.
+struct Consul;
+
+impl Calls for Consul {
+    async fn apply(&mut self, options: &Options) -> Result<Outcome, Error> {
+        let plan = Plan::new(options.clone())?;
+        plan.run(&mut WasiHttp::new(plan.timeout()))
+    }
+
+    async fn create(&mut self, options: &Options) -> Result<String, Error> {
+        let options = options.clone().resolve();
+        let created = with_client(&options, |client| client.create(&NewSession::new(&options)));
+        let id = created.map_err(|error| error.into_outcome_unknown("the creation of the session"))?;
+        Ok(id.as_str().to_owned())
+    }
+
+    async fn renew(&mut self, options: &Options) -> Result<Session, Error> {
+        let options = options.clone().resolve();
+        let id = options.id.clone().ok_or_else(|| Error::invalid("id", "`renew` needs the id of a session"))?;
+        with_client(&options, |client| client.renew(&id))
+    }
+}
+
+fn with_client<T>(options: &Resolved, call: impl FnOnce(&mut Client) -> Result<T, Error>) -> Result<T, Error> {
+    let connection = Connection::new(options);
+    let mut transport = WasiHttp::new(connection.timeout());
+    call(&mut Client { connection: &connection, transport: &mut transport })
 }
 
 /// Reads standard input to its end.

@@ -1,7 +1,7 @@
-//! `apply --file`: the command and its output.
+//! `apply`: the records of files, and their output.
 
-use super::common::{self, CONCURRENCY};
-use super::file::{self, Mistake};
+use super::common;
+use super::file::{self, Mistake, Text};
 use super::pool::{self, Interrupt};
 use super::scheduler::{Entry, Scheduler};
 use crate::terminal;
@@ -9,66 +9,56 @@ use crate::util::{merge, read_stdin};
 use anstyle::Style;
 use consul_session::error::Error;
 use consul_session::options::Options;
+use consul_session_args::flags::Apply;
 use consul_session_args::{
-    Column, Command, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json_text, or_dash,
-    printable,
+    Column, DIM, Format, GREEN, Invocation, Output, RED, YELLOW, counted, difference, error_line, json_text, or_dash, printable,
 };
 use consul_session_host::Host;
 use serde_json::{Value, json};
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// The command.
-pub const APPLY: Command = Command {
-    name: "apply",
-    args: &[],
-    rest: None,
-    flags: &[],
-    settings: &[
-        (
-            "file",
-            "FILE",
-            "A list of records in YAML or JSON, each with the options of one session: [{name: session1, delay: 20s}]. `-` for \
-             standard input. All of it is checked before the first request",
-        ),
-        CONCURRENCY,
-    ],
-    help: "Apply the records of a file, many sessions at once. Options on the command line are defaults for the records. Run it \
-           again to finish after an interruption",
-};
-
-/// Runs `apply --file`.
-pub async fn apply(host: &Host, invocation: &Invocation) -> Result<Output, Error> {
-    let concurrency = common::concurrency(invocation)?;
-    let name = invocation
-        .setting("file")
-        .next_back()
-        .ok_or_else(|| Error::invalid("file", "`apply` needs --file FILE, a list of records; `-` for standard input"))?;
-    let text = if name == "-" {
-        read_stdin()?
-    } else {
-        let bytes = std::fs::read(name).map_err(|error| error.to_string());
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into()));
-        text.map_err(|error| Error::invalid("file", format!("--file: {name} cannot be read: {error}")))?
-    };
-    let name = if name == "-" { "standard input" } else { name };
-    let records = match file::read(&text, &invocation.options) {
+/// Runs `apply`.
+pub async fn apply(host: &Host, invocation: &Invocation, args: &Apply) -> Result<Output, Error> {
+    let texts = args.files().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
+    if texts.iter().filter(|text| *text.name == *STDIN).count() > 1 {
+        return Err(Error::invalid("file", "`-` is given twice: standard input can be read once"));
+    }
+    let records = match file::read(&texts, &invocation.options) {
         Ok(records) => records,
-        Err(mistakes) => return Ok(mistakes_output(name, &mistakes, invocation.format)),
+        Err(mistakes) => return Ok(mistakes_output(&mistakes, invocation.format)),
     };
     let dry_run = invocation.is_dry_run();
     let start = Instant::now();
     let interrupt = common::listen()?;
     let progress = pool::progress(records.len(), "sessions", common::shows_progress(invocation));
     let mut scheduler = Scheduler::new(host.clone(), records, interrupt.clone(), progress.clone());
-    scheduler.run(concurrency).await;
+    scheduler.run(args.concurrency.requests.into()).await;
     progress.finish_and_clear();
-    let output = results_output(name, &scheduler.entries, dry_run, &interrupt, start.elapsed(), invocation.format);
+    let files: Vec<_> = texts.into_iter().map(|text| text.name).collect();
+    let output = results_output(&files, &scheduler.entries, dry_run, &interrupt, start.elapsed(), invocation.format);
     Ok(common::exit_if_interrupted(output, &interrupt))
 }
 
-/// Returns the output for a file with mistakes: all of them.
-fn mistakes_output(file: &str, mistakes: &[Mistake], format: Format) -> Output {
-    let place = |mistake: &Mistake| format!("{file}:{}: {}", mistake.line, mistake.message);
+/// How messages call a file that is standard input.
+const STDIN: &str = "standard input";
+
+/// Reads a file; `-` for standard input.
+fn read(file: &Path) -> Result<Text, Error> {
+    if file == Path::new("-") {
+        return Ok(Text { name: STDIN.into(), text: read_stdin()? });
+    }
+    let bytes = std::fs::read(file).map_err(|error| error.to_string());
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into()));
+    let name = file.display().to_string();
+    let text = text.map_err(|error| Error::invalid("file", format!("{name} cannot be read: {error}")))?;
+    Ok(Text { name: name.into(), text })
+}
+
+/// Returns the output for files with mistakes: all of them.
+fn mistakes_output(mistakes: &[Mistake], format: Format) -> Output {
+    let place = |mistake: &Mistake| format!("{}:{}: {}", mistake.file, mistake.line, mistake.message);
     let (stdout, stderr) = match format {
         Format::Table | Format::Wide | Format::Ids => {
             let terminal = terminal::style().stderr;
@@ -79,16 +69,18 @@ fn mistakes_output(file: &str, mistakes: &[Mistake], format: Format) -> Output {
         Format::Json => {
             let all = mistakes
                 .iter()
-                .map(|mistake| json!({ "line": mistake.line, "option": mistake.option, "msg": mistake.message }))
+                .map(|mistake| {
+                    json!({ "file": &*mistake.file, "line": mistake.line, "option": mistake.option, "msg": mistake.message })
+                })
                 .collect::<Value>();
             let json = json!({
                 "changed": false, "failed": true, "error": "invalid-option",
-                "msg": mistakes.first().map(place).unwrap_or_default(), "file": file, "mistakes": all,
+                "msg": mistakes.first().map(place).unwrap_or_default(), "mistakes": all,
             });
             (json_text(&json), String::new())
         }
     };
-    Output { stdout, stderr, success: false }
+    Output { stdout, stderr, status: Output::USAGE }
 }
 
 /// The result of a record.
@@ -151,7 +143,7 @@ const COLUMNS: [Column; 5] = [Column::new("LINE"), Column::new("RESULT"), Column
 /// Returns the output of the results: the records in the file's order, then the errors, then the
 /// counts.
 fn results_output(
-    file: &str,
+    files: &[Rc<str>],
     entries: &[Entry],
     dry_run: bool,
     interrupt: &Interrupt,
@@ -162,21 +154,23 @@ fn results_output(
     let counts = Status::ALL.map(|status| (status, statuses.iter().filter(|other| **other == status).count()));
     let counts = counts.into_iter().filter(|(_, count)| *count > 0);
     let success = !statuses.iter().any(|status| matches!(status, Status::Failed | Status::NotTried));
+    let status = if success { Output::DONE } else { Output::FAILED };
     if format == Format::Json {
         let changed = statuses.iter().any(|status| matches!(status, Status::Created | Status::Replaced | Status::Destroyed));
         let records = entries.iter().zip(&statuses).map(|(entry, status)| record_json(entry, status.name(dry_run)));
         let answer = json!({
-            "changed": changed, "failed": !success, "interrupted": interrupt.is_set(), "file": file, "seconds": common::seconds(took),
+            "changed": changed, "failed": !success, "interrupted": interrupt.is_set(), "files": files.iter().map(|file| &**file).collect::<Vec<_>>(), "seconds": common::seconds(took),
             "counts": common::counts_json(counts.map(|(status, count)| (status.name(dry_run), count))),
             "records": records.collect::<Value>(),
         });
-        return Output { stdout: json_text(&answer), stderr: String::new(), success };
+        return Output { stdout: json_text(&answer), stderr: String::new(), status };
     }
     let style = terminal::style();
     let (mut rows, mut ids, mut differences) = (Vec::new(), String::new(), String::new());
     let (mut errors, mut notes) = (Vec::new(), Vec::new());
     for (entry, status) in entries.iter().zip(&statuses) {
-        let line = entry.record.line;
+        let (file, line) = (&entry.record.file, entry.record.line);
+        let place = if files.len() > 1 { format!("{file}:{line}") } else { line.to_string() };
         let (mut name, mut node, mut id) = (entry.record.options.name.clone(), entry.record.options.node.clone(), None);
         match &entry.result {
             Some(Ok(outcome)) => {
@@ -202,7 +196,7 @@ fn results_output(
             None => {}
         }
         let [name, node, id] = [name, node, id].map(|cell| or_dash(cell.as_deref().unwrap_or_default()));
-        rows.push(([line.to_string(), status.name(dry_run).into(), name, node, id], status.style()));
+        rows.push(([place, status.name(dry_run).into(), name, node, id], status.style()));
     }
     let stdout = match format {
         Format::Ids => ids,
@@ -216,13 +210,13 @@ fn results_output(
     if interrupt.is_set() {
         stderr += "run the same command again to finish the rest\n";
     }
-    Output { stdout, stderr, success }
+    Output { stdout, stderr, status }
 }
 
 /// Returns a record's result as JSON.
 fn record_json(entry: &Entry, result: &str) -> Value {
     let Options { name, node, .. } = &entry.record.options;
-    let mut fields = json!({ "line": entry.record.line, "result": result });
+    let mut fields = json!({ "file": &*entry.record.file, "line": entry.record.line, "result": result });
     match &entry.result {
         Some(Ok(outcome)) => {
             // The file describes the sessions themselves.

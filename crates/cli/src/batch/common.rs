@@ -2,24 +2,15 @@
 
 use super::pool::{INTERRUPTED, Interrupt};
 use crate::convert;
-use crate::host::VERBOSE;
 use consul_session::duration::Seconds;
 use consul_session::error::{Error, ErrorKind};
 use consul_session::options::Options;
 use consul_session_args::{Format, Invocation, Output};
-use consul_session_host::{Connection, Consistency, Limits, Query};
+use consul_session_host::{Connection, Consistency, Query};
 use serde_json::Value;
 use std::hash::Hash;
 use std::io::Write;
 use std::time::Duration;
-
-/// The flag `--concurrency`.
-pub const CONCURRENCY: (&str, &str, &str) =
-    ("concurrency", "N", "How many requests are under way at once, 1 to 100 (and the limit `instances`). Default: 16");
-
-/// The default concurrency. Twice as much is not faster, and leaves Consul less for its other
-/// clients.
-const DEFAULT_CONCURRENCY: usize = 16;
 
 /// The most mistakes or failures that are printed one by one.
 const MAX_LINES: usize = 20;
@@ -27,23 +18,9 @@ const MAX_LINES: usize = 20;
 /// Consistent reads, for decisions.
 pub const CONSISTENT: Query = Query { consistency: Some(Consistency::Consistent), index: None, wait: None };
 
-/// Returns the value of `--concurrency`.
-pub fn concurrency(invocation: &Invocation) -> Result<usize, Error> {
-    let max = Limits::default().instances;
-    match invocation.setting("concurrency").next_back() {
-        None => Ok(DEFAULT_CONCURRENCY),
-        Some(text) => text.parse().ok().filter(|number| (1..=max).contains(number)).ok_or_else(|| {
-            Error::invalid(
-                "concurrency",
-                format!("invalid value `{text}` for --concurrency: out of range (expected 1 to {max})"),
-            )
-        }),
-    }
-}
-
 /// Returns whether to show progress: for people, and if no other lines are printed meanwhile.
 pub fn shows_progress(invocation: &Invocation) -> bool {
-    invocation.format != Format::Json && !invocation.flags.contains(&VERBOSE)
+    invocation.format != Format::Json && !invocation.host.verbose
 }
 
 /// Listens for the signals that interrupt the command.
@@ -72,7 +49,7 @@ pub fn counts_json(counts: impl Iterator<Item = (&'static str, usize)>) -> Value
 pub fn first_lines(lines: &[String], what: &str) -> String {
     let mut text: String = lines.iter().take(MAX_LINES).map(String::as_str).collect();
     if lines.len() > MAX_LINES {
-        text += &format!("and {} more {what}; --format json has them all\n", lines.len() - MAX_LINES);
+        text += &format!("and {} more {what}; -o json has them all\n", lines.len() - MAX_LINES);
     }
     text
 }

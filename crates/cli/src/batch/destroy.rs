@@ -1,32 +1,18 @@
 //! `destroy --name-prefix`: destroys every session whose name has a prefix.
 
-use super::common::{self, CONCURRENCY, CONSISTENT};
+use super::common::{self, CONSISTENT};
 use super::pool::{self, Interrupt, Work};
 use crate::util::merge;
 use crate::{convert, terminal};
 use consul_session::error::{Error, ErrorKind};
 use consul_session::options::Options;
-use consul_session_args::{
-    Column, Command, DIM, Format, Invocation, Output, RED, counted, error_line, json_text, or_dash, printable,
-};
+use consul_session_args::flags::Destroy;
+use consul_session_args::{Column, DIM, Format, Invocation, Output, RED, counted, error_line, json_text, or_dash, printable};
 use consul_session_host::{Connection, Host, Session};
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
-
-/// The command.
-pub const DESTROY: Command = Command {
-    name: "destroy",
-    args: &[],
-    rest: None,
-    flags: &[("yes", "Do not ask. Needed where standard input is not a terminal")],
-    settings: &[("name-prefix", "PREFIX", "The prefix of the names; not empty"), CONCURRENCY],
-    help: "Destroy all sessions whose names begin with PREFIX, on `node` or everywhere in the datacenter, after asking",
-};
-
-/// The accepted options, in addition to those of the connection. Any other would have no effect.
-const OPTIONS: [&str; 2] = ["node", "dry_run"];
 
 /// The columns of the results.
 const COLUMNS: [Column; 4] = [Column::new("RESULT"), Column::NAME, Column::NODE, Column::ID];
@@ -35,24 +21,28 @@ const COLUMNS: [Column; 4] = [Column::new("RESULT"), Column::NAME, Column::NODE,
 const SHOWN: usize = 5;
 
 /// Runs `destroy --name-prefix`.
-pub async fn destroy(host: &Host, invocation: &Invocation) -> Result<Output, Error> {
-    let concurrency = common::concurrency(invocation)?;
-    let prefix = prefix(invocation)?;
+pub async fn destroy(host: &Host, invocation: &Invocation, args: &Destroy, prefix: &str) -> Result<Output, Error> {
+    if prefix.is_empty() {
+        return Err(Error::invalid(
+            "name_prefix",
+            "--name-prefix is empty, which would mean every session: say how the names begin",
+        ));
+    }
     let options = &invocation.options;
     let dry_run = invocation.is_dry_run();
     let (_, connection) = common::connection(options);
     let (found, filtered) = list(host, options, &connection, prefix).await?;
     let format = invocation.format;
-    if !dry_run && !found.is_empty() && !invocation.flags.contains(&"yes") && !confirmed(&found, prefix, options)? {
-        return Ok(Output { stdout: String::new(), stderr: "nothing was destroyed\n".into(), success: false });
+    if !dry_run && !found.is_empty() && !args.yes && !confirmed(&found, prefix, options)? {
+        return Ok(Output { stdout: String::new(), stderr: "nothing was destroyed\n".into(), status: Output::FAILED });
     }
     let start = Instant::now();
     let interrupt = common::listen()?;
     let bar = pool::progress(found.len(), "sessions", common::shows_progress(invocation) && !dry_run);
     let total = found.len();
     let results = found.iter().map(|_| None).collect();
-    let mut work = Destroy { host: host.clone(), connection, found, results, stopped: dry_run, interrupt, bar };
-    pool::run(&mut work, 0..total, concurrency).await;
+    let mut work = Destruction { host: host.clone(), connection, found, results, stopped: dry_run, interrupt, bar };
+    pool::run(&mut work, 0..total, args.concurrency.requests.into()).await;
     work.bar.finish_and_clear();
     let left = match dry_run {
         true => None,
@@ -71,22 +61,6 @@ async fn list(host: &Host, options: &Options, connection: &Connection, prefix: &
     };
     listing.sessions.retain(|session| session.name.starts_with(prefix));
     Ok((listing.sessions, listing.filtered))
-}
-
-/// Returns the prefix, and rejects options that have no effect.
-fn prefix(invocation: &Invocation) -> Result<&str, Error> {
-    invocation.only(&OPTIONS, |option| {
-        format!("`destroy` takes no option `{option}`: it goes by --name-prefix, and by `node` and `datacenter`")
-    })?;
-    match invocation.setting("name-prefix").collect::<Vec<_>>()[..] {
-        [""] => Err(Error::invalid(
-            "name-prefix",
-            "--name-prefix is empty, which would mean every session: say how the names begin",
-        )),
-        [prefix] => Ok(prefix),
-        [] => Err(Error::invalid("name-prefix", "`destroy` needs --name-prefix PREFIX: how the names begin")),
-        _ => Err(Error::invalid("name-prefix", "--name-prefix is given twice: give one")),
-    }
 }
 
 /// Asks for confirmation on a terminal.
@@ -118,7 +92,7 @@ fn confirmed(found: &[Session], prefix: &str, options: &Options) -> Result<bool,
 }
 
 /// The sessions to destroy, and the results.
-struct Destroy {
+struct Destruction {
     host: Host,
     connection: Connection,
     found: Vec<Session>,
@@ -129,7 +103,7 @@ struct Destroy {
     bar: ProgressBar,
 }
 
-impl Work for Destroy {
+impl Work for Destruction {
     type Job = usize;
     type Completed = (usize, Result<(), Error>);
 
@@ -152,7 +126,7 @@ impl Work for Destroy {
     }
 }
 
-impl Destroy {
+impl Destruction {
     /// Returns the output: the sessions, then the errors, then the counts.
     fn output(
         &self,
@@ -175,6 +149,7 @@ impl Destroy {
             .into_iter()
             .filter(|(_, count)| *count > 0);
         let success = self.results.iter().all(|result| matches!(status(result), "to destroy" | "destroyed"));
+        let status_code = if success { Output::DONE } else { Output::FAILED };
         let took = start.elapsed();
         if format == Format::Json {
             let changed = self.results.iter().any(|result| matches!(status(result), "to destroy" | "destroyed"));
@@ -195,7 +170,7 @@ impl Destroy {
                 answer["left"] = left.into();
             }
             answer["sessions"] = sessions.collect();
-            return Output { stdout: json_text(&answer), stderr: String::new(), success };
+            return Output { stdout: json_text(&answer), stderr: String::new(), status: status_code };
         }
         let style = terminal::style();
         let all = || self.found.iter().zip(&self.results).map(|(session, result)| (session, result, status(result)));
@@ -238,6 +213,6 @@ impl Destroy {
             let total = format!("{prefix}{found}: {} in {took}{left}", counts.join(", "));
             stderr += &format!("{}\n", style.stderr.fold(&total));
         }
-        Output { stdout, stderr, success }
+        Output { stdout, stderr, status: status_code }
     }
 }

@@ -26,6 +26,8 @@ type Fields = Vec<(&'static str, Json)>;
 /// A valid record.
 #[derive(Debug)]
 pub struct Record {
+    /// The name of its file.
+    pub file: Rc<str>,
     /// The line where it begins.
     pub line: usize,
     /// Its options, with the defaults.
@@ -36,6 +38,8 @@ pub struct Record {
 /// A mistake in the file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mistake {
+    /// The name of the file.
+    pub file: Rc<str>,
     pub line: usize,
     /// The option's name, or `file`.
     pub option: String,
@@ -43,50 +47,74 @@ pub struct Mistake {
 }
 
 fn mistake(line: usize, option: &str, message: impl Into<String>) -> Mistake {
-    Mistake { line, option: option.into(), message: message.into() }
+    Mistake { file: "".into(), line, option: option.into(), message: message.into() }
 }
 
-/// Parses all records, with these defaults.
+/// A file that was read: its name for messages, and its text.
+pub struct Text {
+    pub name: Rc<str>,
+    pub text: String,
+}
+
+/// Where a record is: the index of its file, and its line.
+type Place = (usize, usize);
+
+/// Parses the records of all files, with these defaults.
 ///
 /// # Errors
 ///
-/// All mistakes, in the file's order.
-pub fn read(text: &str, defaults: &Options) -> Result<Vec<Record>, Vec<Mistake>> {
-    let items = parse(text).and_then(list).map_err(|mistake| vec![mistake])?;
+/// All mistakes, in the files' order.
+pub fn read(files: &[Text], defaults: &Options) -> Result<Vec<Record>, Vec<Mistake>> {
     let (mut records, mut mistakes) = (Vec::new(), Vec::new());
     let (mut seen, mut names) = (HashMap::new(), HashMap::new());
     let mut values = 0;
-    for item in items.iter() {
+    for (at, Text { name: file, text }) in files.iter().enumerate() {
         let before = mistakes.len();
-        let (fields, lines) = fields(item, &mut values, &mut mistakes);
-        if values > MAX_VALUES {
-            mistakes.push(mistake(item.line, "file", format!("with its aliases the file has over {MAX_VALUES} values")));
-            break;
-        }
-        if mistakes.len() > before {
-            // Combinations are checked only if each option is valid by itself.
-            continue;
-        }
-        match record(item.line, fields, &lines, defaults) {
-            Ok(record) => {
-                let (name, node) = identity(&record.options);
-                let has_node = node.is_some();
-                let of_name: &mut [Option<usize>; 2] = names.entry(name.clone()).or_default();
-                let own_node = of_name[usize::from(!has_node)];
-                of_name[usize::from(has_node)].get_or_insert(record.line);
-                match (seen.insert((name, node), record.line), own_node) {
-                    (Some(first), _) => mistakes.push(duplicate(&record, first)),
-                    (None, Some(other)) => mistakes.push(maybe_duplicate(&record, other)),
-                    (None, None) => records.push(record),
-                }
+        let items = match parse(text).and_then(list) {
+            Ok(items) => items,
+            Err(mistake) => {
+                mistakes.push(Mistake { file: file.clone(), ..mistake });
+                continue;
             }
-            Err(mistake) => mistakes.push(mistake),
+        };
+        for item in items.iter() {
+            let before = mistakes.len();
+            let (fields, lines) = fields(item, &mut values, &mut mistakes);
+            if values > MAX_VALUES {
+                mistakes.push(mistake(item.line, "file", format!("with its aliases the file has over {MAX_VALUES} values")));
+                break;
+            }
+            if mistakes.len() > before {
+                // Combinations are checked only if each option is valid by itself.
+                continue;
+            }
+            match record(file, item.line, fields, &lines, defaults) {
+                Ok(record) => {
+                    let place: Place = (at, record.line);
+                    let (name, node) = identity(&record.options);
+                    let has_node = node.is_some();
+                    let of_name: &mut [Option<Place>; 2] = names.entry(name.clone()).or_default();
+                    let own_node = of_name[usize::from(!has_node)];
+                    of_name[usize::from(has_node)].get_or_insert(place);
+                    let shown = |(other, line): Place| match files.get(other) {
+                        Some(other_file) if other != at => format!("line {line} of {}", other_file.name),
+                        _ => format!("line {line}"),
+                    };
+                    match (seen.insert((name, node), place), own_node) {
+                        (Some(first), _) => mistakes.push(duplicate(&record, &shown(first))),
+                        (None, Some(other)) => mistakes.push(maybe_duplicate(&record, &shown(other))),
+                        (None, None) => records.push(record),
+                    }
+                }
+                Err(mistake) => mistakes.push(mistake),
+            }
         }
+        mistakes.iter_mut().skip(before).for_each(|mistake| mistake.file = file.clone());
     }
     if mistakes.is_empty() { Ok(records) } else { Err(mistakes) }
 }
 
-/// Returns what must be unique in a file: the session's id or name, with the connection, and the
+/// Returns what must be unique in the files: the session's id or name, with the connection, and the
 /// node of a name.
 fn identity(options: &Options) -> (impl Clone + Eq + Hash + use<>, Option<String>) {
     let Options { id, name, node, host, port, datacenter, namespace, partition, .. } = options.clone();
@@ -99,7 +127,7 @@ fn identity(options: &Options) -> (impl Clone + Eq + Hash + use<>, Option<String
 
 /// Returns the mistake of a record whose name an earlier one has too, where one of the two has a
 /// node. Without a node it is the agent's own, which only the agent knows.
-fn maybe_duplicate(record: &Record, other: usize) -> Mistake {
+fn maybe_duplicate(record: &Record, other: &str) -> Mistake {
     let name = shown(record.options.name.as_deref().unwrap_or_default());
     let (there, here) = match record.options.node {
         Some(_) => ("out", ""),
@@ -109,14 +137,14 @@ fn maybe_duplicate(record: &Record, other: usize) -> Mistake {
         record.line,
         "node",
         format!(
-            "option `node`: `{name}` is in line {other} with{there} a node and here with{here} one, and both can be the same \
+            "option `node`: `{name}` is in {other} with{there} a node and here with{here} one, and both can be the same \
              session: give `node` in both"
         ),
     )
 }
 
 /// Returns the mistake of a record that repeats an earlier one.
-fn duplicate(record: &Record, first: usize) -> Mistake {
+fn duplicate(record: &Record, first: &str) -> Mistake {
     let Options { id, name, node, .. } = &record.options;
     let name = shown(name.as_deref().unwrap_or_default());
     let (option, what) = match (id, node) {
@@ -124,11 +152,17 @@ fn duplicate(record: &Record, first: usize) -> Mistake {
         (None, Some(node)) => ("name", format!("`{name}` on node `{}`", shown(node))),
         (None, None) => ("name", format!("`{name}`")),
     };
-    mistake(record.line, option, format!("option `{option}`: {what} is also in line {first}; remove one of the two"))
+    mistake(record.line, option, format!("option `{option}`: {what} is also in {first}; remove one of the two"))
 }
 
 /// Checks a record as a whole.
-fn record(line: usize, fields: Fields, lines: &HashMap<&str, usize>, defaults: &Options) -> Result<Record, Mistake> {
+fn record(
+    file: &Rc<str>,
+    line: usize,
+    fields: Fields,
+    lines: &HashMap<&str, usize>,
+    defaults: &Options,
+) -> Result<Record, Mistake> {
     let at = |option: &str, message: String| mistake(lines.get(option).copied().unwrap_or(line), option, message);
     let invalid = |error: Error| match &error.kind {
         ErrorKind::InvalidOption { option } => at(option, error.message.clone()),
@@ -146,7 +180,7 @@ fn record(line: usize, fields: Fields, lines: &HashMap<&str, usize>, defaults: &
     if options.id.is_none() && options.name.is_none() {
         return Err(at("name", "option `name` is missing: without one each run would make another session".into()));
     }
-    Ok(Record { line, options, plan })
+    Ok(Record { file: file.clone(), line, options, plan })
 }
 
 /// Returns the options of a record, each checked by itself, and their lines.
@@ -408,18 +442,38 @@ mod tests {
         Options::from_json(json).unwrap()
     }
 
+    fn one(text: &str) -> [Text; 1] {
+        [Text { name: "a.yaml".into(), text: text.to_owned() }]
+    }
+
+    #[test]
+    fn session_in_two_files_is_a_mistake() {
+        let files = |first: &str, second: &str| {
+            let texts = [("a.yaml", first), ("b.yaml", second)];
+            read(&texts.map(|(name, text)| Text { name: name.into(), text: text.into() }), &Options::default())
+        };
+        let records = files("- name: a\n", "- name: b\n- name: c\n").unwrap();
+        let places: Vec<_> = records.iter().map(|record| (&*record.file, record.line)).collect();
+        assert_eq!(places, [("a.yaml", 1), ("b.yaml", 1), ("b.yaml", 2)]);
+        let mistakes = files("\n- {name: a, delay: x}\n- name: b\n", "- name: b\n").unwrap_err();
+        let shown: Vec<_> = mistakes.iter().map(|mistake| (&*mistake.file, mistake.line, mistake.message.as_str())).collect();
+        assert_eq!((shown[0].0, shown[0].1), ("a.yaml", 2), "{shown:?}");
+        let twice = ("b.yaml", 1, "option `name`: `b` is also in line 3 of a.yaml; remove one of the two");
+        assert_eq!(shown[1..], [twice]);
+    }
+
     /// Returns the lines and options of the records.
     #[track_caller]
     fn records(text: &str) -> Vec<(usize, Options)> {
-        let records = read(text, &defaults()).unwrap();
+        let records = read(&one(text), &defaults()).unwrap();
         records.into_iter().map(|record| (record.line, record.options)).collect()
     }
 
     /// Returns line, option and message of each mistake.
     #[track_caller]
     fn mistakes(text: &str) -> Vec<(usize, String, String)> {
-        let mistakes = read(text, &defaults()).unwrap_err();
-        mistakes.into_iter().map(|Mistake { line, option, message }| (line, option, message)).collect()
+        let mistakes = read(&one(text), &defaults()).unwrap_err();
+        mistakes.into_iter().map(|Mistake { line, option, message, .. }| (line, option, message)).collect()
     }
 
     #[track_caller]
@@ -536,7 +590,7 @@ mod tests {
         ] {
             assert_eq!(mistake(text), (line, "file".into(), format!("{what}: {EXPECTED}")), "{text}");
         }
-        assert!(read("[]", &defaults()).unwrap().is_empty());
+        assert!(read(&one("[]"), &defaults()).unwrap().is_empty());
         for (text, line, message) in [
             (
                 "- name: a\n b: c\n",
@@ -598,7 +652,7 @@ mod tests {
         assert_eq!(mistake(&chain).2, "lists and objects are nested too deeply");
         let laughs = "- &a {name: a, delay: 1}\n- &b {<<: [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]}\n".to_owned()
             + &"- {checks: &c [x, x, x, x, x]}\n".repeat(10);
-        assert!(read(&laughs, &defaults()).is_err());
+        assert!(read(&one(&laughs), &defaults()).is_err());
         let list =
             format!("- {{name: a, checks: &c [{}]}}\n", "x, ".repeat(10_000)) + &"- {name: b, checks: *c}\n".repeat(10_000);
         assert!(mistakes(&list).iter().any(|(.., message)| message == "with its aliases the file has over 2000000 values"));

@@ -1,5 +1,8 @@
-//! `lock` against real Consuls: who gets the lock and when, what happens to the command for each
-//! way to lose the lock, and that no session and no lock remain.
+//! `lock` and `hold` against real Consuls: who gets the lock and when, what happens to the command
+//! for each way to lose the lock, and that no session and no lock remain.
+
+mod hold;
+mod semaphore;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use consul_session_tests::embedded::start_dev_agent;
@@ -8,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread::{scope, sleep};
@@ -25,7 +28,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session");
 /// The time limit of each wait.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The shortest TTL that Consul accepts, and no lock delay.
-const SHORT: &str = "ttl=10s delay=0";
+const SHORT: &str = "--ttl 10s --delay 0";
 /// The TTL in [`SHORT`].
 const TTL: Duration = Duration::from_secs(10);
 
@@ -48,7 +51,7 @@ fn reset_signals() {
 fn lock(address: SocketAddr, args: &str, script: &str, folder: &TempDir) -> Result<Command> {
     reset_signals();
     let (ip, port) = (address.ip(), address.port());
-    let line = format!("lock {args} host={ip} port={port} -- sh -c");
+    let line = format!("lock {args} --host {ip} --port {port} -- sh -c");
     let mut args: Vec<&str> = line.split_whitespace().collect();
     args.push(script);
     let mut command = consul_session(PROGRAM, &args, &[])?;
@@ -56,10 +59,10 @@ fn lock(address: SocketAddr, args: &str, script: &str, folder: &TempDir) -> Resu
     Ok(command)
 }
 
-/// A running `lock`. It is killed when this is dropped, and its command ends.
+/// A running `lock` or `hold`. It is killed when this is dropped, and its command ends.
 struct Running {
     child: Child,
-    /// Its current folder, which has its standard error as the file `stderr`.
+    /// Its current folder, which has its output as the files `stdout` and `stderr`.
     folder: TempDir,
 }
 
@@ -67,9 +70,15 @@ impl Running {
     /// Starts `lock` with the arguments and the script of [`lock`].
     fn start(address: SocketAddr, args: &str, script: &str) -> Result<Running> {
         let folder = TempDir::new()?;
-        let mut command = lock(address, args, script, &folder)?;
-        let log = std::fs::File::create(folder.path().join("stderr"))?;
-        let child = command.stdout(Stdio::null()).stderr(log).spawn()?;
+        let command = lock(address, args, script, &folder)?;
+        Running::start_in(command, folder)
+    }
+
+    /// Starts a command whose current folder is this one. Its output is the files `stdout` and
+    /// `stderr` there.
+    fn start_in(mut command: Command, folder: TempDir) -> Result<Running> {
+        let file = |name: &str| std::fs::File::create(folder.path().join(name));
+        let child = command.stdout(file("stdout")?).stderr(file("stderr")?).spawn()?;
         Ok(Running { child, folder })
     }
 
@@ -191,7 +200,7 @@ fn check_command_at(address: SocketAddr) -> Result<()> {
     }
 
     let before = key(&api, "k")?;
-    let mut running = Running::hold(address, "a/k name=mine ttl=20s delay=3s behavior=delete checks=")?;
+    let mut running = Running::hold(address, "a/k --name mine --ttl 20s --delay 3s --behavior delete --checks=")?;
     let held = key(&api, "a/k")?;
     ensure!(held["LockIndex"] == 1 && held["Flags"] == 3_304_740_253_564_472_344_u64, "{held}");
     let environment = running.read("env");
@@ -215,13 +224,17 @@ fn check_command_at(address: SocketAddr) -> Result<()> {
 
     // A command that cannot be started leaves no session, and increases the key's `LockIndex`.
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
-    let args = ["lock", "k", &format!("host={ip}"), &format!("port={port}"), "--", "no-such-command"];
-    let output = run(&mut consul_session(PROGRAM, &args, &[])?)?;
-    let expected = "error (other): the command cannot be started: no-such-command: ";
-    ensure!(output.status == 1 && output.stderr.starts_with(expected), "{output:?}");
-    ensure_released(&api, "k")?;
-    let after = key(&api, "k")?;
-    ensure!(after["LockIndex"].as_u64() == before["LockIndex"].as_u64().map(|index| index + 1), "{before} {after}");
+    std::fs::write(folder.path().join("data"), "no program")?;
+    let commands = [("no-such-command", 127), ("./no-such-command", 127), ("./data", 126), ("./", 126)];
+    for (command, status) in commands {
+        let args = ["lock", "k", "--host", &ip, "--port", &port, "--", command];
+        let output = run(consul_session(PROGRAM, &args, &[])?.current_dir(folder.path()))?;
+        let expected = format!("error (other): the command cannot be started: {command}: ");
+        ensure!(output.status == status && output.stderr.starts_with(&expected), "{output:?}");
+        ensure_released(&api, "k")?;
+    }
+    let (before, after) = (before["LockIndex"].as_u64(), key(&api, "k")?["LockIndex"].as_u64());
+    ensure!(after == before.map(|index| index + commands.len() as u64), "{before:?} {after:?}");
     Ok(())
 }
 
@@ -240,10 +253,10 @@ fn command_status_signal_and_environment_are_passed_on_at_the_dev_agent() -> Res
 fn check_waiting_at(address: SocketAddr) -> Result<()> {
     let (api, folder) = (plain(address), TempDir::new()?);
     // A lock delay of 60 s would exceed the time limit, so none must apply here.
-    let mut first = Running::hold(address, "k ttl=10s delay=60")?;
+    let mut first = Running::hold(address, "k --ttl 10s --delay 60")?;
     let held = key(&api, "k")?;
     let holder = held["Session"].as_str().context("no session")?;
-    let mut second = Running::start(address, "k ttl=10s delay=60", "echo $CONSUL_LOCK_FENCE > fence")?;
+    let mut second = Running::start(address, "k --ttl 10s --delay 60", "echo $CONSUL_LOCK_FENCE > fence")?;
     second.wait_until("stderr", |text| text.contains("waiting"))?;
 
     let pid = first.child.id();
@@ -252,13 +265,13 @@ fn check_waiting_at(address: SocketAddr) -> Result<()> {
     };
     for args in ["k --wait 0", "k --wait 1s"] {
         let output = run(&mut lock(address, args, "echo ran", &folder)?)?;
-        ensure!(output.status == 1 && output.stdout.is_empty(), "{output:?}");
+        ensure!(output.status == 124 && output.stdout.is_empty(), "{output:?}");
         ensure!(output.stderr.contains("error (refused): no lock on `k`: ") && names_holder(&output.stderr), "{output:?}");
     }
     let output = run(&mut lock(address, "k --wait 0 --format json", "echo ran", &folder)?)?;
     let error = output.json()?;
     ensure!(
-        output.status == 1 && output.stderr.is_empty() && error["error"] == "refused" && error["status"] == 409,
+        output.status == 124 && output.stderr.is_empty() && error["error"] == "refused" && error["status"] == 409,
         "{output:?}"
     );
     ensure!(names_holder(error["msg"].as_str().unwrap_or_default()), "{output:?}");
@@ -296,34 +309,45 @@ fn own_dev_agent_is_used() -> Result<()> {
 #[test]
 fn wrong_usage_is_rejected() -> Result<()> {
     for (args, option, message) in [
-        ("lock", "arguments", "missing argument <KEY> of `lock`; see `help lock`"),
-        ("lock k", "arguments", "`lock` needs `-- COMMAND [ARG]...`"),
-        ("lock k state=list -- true", "state", "option `state` does not apply to `lock`"),
-        ("lock k --dry-run -- true", "dry_run", "does not apply to `lock`"),
-        ("lock k ttl=0 -- true", "ttl", "`lock` needs one"),
-        ("lock k ttl=5 -- true", "ttl", "10s to 86400s"),
-        ("lock k --wait soon -- true", "wait", "invalid value `soon` for --wait: not a duration"),
-        ("lock k --wait -1 -- true", "wait", "invalid value `-1` for --wait: not a duration"),
-        ("lock k --kill-after x -- true", "kill-after", "invalid value `x` for --kill-after: not a duration"),
+        ("lock", "arguments", "`lock` needs <KEY> <COMMAND>...; see `consul-session help lock`"),
+        ("lock k", "arguments", "`lock` needs <COMMAND>..."),
+        ("lock k true", "arguments", ""),
+        ("lock k --state list -- true", "state", "unknown flag `--state`"),
+        ("lock k ttl=15s -- true", "arguments", "after `lock`, options are written --ttl VALUE"),
+        ("lock k --dry-run -- true", "dry_run", "unknown flag `--dry-run`"),
+        ("lock k --ttl 0 -- true", "ttl", "`lock` needs one"),
+        ("lock k --ttl 5 -- true", "ttl", "10s to 86400s"),
+        ("lock k --wait soon -- true", "wait", "not a duration"),
+        ("lock k --wait -1 -- true", "wait", ""),
+        ("lock k --kill-after x -- true", "kill_after", "not a duration"),
+        ("lock k -n 0 -- true", "semaphore", ""),
         ("lock /k -- true", "key", "begins with `/`"),
     ] {
         let args: Vec<&str> = ["--dev", "--format", "json"].into_iter().chain(args.split(' ')).collect();
         let output = run(&mut consul_session(PROGRAM, &args, &[])?)?;
         let error = output.json()?;
         let found = error["msg"].as_str().unwrap_or_default();
-        ensure!(output.status == 1 && error["option"] == option && found.contains(message), "{args:?}: {output:?}");
+        ensure!(output.status == 2 && error["option"] == option && found.contains(message), "{args:?}: {output:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn agent_that_does_not_answer_is_a_failure_with_status_1() -> Result<()> {
+    let output = run(&mut lock(unused_address()?, "k --wait 1s", "echo ran", &TempDir::new()?)?)?;
+    ensure!((output.status, &*output.stdout) == (1, ""), "{output:?}");
+    ensure!(output.stderr.starts_with("error (unreachable): "), "{output:?}");
     Ok(())
 }
 
 /// Where nothing listens, since a session must not be created for a key that is refused.
 #[test]
 fn key_is_checked_before_any_request() -> Result<()> {
-    let port = format!("port={}", unused_address()?.port());
+    let port = unused_address()?.port().to_string();
     for key in ["service//leader", "service/../leader", " leader"] {
-        let args = ["lock", key, "host=127.0.0.1", &port, "--format", "json", "--", "true"];
+        let args = ["lock", key, "--host", "127.0.0.1", "--port", &port, "--format", "json", "--", "true"];
         let output = run(&mut consul_session(PROGRAM, &args, &[])?)?;
-        ensure!(output.status == 1 && output.json()?["option"] == "key", "{key}: {output:?}");
+        ensure!(output.status == 2 && output.json()?["option"] == "key", "{key}: {output:?}");
     }
     Ok(())
 }
@@ -341,7 +365,7 @@ fn key_with_other_data_is_left_alone() -> Result<()> {
         let before = key(&api, name)?;
         let output = run(&mut lock(agent.http(), name, "echo ran", &folder)?)?;
         let expected =
-            format!("error (invalid-option): `key`: `{name}` holds something other than a lock (its flags are {flags})");
+            format!("error (refused): no lock on `{name}`: it holds something other than a lock (its flags are {flags})");
         ensure!(output.status == 1 && output.stdout.is_empty() && output.stderr.starts_with(&expected), "{output:?}");
         ensure!(key(&api, name)? == before);
     }
@@ -366,7 +390,7 @@ fn lock_delay_is_waited_for() -> Result<()> {
     api.put(&format!("/v1/session/destroy/{id}"), None)?;
     let output = run(&mut lock(agent.http(), "k --wait 0", "echo ran", &folder)?)?;
     ensure!(
-        output.status == 1 && output.stderr.contains("error (refused): ") && output.stderr.contains("lock delay"),
+        output.status == 124 && output.stderr.contains("error (refused): ") && output.stderr.contains("lock delay"),
         "{output:?}"
     );
     let output = run(&mut lock(agent.http(), "k", "echo ran", &folder)?)?;
@@ -376,13 +400,13 @@ fn lock_delay_is_waited_for() -> Result<()> {
 }
 
 /// Waits until the program ends. Fails unless it reports this reason for the loss of its lock,
-/// returns this status, and its command has ended.
-fn ensure_lost(running: &mut Running, status: i32, why: &str) -> Result<()> {
+/// returns the status for a lost lock, and its command has ended.
+fn ensure_lost(running: &mut Running, why: &str) -> Result<()> {
     let session = running.read("env").lines().find_map(|line| line.strip_prefix("CONSUL_LOCK_SESSION=").map(str::to_owned));
     let session = session.context("no session")?;
     let (found, stderr) = running.wait()?;
     ensure!(stderr.contains(&format!(": lost: session {session}: ")) && stderr.contains(why), "{stderr}");
-    ensure!(stderr.contains("; ending the command\n") && found == status, "{found}: {stderr}");
+    ensure!(stderr.contains("; ending the command\n") && found == 125, "{found}: {stderr}");
     ensure!(!running.command_runs()?, "the command still runs");
     Ok(())
 }
@@ -391,18 +415,14 @@ fn ensure_lost(running: &mut Running, status: i32, why: &str) -> Result<()> {
 fn destroyed_session_ends_the_command() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let api = agent.api();
-    for (script, status) in [
-        ("", 143),
-        // The program fails without the lock, even if the command succeeds.
-        ("trap 'exit 0' TERM; ", 1),
-        ("trap 'exit 9' TERM; ", 9),
-    ] {
+    // The status of the command does not matter.
+    for script in ["", "trap 'exit 0' TERM; ", "trap 'exit 9' TERM; "] {
         let script = format!("{script}echo $$ > pid; env > env; echo > held; while [ ! -e go ]; do sleep 0.05; done");
         let mut running = Running::start(agent.http(), &format!("k {SHORT}"), &script)?;
         running.wait_for("held")?;
         let holder = key(&api, "k")?["Session"].as_str().context("no session")?.to_owned();
         api.put(&format!("/v1/session/destroy/{holder}"), None)?;
-        ensure_lost(&mut running, status, "")?;
+        ensure_lost(&mut running, "")?;
         ensure_released(&api, "k")?;
     }
     Ok(())
@@ -414,7 +434,7 @@ fn deleted_or_taken_key_ends_the_command() -> Result<()> {
     let api = agent.api();
     let mut running = Running::hold(agent.http(), &format!("k {SHORT}"))?;
     api.send("DELETE", "/v1/kv/k", None)?;
-    ensure_lost(&mut running, 143, "the key was deleted")?;
+    ensure_lost(&mut running, "the key was deleted")?;
     ensure_released(&api, "k")?;
 
     let mut running = Running::hold(agent.http(), &format!("k {SHORT}"))?;
@@ -423,7 +443,7 @@ fn deleted_or_taken_key_ends_the_command() -> Result<()> {
     let operation = |verb: &str, session: &Value| json!({"KV": {"Verb": verb, "Key": "k", "Session": session, "Flags": 1}});
     api.put("/v1/txn", Some(&json!([operation("unlock", &holder), operation("lock", &other)])))?;
     let other = other.as_str().context("no id")?;
-    ensure_lost(&mut running, 143, &format!("session {other} holds the key"))?;
+    ensure_lost(&mut running, &format!("session {other} holds the key"))?;
     // The program does not release a lock that it has lost.
     ensure!(key(&api, "k")?["Session"] == other);
     ensure!(api.sessions()?.len() == 1, "{:?}", api.sessions()?);
@@ -436,7 +456,7 @@ fn command_that_ignores_sigterm_is_killed() -> Result<()> {
     let api = agent.api();
     let forever = "while [ ! -e go ]; do sleep 0.05; done";
     // The shell ends and leaves a child behind, or does not end. No process of either remains.
-    for (outer, status) in [("trap 'exit 3' TERM", 3), ("trap '' TERM", 137)] {
+    for outer in ["trap 'exit 3' TERM", "trap '' TERM"] {
         let script = format!(
             "{outer}; sh -c 'trap \"\" TERM; echo $$ > inner; {forever}' & echo $$ > pid; env > env; echo > held; {forever}"
         );
@@ -444,8 +464,7 @@ fn command_that_ignores_sigterm_is_killed() -> Result<()> {
         let inner = running.wait_for("inner")?;
         running.wait_for("held")?;
         api.send("DELETE", "/v1/kv/k", None)?;
-        // The status is that of the shell, which the inner process outlives.
-        ensure_lost(&mut running, status, "")?;
+        ensure_lost(&mut running, "")?;
         poll(|| (!is_running(&inner).ok()?).then_some(())).context("the inner process still runs")?;
         ensure_released(&api, "k")?;
     }
@@ -455,9 +474,9 @@ fn command_that_ignores_sigterm_is_killed() -> Result<()> {
 #[test]
 fn agent_gone_past_the_ttl_ends_the_command() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
-    let mut running = Running::hold(agent.http(), &format!("k {SHORT} timeout=2"))?;
+    let mut running = Running::hold(agent.http(), &format!("k {SHORT} --timeout 2"))?;
     agent.pause()?;
-    ensure_lost(&mut running, 143, "it could not be renewed within its TTL: ")?;
+    ensure_lost(&mut running, "it could not be renewed within its TTL: ")?;
     let stderr = running.read("stderr");
     ensure!(stderr.contains("; the destruction of session ") && stderr.contains("ends it by itself within 20s"), "{stderr}");
     agent.resume()?;
@@ -479,7 +498,7 @@ fn session_is_destroyed_although_the_release_is_refused() -> Result<()> {
     let policy = api.put("/v1/acl/policy", Some(&json!({"Name": "lock", "Rules": rules("write")})))?;
     let token = api.put("/v1/acl/token", Some(&json!({"Policies": [{"Name": "lock"}]})))?;
     let token = token["SecretID"].as_str().context("no token")?;
-    let mut running = Running::hold(agent.http(), &format!("k ttl=1h delay=3s token={token}"))?;
+    let mut running = Running::hold(agent.http(), &format!("k --ttl 1h --delay 3s --token {token}"))?;
     let session = session_of(&running)?;
     let id = policy["ID"].as_str().context("no policy")?;
     api.put(&format!("/v1/acl/policy/{id}"), Some(&json!({"Name": "lock", "Rules": rules("read")})))?;
@@ -494,12 +513,12 @@ fn session_is_destroyed_although_the_release_is_refused() -> Result<()> {
 #[test]
 fn key_that_may_stay_held_is_a_failure() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
-    let mut running = Running::hold(agent.http(), "k ttl=10m delay=3s timeout=1")?;
+    let mut running = Running::hold(agent.http(), "k --ttl 10m --delay 3s --timeout 1")?;
     let session = session_of(&running)?;
     agent.pause()?;
     running.go()?;
     let (status, stderr) = running.wait()?;
-    ensure!(status == 1 && stderr.starts_with("lock k: the release of the key failed: "), "{status}: {stderr}");
+    ensure!(status == 125 && stderr.starts_with("lock k: the release of the key failed: "), "{status}: {stderr}");
     let expected = format!(
         "; session {session} may hold the key; if it still exists, Consul ends it by itself within 20m, twice its ttl, and the \
          key is free after its lock delay of 3s\n"
@@ -512,7 +531,7 @@ fn key_that_may_stay_held_is_a_failure() -> Result<()> {
 #[test]
 fn signal_ends_the_clean_up() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
-    let args = "k ttl=1h delay=0 timeout=1h";
+    let args = "k --ttl 1h --delay 0 --timeout 1h";
     // The command ends by itself, or by a first signal.
     for first in [None, Some(Signal::TERM)] {
         let mut running = Running::hold(agent.http(), args)?;
@@ -617,7 +636,7 @@ fn release_and_destruction_are_tried_again() -> Result<()> {
         let fails = unlocks && count == 1 || request.line().starts_with("PUT /v1/session/destroy/") && count == 0;
         fails.then(|| Reply::http(500, "", "something else went wrong"))
     })?;
-    let output = run(&mut lock(server.address(), "k ttl=1h", "exit 0", &TempDir::new()?)?)?;
+    let output = run(&mut lock(server.address(), "k --ttl 1h", "exit 0", &TempDir::new()?)?)?;
     ensure!((output.status, &*output.stderr) == (0, ""), "{output:?}");
     ensure!(count(&server, "PUT /v1/txn") == 3 && count(&server, "PUT /v1/session/destroy/") == 2);
     Ok(())
@@ -637,7 +656,7 @@ fn release_whose_answer_was_lost_is_not_a_lost_lock() -> Result<()> {
             _ => None,
         }
     })?;
-    let output = run(&mut lock(server.address(), "k ttl=1h", "exit 0", &TempDir::new()?)?)?;
+    let output = run(&mut lock(server.address(), "k --ttl 1h", "exit 0", &TempDir::new()?)?)?;
     ensure!((output.status, &*output.stderr) == (0, ""), "{output:?}");
     ensure!(count(&server, "PUT /v1/session/destroy/") == 1);
     Ok(())
@@ -654,9 +673,9 @@ fn holder_that_reads_do_not_show_is_polled_at_intervals() -> Result<()> {
     };
     for wait in ["3s", "0"] {
         let (server, folder) = (start()?, TempDir::new()?);
-        let output = run(&mut lock(server.address(), &format!("k ttl=1h --wait {wait}"), "echo ran", &folder)?)?;
+        let output = run(&mut lock(server.address(), &format!("k --ttl 1h --wait {wait}"), "echo ran", &folder)?)?;
         let expected = "error (refused): no lock on `k`: another session holds it, or did a moment ago\n";
-        ensure!(output.status == 1 && output.stdout.is_empty() && output.stderr.ends_with(expected), "{output:?}");
+        ensure!(output.status == 124 && output.stdout.is_empty() && output.stderr.ends_with(expected), "{output:?}");
         let tried = count(&server, "PUT /v1/txn");
         ensure!((2..20).contains(&tried), "{tried} attempts in {wait}");
     }
@@ -675,10 +694,10 @@ fn answers_without_an_index_are_polled() -> Result<()> {
             _ => Reply::http(404, "", ""),
         })
     })?;
-    let mut running = Running::hold(server.address(), "k ttl=1h")?;
+    let mut running = Running::hold(server.address(), "k --ttl 1h")?;
     let waited = format!("lock k: session {OTHER} holds it, value: empty; waiting\n");
     ensure!(running.read("stderr") == waited, "{}", running.read("stderr"));
-    ensure_lost(&mut running, 143, "the key was deleted")?;
+    ensure_lost(&mut running, "the key was deleted")?;
     let reads = server.requests().into_iter().map(|request| request.line()).filter(|line| line.starts_with("GET "));
     let reads: Vec<String> = reads.collect();
     ensure!(reads.len() >= 8 && !reads.iter().any(|line| line.contains("index=") || line.contains("wait=")), "{reads:?}");
@@ -694,7 +713,7 @@ fn process_that_left_the_group_goes_on() -> Result<()> {
     let outside = running.wait_for("outside")?;
     running.wait_until("env", |text| text.contains("CONSUL_LOCK_FENCE"))?;
     agent.api().send("DELETE", "/v1/kv/k", None)?;
-    ensure_lost(&mut running, 143, "the key was deleted")?;
+    ensure_lost(&mut running, "the key was deleted")?;
     ensure!(is_running(&outside)?);
     Ok(())
 }
@@ -709,14 +728,14 @@ fn signal_kills_a_command_that_is_being_ended() -> Result<()> {
     agent.api().send("DELETE", "/v1/kv/k", None)?;
     running.wait_for("term")?;
     running.signal(Signal::INT)?;
-    ensure_lost(&mut running, 137, "the key was deleted")?;
+    ensure_lost(&mut running, "the key was deleted")?;
     ensure_released(&agent.api(), "k")
 }
 
 #[test]
 fn agent_restart_keeps_the_lock() -> Result<()> {
     let mut agent = Consul::start_persistent(Kind::Plain)?;
-    let mut running = Running::hold(agent.http(), "k ttl=20s delay=0")?;
+    let mut running = Running::hold(agent.http(), "k --ttl 20s --delay 0")?;
     let start = Instant::now();
     agent.kill()?;
     agent.restart()?;
@@ -732,8 +751,8 @@ fn agent_restart_keeps_the_lock() -> Result<()> {
 fn session_lost_while_waiting_is_replaced() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let api = agent.api();
-    let mut first = Running::hold(agent.http(), &format!("k {SHORT} name=first"))?;
-    let mut second = Running::start(agent.http(), &format!("k {SHORT} name=second"), "echo > fence")?;
+    let mut first = Running::hold(agent.http(), &format!("k {SHORT} --name first"))?;
+    let mut second = Running::start(agent.http(), &format!("k {SHORT} --name second"), "echo > fence")?;
     second.wait_until("stderr", |text| text.contains("waiting"))?;
     let sessions = api.sessions()?;
     let waiting = sessions.iter().find(|session| session["Name"] == "second").context("no session")?;
@@ -790,9 +809,7 @@ fn signals_end_the_wait_and_the_command() -> Result<()> {
     let mut nohup = Command::new("sh");
     nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(PROGRAM).args(command.get_args()).current_dir(folder.path());
     nohup.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("CONSUL_HTTP_ADDR");
-    let log = std::fs::File::create(folder.path().join("stderr"))?;
-    let child = nohup.stdout(Stdio::null()).stderr(log).spawn()?;
-    let mut running = Running { child, folder };
+    let mut running = Running::start_in(nohup, folder)?;
     running.wait_for("held")?;
     running.signal(Signal::HUP)?;
     running.signal(Signal::INT)?;
@@ -814,7 +831,7 @@ fn terminal_belongs_to_the_command_and_ctrl_c_arrives_once() -> Result<()> {
     let folder = TempDir::new()?;
     let script =
         "trap 'echo int >> int' INT; echo > ready; read x; echo $x > line; while [ ! -e go ]; do sleep 0.05; done; exit 5";
-    let line = format!("{PROGRAM} lock k {SHORT} host={} port={} -- sh run.sh", agent.http().ip(), agent.http().port());
+    let line = format!("{PROGRAM} lock k {SHORT} --host {} --port {} -- sh run.sh", agent.http().ip(), agent.http().port());
     let args: Vec<&str> = line.split(' ').collect();
     let (terminal, child) = at_terminal(&args, script, &folder)?;
     let mut running = Running { child, folder };
@@ -831,6 +848,45 @@ fn terminal_belongs_to_the_command_and_ctrl_c_arrives_once() -> Result<()> {
     ensure_released(&agent.api(), "k")
 }
 
+/// A shell or a debugger expects any number of Ctrl-C, as without `lock`.
+#[test]
+fn every_ctrl_c_goes_to_the_command_alone() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let folder = TempDir::new()?;
+    let script = "trap 'echo int >> int' INT; echo $$ > pid; while [ ! -e go ]; do sleep 0.05; done";
+    let line = format!("{PROGRAM} lock k {SHORT} --host {} --port {} -- sh run.sh", agent.http().ip(), agent.http().port());
+    let args: Vec<&str> = line.split(' ').collect();
+    let (terminal, child) = at_terminal(&args, script, &folder)?;
+    let mut running = Running { child, folder };
+    running.wait_for("pid")?;
+    for count in 1..=3 {
+        terminal.type_in("\u{3}")?;
+        running.wait_until("int", |text| text.lines().count() == count)?;
+    }
+    ensure!(running.command_runs()?);
+    // Ctrl-\ ends a command that does not handle it.
+    terminal.type_in("\u{1c}")?;
+    ensure!(running.wait()?.0 == 131, "{}", terminal.text());
+    ensure_released(&agent.api(), "k")
+}
+
+#[test]
+fn ctrl_c_ends_the_wait() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let folder = TempDir::new()?;
+    let mut first = Running::hold(agent.http(), &format!("k {SHORT}"))?;
+    let line = format!("{PROGRAM} lock k {SHORT} --host {} --port {} -- sh run.sh", agent.http().ip(), agent.http().port());
+    let args: Vec<&str> = line.split(' ').collect();
+    let (terminal, child) = at_terminal(&args, "echo ran", &folder)?;
+    let mut running = Running { child, folder };
+    terminal.wait_for(|text| text.contains("waiting"))?;
+    terminal.type_in("\u{3}")?;
+    ensure!(running.wait()?.0 == 130, "{}", terminal.text());
+    first.go()?;
+    ensure!(first.wait()?.0 == 0);
+    ensure_released(&agent.api(), "k")
+}
+
 #[test]
 fn ctrl_z_stops_both_and_fg_continues_both() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
@@ -842,7 +898,7 @@ fn ctrl_z_stops_both_and_fg_continues_both() -> Result<()> {
     let mut running = Running { child, folder };
     terminal.wait_for(|text| text.contains('$'))?;
     terminal.type_in(&format!(
-        "{PROGRAM} lock k ttl=60s host={} port={} -- sh run.sh\n",
+        "{PROGRAM} lock k --ttl 60s --host {} --port {} -- sh run.sh\n",
         agent.http().ip(),
         agent.http().port()
     ))?;
@@ -894,7 +950,7 @@ fn tokens_and_acls_are_respected() -> Result<()> {
     let path = file.display().to_string();
     ensure!(run_lock("mine", &[("CONSUL_HTTP_TOKEN_FILE", &path)])?.status == 0);
     ensure!(run_lock(&format!("mine --token-file {path}"), &[])?.status == 0);
-    ensure!(run_lock(&format!("mine token={token}"), &[])?.status == 0);
+    ensure!(run_lock(&format!("mine --token {token}"), &[])?.status == 0);
     for (key, variables) in [("seen", &variable[..]), ("hidden", &variable), ("mine", &[])] {
         let output = run_lock(key, variables)?;
         ensure!(output.status == 1 && output.stderr.starts_with("error (access-denied): "), "{key}: {output:?}");
@@ -915,7 +971,13 @@ fn consul_lock_and_lock_exclude_each_other() -> Result<()> {
     let mut first = consul_lock(&["p", "echo > held; while [ ! -e go ]; do sleep 0.05; done"])?.spawn()?;
     poll(|| folder.path().join("held").exists().then_some(()))?;
     let output = run(&mut lock(agent.http(), "p/.lock --wait 0", "echo ran", &folder)?)?;
-    ensure!(output.status == 1 && output.stderr.contains("error (refused): no lock on `p/.lock`: session "), "{output:?}");
+    let holder = key(&api, "p/.lock")?["Session"].as_str().context("no session")?.to_owned();
+    let session = api.sessions()?[0].clone();
+    let name = session["Name"].as_str().filter(|name| name.starts_with("Consul lock for ")).context("another name")?;
+    let node = session["Node"].as_str().context("no node")?;
+    // Its key has no value: the session says who it is.
+    let expected = format!("no lock on `p/.lock`: session {holder} (\"{name}\" on node {node}) holds it\n");
+    ensure!(output.status == 124 && output.stderr == format!("error (refused): {expected}"), "{output:?}");
     let mut second =
         Running::start(agent.http(), &format!("p/.lock {SHORT}"), "echo > held; while [ ! -e go ]; do sleep 0.05; done")?;
     second.wait_until("stderr", |text| text.contains("waiting"))?;
@@ -948,7 +1010,7 @@ fn twenty_contenders_never_overlap() -> Result<()> {
         let contend = || -> Result<()> {
             for _ in 0..ROUNDS {
                 let output =
-                    run(&mut lock(agent.http(), "k delay=0 ttl=60s", "n=$(cat count); echo $((n+1)) > count", &folder)?)?;
+                    run(&mut lock(agent.http(), "k --delay 0 --ttl 60s", "n=$(cat count); echo $((n+1)) > count", &folder)?)?;
                 ensure!(output.status == 0 && output.stderr.lines().count() <= 1, "{output:?}");
             }
             Ok(())
@@ -999,7 +1061,7 @@ fn holder_stopped_past_its_ttl_is_told_and_its_late_write_refused() -> Result<()
 
     kill_process(command, Signal::CONT)?;
     first.signal(Signal::CONT)?;
-    ensure_lost(&mut first, 1, "it was not renewed within its TTL")?;
+    ensure_lost(&mut first, "it was not renewed within its TTL")?;
     ensure!(!store.write(fence(&first, "late")?, "late") && store.content == "second");
     second.go()?;
     ensure!(second.wait()?.0 == 0);
