@@ -459,8 +459,23 @@ impl Run<'_> {
         {
             session.node = node;
         }
-        Ok(created(session, replaced, Vec::new()))
+        let mut outcome = created(session, replaced, Vec::new());
+        outcome.notes.extend(unchecked(&self.plan.given));
+        Ok(outcome)
     }
+}
+
+/// Returns the note of what the dry run of a creation does not check, if that is anything.
+pub fn unchecked(given: &Options) -> Option<String> {
+    let has_checks = [&given.checks, &given.node_checks, &given.service_checks];
+    let has_checks = has_checks.into_iter().flatten().any(|checks| !checks.is_empty());
+    let what = match (&given.node, has_checks) {
+        (Some(_), true) => "the node and the checks exist",
+        (Some(_), false) => "the node exists",
+        (None, true) => "the checks exist",
+        (None, false) => return None,
+    };
+    Some(format!("a dry run does not check whether {what}"))
 }
 
 fn on_node(sessions: &[Session], node: &str) -> Vec<Session> {

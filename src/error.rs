@@ -127,9 +127,13 @@ impl Error {
         Error::new(ErrorKind::InvalidOption { option: option.to_owned() }, message)
     }
 
-    /// Appends to the message.
+    /// Appends to the message, unless it ends like that already: an error of a call may be one that
+    /// another call has explained.
     #[must_use]
     pub fn context(mut self, more: &str) -> Error {
+        if self.0.message.ends_with(more) {
+            return self;
+        }
         self.0.message.push_str("; ");
         self.0.message.push_str(more);
         self

@@ -312,7 +312,13 @@ fn runner(path: &str) -> std::path::PathBuf {
 
 /// Returns the output of the command component, which must match its exit status.
 fn command_answer(command: &mut Command, options: &str) -> Result<Value> {
-    let (success, text) = output(command.args(["-", "--format", "json"]), options)?;
+    command.args(["-", "--output", "json"]);
+    // A session without a name needs a word here, and is the default of the options.
+    let given = serde_json::from_str::<Value>(options).unwrap_or_default();
+    if given.is_object() && ["state", "name", "id"].iter().all(|option| given[option].is_null()) {
+        command.arg("state=present");
+    }
+    let (success, text) = output(command, options)?;
     let answer: Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
     ensure!(success != (answer["failed"] == true), "the exit status says success = {success}: {answer:#}");
     Ok(answer)

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod compose;
+mod install;
 mod test;
 mod tools;
 
@@ -14,6 +15,8 @@ use tools::root;
 const USAGE: &str = "\
 cargo xtask build            builds both components in dist/
 cargo xtask demo             runs the examples of consul_session on a dev agent
+cargo xtask install [--root FOLDER] [--debug]
+                             installs the program, its manual pages and completions
 cargo xtask test [ARGS]      runs all checks and tests; ARGS go to cargo test
 cargo xtask test --consul 1.20 [ARGS]
                              the same on the older Consul alone
@@ -31,6 +34,10 @@ fn main() -> Result<()> {
         ["bench", "--quick"] => bench::run(true),
         ["compose"] => compose::run(&build::run()?),
         ["demo"] => demo(),
+        ["install"] => install::run(None, false),
+        ["install", "--debug"] => install::run(None, true),
+        ["install", "--root", folder] => install::run(Some(folder), false),
+        ["install", "--root", folder, "--debug"] => install::run(Some(folder), true),
         ["distributed"] => test::distributed(),
         ["test", "--consul", version, rest @ ..] => test::run(Some(version), rest),
         ["test", rest @ ..] => test::run(None, rest),
@@ -47,7 +54,7 @@ fn demo() -> Result<()> {
     build::plugin_to(&root().join("dist"))?;
     let status = Command::new("cargo")
         .current_dir(root())
-        .args(["run", "--locked", "--package", "consul-session-cli", "--", "--dev", "demo"])
+        .args(["run", "--locked", "--package", "consul-session-cli", "--", "demo", "--dev"])
         .status()?;
     if !status.success() {
         bail!("the demo failed");

@@ -6,6 +6,7 @@ use crate::invocation::{Invocation, Program};
 use crate::output::{self, Output};
 use crate::style::TerminalStyles;
 use consul_session::Session;
+use consul_session::apply::unchecked;
 use consul_session::consul::NewSession;
 use consul_session::duration;
 use consul_session::error::{Error, ErrorKind};
@@ -59,7 +60,7 @@ pub(crate) fn needs_program(what: &str) -> Error {
 async fn create(options: &Options, calls: &mut impl Calls) -> Result<Outcome, Error> {
     let planned = NewSession::new(&options.clone().resolve()).planned();
     let (session, notes) = if options.dry_run == Some(true) {
-        (planned, Vec::new())
+        (planned, unchecked(options).into_iter().collect())
     } else {
         let id = calls.create(options).await?;
         let mut info = Options { state: Some(State::Info), name: None, node: None, ..options.clone() };
@@ -115,6 +116,9 @@ async fn destroy_each(
     for (id, options) in ids.iter().zip(&each) {
         match calls.apply(options).await {
             Ok(outcome) => {
+                if !outcome.changed {
+                    all.notes.push(format!("there is no session {id}"));
+                }
                 all.changed |= outcome.changed;
                 all.destroyed.extend(outcome.destroyed);
                 all.notes.extend(outcome.notes);

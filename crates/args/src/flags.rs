@@ -298,7 +298,7 @@ pub struct Hold {
     pub kill_after: KillAfter,
     #[command(flatten)]
     pub(crate) options: Given<Wishes>,
-    /// A command and its arguments, for as long as which the session is kept
+    /// The command, and its arguments, during which the session is kept
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<String>,
 }
@@ -323,7 +323,7 @@ pub struct Man {
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Help {
     /// A command or an option
-    #[arg(value_name = "COMMAND|OPTION")]
+    #[arg(value_name = "WORD")]
     pub(crate) word: Option<String>,
 }
 

@@ -46,10 +46,10 @@ pub const EXIT_STATUS: [(&str, &str); 8] = [
     ("1", "failed; for `info`, there is no such session"),
     ("2", "wrong usage; nothing was changed"),
     ("124", "`lock`: the lock was not to be had in the time of --wait"),
-    ("125", "`lock`, `hold`: the lock or the session was lost, or the key may stay held"),
+    ("125", "`lock`, `hold`: the lock or the session was lost, or may stay"),
     ("126", "`lock`, `hold`: the command cannot be run"),
     ("127", "`lock`, `hold`: the command was not found"),
-    ("128+N", "signal N ended the command of `lock` or `hold`, the clean-up, `apply` or `destroy`"),
+    ("128+N", "signal N ended the command of `lock` or `hold`, the wait, the clean-up, `apply` or `destroy`"),
 ];
 
 /// Example command lines of the whole program, without its name.
@@ -88,14 +88,16 @@ const MORE: [(&str, &str, &str); 16] = [
     ),
     (
         "lock",
-        "Excludes `consul lock PREFIX` where KEY is PREFIX/.lock. The command finds CONSUL_LOCK_HELD, _KEY, _SESSION, _INDEX \
-         and _FENCE, the fencing number, in its environment. If the lock is lost, the command is ended.",
+        "The default of --ttl is 15s. Excludes `consul lock PREFIX` where KEY is PREFIX/.lock. The command finds \
+         CONSUL_LOCK_HELD, _KEY, _SESSION, _INDEX and _FENCE, the fencing number, in its environment; with --semaphore not \
+         the last two. If the lock is lost, the command is ended.",
         "lock service/leader --wait 1m -- ./backup --full",
     ),
     (
         "hold",
         "Creates a session of its own with this name, and renews its TTL (default: 15s) while the command runs, or until \
-         interrupted. The command finds CONSUL_SESSION_ID in its environment.",
+         interrupted, and destroys it then. The command finds CONSUL_SESSION_ID and _NAME in its environment; without one, \
+         the id is printed. If the session is lost, the command is ended.",
         "hold worker-7 --ttl 30s -- ./worker",
     ),
     ("demo", "", "demo --dev"),
@@ -229,7 +231,7 @@ pub fn commands_markdown() -> String {
     definition.build();
     for command in definition.get_subcommands() {
         let usage = command.clone().render_usage().to_string();
-        let usage = usage.trim_start_matches("Usage: consul-session ").trim();
+        let usage = usage.trim_start_matches("Usage: consul-session ").replace("[OPTIONS] ", "").replace(" [OPTIONS]", "");
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         text += &format!("| `{usage}` | {about} |\n");
     }

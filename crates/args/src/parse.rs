@@ -126,7 +126,8 @@ fn read(
         ));
     }
     if let Some(Command::Apply(apply)) = &line.command {
-        let is_option = |word: &&str| word.split_once('=').is_some_and(|(name, _)| options::info(&name.replace('-', "_")).is_some());
+        let is_option =
+            |word: &&str| word.split_once('=').is_some_and(|(name, _)| options::info(&name.replace('-', "_")).is_some());
         if let Some(word) = apply.files().filter_map(|file| file.to_str()).find(is_option) {
             return Err(mistakes::unexpected(word, args, definition.find_subcommand("apply")));
         }

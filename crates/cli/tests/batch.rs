@@ -135,8 +135,10 @@ fn invalid_file_is_reported_by_line_and_nothing_is_sent() -> Result<()> {
         output.stderr
     );
     let output = run(&mut consul_session(&["apply", "--file", &path, &port, "--format", "json"])?)?;
-    let mistakes: Vec<Value> =
-        expected_mistakes.iter().map(|(line, option, msg)| json!({"file": path, "line": line, "option": option, "msg": msg})).collect();
+    let mistakes: Vec<Value> = expected_mistakes
+        .iter()
+        .map(|(line, option, msg)| json!({"file": path, "line": line, "option": option, "msg": msg}))
+        .collect();
     let expected = json!({
         "changed": false, "failed": true, "error": "invalid-option",
         "msg": format!("{path}:2: {}", expected_mistakes[0].2), "mistakes": mistakes

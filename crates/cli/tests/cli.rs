@@ -247,9 +247,8 @@ fn option_spellings_are_equivalent() -> Result<()> {
         .succeeded()?;
     let again = run_at(&agent, &["name=a", "node_checks=passing-check", "service-checks=service:web"])?.succeeded()?.stdout;
     ensure!(again.starts_with("unchanged"), "{again}");
-    let repeated = run_at(&agent, &["name=b", "checks=passing-check", "checks=service:web", "--format", "json"])?
-        .succeeded()?
-        .json()?;
+    let repeated =
+        run_at(&agent, &["name=b", "checks=passing-check", "checks=service:web", "--format", "json"])?.succeeded()?.json()?;
     ensure!(repeated["checks"] == json!(["serfHealth", "passing-check", "service:web"]), "{repeated}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use consul_session::options::{self, Kind as OptionKind};
+use consul_session_args::help;
 use consul_session_host::{Host, Limits};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -58,7 +59,7 @@ fn tables_of_options_and_limits_are_made_from_the_source() -> Result<()> {
         limits += &format!("| `{name}` | {default} | {help} |\n");
     }
     let mut text = read(REFERENCE)?;
-    for (name, expected) in [("options", consul_session_args::help::options_markdown()), ("limits", limits)] {
+    for (name, expected) in [("options", help::options_markdown()), ("limits", limits)] {
         let table = marked(&text, name)?;
         if is_update() {
             text = text.replace(table, &expected);
@@ -69,6 +70,27 @@ fn tables_of_options_and_limits_are_made_from_the_source() -> Result<()> {
     }
     if is_update() {
         std::fs::write(root().join(REFERENCE), text)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn tables_of_commands_and_exit_status_are_made_from_the_source() -> Result<()> {
+    const CLI: &str = "docs/cli.md";
+    let mut text = read(CLI)?;
+    for (name, expected) in [("commands", help::commands_markdown()), ("status", help::exit_status_markdown())] {
+        let (begin, end) = (text.find(&format!("<!-- {name}: ")), text.find(&format!("<!-- /{name} -->")));
+        let (begin, end) = begin.zip(end).with_context(|| format!("{CLI} has no table of {name}"))?;
+        let begin = begin + text[begin..].find(" -->\n").context("no end of the comment")? + " -->\n".len();
+        if is_update() {
+            text.replace_range(begin..end, &expected);
+        } else {
+            let hint = "UPDATE_DOCS=1 on the same command writes it";
+            ensure!(text[begin..end] == expected, "{CLI} has another table of {name}; {hint}:\n{expected}");
+        }
+    }
+    if is_update() {
+        std::fs::write(root().join(CLI), text)?;
     }
     Ok(())
 }
@@ -106,7 +128,7 @@ fn readme_has_at_most_150_lines() -> Result<()> {
 
 #[test]
 fn readme_options_are_rows_of_the_reference() -> Result<()> {
-    let (readme, all) = (read("README.md")?, consul_session_args::help::options_markdown());
+    let (readme, all) = (read("README.md")?, help::options_markdown());
     let shown = rows(marked(&readme, "options")?);
     ensure!(shown.len() == 5, "{shown:?}");
     for row in shown {
@@ -131,9 +153,15 @@ fn readme_runtimes_are_those_of_the_conformance_run() -> Result<()> {
 fn every_flag_and_variable_of_the_help_is_documented() -> Result<()> {
     let help = program::run(&mut program::consul_session(PROGRAM, &["--help"], &[])?)?.succeeded()?.stdout;
     let document = read("docs/cli.md")?;
-    let terms = help.lines().filter_map(|line| line.strip_prefix("  ")?.split([' ', ',']).next());
-    let terms: Vec<&str> = terms.filter(|term| term.starts_with("--") || term.starts_with("CONSUL_")).collect();
-    ensure!(terms.len() > 15, "{terms:?}");
+    let words = help
+        .lines()
+        .filter(|line| line.starts_with("  "))
+        .flat_map(|line| line.trim_start().split([' ', ',', '[', ']']).take(3));
+    let is_option = |term: &str| options::info(&term.trim_start_matches('-').replace('-', "_")).is_some();
+    let terms: Vec<&str> = words
+        .filter(|term| term.starts_with("CONSUL_") || term.starts_with("--") && !is_option(term) && *term != "--version")
+        .collect();
+    ensure!(terms.len() > 25, "{terms:?}");
     for term in terms {
         ensure!(document.contains(term), "{term} is not in docs/cli.md");
     }

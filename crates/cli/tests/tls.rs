@@ -132,7 +132,8 @@ fn expired_certificate_is_rejected() -> Result<()> {
 #[test]
 fn certificate_that_is_not_yet_valid_is_rejected() -> Result<()> {
     let (agent, port) = start_with(Certificate::NotYetValid)?;
-    consul_session(format!("CONSUL_HTTP_ADDR=https://localhost:{port} CONSUL_CACERT={} state=present", agent.ca().display())).fails(
+    consul_session(format!("CONSUL_HTTP_ADDR=https://localhost:{port} CONSUL_CACERT={} state=present", agent.ca().display()))
+        .fails(
         "tls",
         &format!(
             "the certificate of localhost:{port}, or of its CA, is not valid yet, but in 10 days: check this machine's clock"

@@ -1,4 +1,4 @@
-//! The scheduler of `apply --file`: runs the core's own steps for every record of a file, with
+//! The scheduler of `apply`: runs the core's own steps for every record of a file, with
 //! shared reads.
 
 use super::common::{CONSISTENT, connection, fails_all};

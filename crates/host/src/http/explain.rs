@@ -159,7 +159,7 @@ impl Failure {
                 }
             )),
             Failure::NotALock(kind) => denied(format!(
-                "the {kind} for {at} is not granted for this transaction, which does more than lock or unlock one key: {}",
+                "the {kind} for {at} is not granted for this transaction, which is not that of one lock or semaphore: {}",
                 match kind {
                     SecretKind::Token => "give the request a token of its own",
                     SecretKind::Password => "lock or unlock one key at a time",

@@ -105,7 +105,7 @@ async fn password_is_added_for_keys_only_if_locks_are_granted() {
         let other = request_as_guest(&mut may, WasiMethod::Put, &format!("http://{at}/v1/txn"), own, b"[]").await;
         let text = explained(&may, &other.unwrap_err(), &at).1;
         let expected =
-            "granted for this transaction, which is not that of one lock or semaphore: change one at a time";
+            "granted for this transaction, which is not that of one lock or semaphore: lock or unlock one key at a time";
         assert_eq!(text, denied(expected));
         let url = format!("http://{at}/v1/kv/a//b");
         let text = request_as_guest(&mut may, WasiMethod::Get, &url, own, b"").await.unwrap_err();

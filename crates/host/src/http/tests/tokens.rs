@@ -239,7 +239,7 @@ async fn transactions_that_do_more_than_lock_are_refused() {
         format!(r#"{{"Service":{{"Verb":"set","Node":"{NODE}","Service":{{"Service":"db","Address":"10.6.6.6"}}}}}}"#);
     let (locked, before) = (lock("lock"), nodes());
     let refused = format!(
-        "the token for {at} is not granted for this transaction, which does more than lock or unlock one key: give the request a token of its own"
+        "the token for {at} is not granted for this transaction, which is not that of one lock or semaphore: give the request a token of its own"
     );
     for body in [
         format!("[{node}]"),
