@@ -167,7 +167,7 @@ pub const TABLE: &[Info] = &[
         kind: Kind::Text,
         default: None,
         default_note: "",
-        help: "Name of the session, not unique in Consul; filters what is read",
+        help: "Name of the session, not unique in Consul; filters reads",
         set: |options, value| put(&mut options.name, value, text_value),
     },
     Info {
@@ -281,7 +281,7 @@ pub const TABLE: &[Info] = &[
         kind: Kind::Boolean,
         default: Some("true"),
         default_note: "",
-        help: "Whether the agent's certificate is verified; `false` needs a host that grants it",
+        help: "Whether the agent's certificate is verified; `false` needs a host that permits it",
         set: |options, value| put(&mut options.validate_certs, value, boolean),
     },
     Info {

@@ -38,6 +38,9 @@ pub(crate) const PERMISSIONS: &str = "Permissions, TLS and limits";
 /// Help heading of the options about sessions.
 pub(crate) const OPTIONS: &str = "Options of consul_session";
 
+const ALLOW: &str = "Where the component may connect, besides `host` and CONSUL_HTTP_ADDR: NAME:PORT, *.SUFFIX:PORT, \
+                     10.0.0.0/8:8500-8510, [::1]:8500, unix:///PATH. May be repeated";
+
 /// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -85,9 +88,9 @@ pub struct HostFlags {
     /// Start an embedded dev agent on a free port and use it: needs no Consul, and keeps nothing
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub dev: bool,
-    /// Where the component may connect, besides `host` and CONSUL_HTTP_ADDR: NAME:PORT,
-    /// *.SUFFIX:PORT, 10.0.0.0/8:8500-8510, [::1]:8500, unix:///PATH. May be repeated
-    #[arg(long, global = true, value_name = "RULE", help_heading = PERMISSIONS)]
+    /// Where the component may connect, besides `host` and CONSUL_HTTP_ADDR. May be repeated.
+    // Not the documentation, in which an address in brackets would be a link.
+    #[arg(long, global = true, value_name = "RULE", help = ALLOW, help_heading = PERMISSIONS)]
     pub allow: Vec<String>,
     /// Where validate_certs=false is granted: certificates are not verified. May be repeated
     #[arg(long, global = true, value_name = "RULE", help_heading = PERMISSIONS)]
@@ -264,7 +267,7 @@ impl Apply {
 pub struct Lock {
     /// The key, or with --semaphore the prefix of the keys
     pub key: String,
-    /// Let up to N holders in at once, as `consul lock -n N KEY` and Go's `api.Semaphore` do
+    /// At most N holders at once, as with `consul lock -n N`
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub semaphore: Option<u32>,
     /// How long to wait for the lock before failing; 0 for one attempt. Default: no limit
@@ -283,7 +286,7 @@ pub struct Lock {
 /// How long after SIGTERM a command is killed.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KillAfter {
-    /// How long after SIGTERM a command that lost its lock or session is killed
+    /// How long after SIGTERM a command without its lock is killed
     #[arg(long = "kill-after", value_name = "TIME", default_value = "5s", allow_negative_numbers = true, value_parser = duration_of)]
     pub time: Duration,
 }
@@ -314,7 +317,7 @@ pub struct Completions {
 /// The arguments of `man`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Man {
-    /// Write the page of each command to this folder instead
+    /// Write the manual page of each command to this folder instead
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub to: Option<PathBuf>,
 }

@@ -43,7 +43,7 @@ const HOST_ENVIRONMENT: [(&str, &str); 9] = [
 /// The exit status, each with its meaning.
 pub const EXIT_STATUS: [(&str, &str); 8] = [
     ("0", "done; for `watch`, `hold` and `dev`, ended by a signal"),
-    ("1", "failed; for `info`, there is no such session"),
+    ("1", "failed; for `info`, the session does not exist"),
     ("2", "wrong usage; nothing was changed"),
     ("124", "`lock`: the lock was not to be had in the time of --wait"),
     ("125", "`lock`, `hold`: the lock or the session was lost, or may stay"),
@@ -58,7 +58,7 @@ const EXAMPLES: [&str; 3] = ["present session1 --delay 20s", "name=session1 dela
 /// For each command, what its help says below the flags, and an example.
 const MORE: [(&str, &str, &str); 16] = [
     ("list", "Lists the sessions of the datacenter, or those that --name and --node select.", "list --name session1"),
-    ("info", "The exit status is 1 if there is no such session.", "info adf4238a-882b-9ddc-4a9d-5b6758e4159e"),
+    ("info", "The exit status is 1 if the session does not exist.", "info adf4238a-882b-9ddc-4a9d-5b6758e4159e"),
     ("node", "", "node db-1"),
     ("create", "", "create --ttl 30s"),
     (
@@ -70,7 +70,7 @@ const MORE: [(&str, &str, &str); 16] = [
     (
         "destroy",
         "Destroys the sessions with these ids, those of --name on their node, or after asking all whose name begins with \
-         --name-prefix. What does not exist is no error.",
+         --name-prefix. An id or a name without a session is not an error.",
         "destroy --name session1",
     ),
     (
