@@ -76,7 +76,7 @@ pub struct Global {
     pub format: Format,
     #[command(flatten)]
     #[expect(missing_docs, reason = "described at its type")]
-    pub host: HostFlags,
+    pub flags: HostFlags,
 }
 
 /// The flags of a program that is a plugin host itself. They need more than a component may do.
@@ -351,6 +351,11 @@ impl Command {
             Command::Man(_) => "man",
             Command::Help(_) => "help",
         }
+    }
+
+    /// Returns whether the command has to do with an agent that the environment may name.
+    pub(crate) fn calls_consul(&self) -> bool {
+        !matches!(self, Command::Dev | Command::Completions(_) | Command::Man(_) | Command::Help(_))
     }
 
     /// Returns the options that the command and its arguments stand for, in addition to those typed.

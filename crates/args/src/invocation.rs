@@ -42,7 +42,7 @@ pub struct Invocation {
     /// The output format.
     pub format: Format,
     /// The flags of a plugin host.
-    pub host: HostFlags,
+    pub flags: HostFlags,
     /// The given options, each checked.
     pub options: Options,
     /// The address of a Unix socket that is given as `host`, which is then not among the options.

@@ -85,7 +85,7 @@ fn read(
     if let Some(Command::Help(asked)) = &line.command {
         return help::of_word(asked.word.as_deref(), &mut definition, styles.stdout).map(Parsed::Print);
     }
-    let mut invocation = Invocation { format: line.global.format, host: line.global.host.clone(), ..Invocation::default() };
+    let mut invocation = Invocation { format: line.global.format, flags: line.global.flags.clone(), ..Invocation::default() };
     let mut given = line.connection.values.clone();
     let mut from_input = false;
     match &line.command {
@@ -125,28 +125,45 @@ fn read(
             "nothing says which session is meant: give name=NAME, id=ID or state=STATE; `create` makes one without a name",
         ));
     }
-    if let Some(Command::Apply(apply)) = &line.command {
-        let is_option =
-            |word: &&str| word.split_once('=').is_some_and(|(name, _)| options::info(&name.replace('-', "_")).is_some());
-        if let Some(word) = apply.files().filter_map(|file| file.to_str()).find(is_option) {
-            return Err(mistakes::unexpected(word, args, definition.find_subcommand("apply")));
-        }
-        if apply.files().next().is_none() {
-            return Err(Error::invalid("arguments", "`apply` needs a FILE, a list of records; `-` for standard input"));
-        }
+    if let Some(command) = &line.command {
+        check(command, &invocation, args, &definition)?;
     }
-    if let Some(Command::Destroy(destroy)) = &line.command {
-        let ways = [!destroy.ids.is_empty(), invocation.is_given("name"), destroy.name_prefix.is_some()];
-        if ways.iter().filter(|way| **way).count() != 1 {
-            let message = "`destroy` needs one of: ids, --name NAME, --name-prefix TEXT";
-            return Err(Error::invalid("arguments", message));
-        }
-    }
-    if !invocation.host.dev {
+    // The environment is about another agent than an own one.
+    if !invocation.flags.dev && line.command.as_ref().is_none_or(Command::calls_consul) {
         environment::read(&mut invocation, environment)?;
     }
     invocation.command = line.command;
     Ok(Parsed::Run(Box::new(invocation)))
+}
+
+/// Checks what a command needs that its definition cannot say.
+fn check(command: &Command, invocation: &Invocation, args: &[String], definition: &clap::Command) -> Result<(), Error> {
+    match command {
+        Command::Apply(apply) => {
+            let is_option = |word: &&str| {
+                let name = word.split_once('=').map(|(name, _)| name.replace('-', "_"));
+                name.is_some_and(|name| options::info(&name).is_some())
+            };
+            if let Some(word) = apply.files().filter_map(|file| file.to_str()).find(is_option) {
+                return Err(mistakes::unexpected(word, args, definition.find_subcommand(command.name())));
+            }
+            if apply.files().next().is_none() {
+                return Err(Error::invalid("arguments", "`apply` needs a FILE, a list of records; `-` for standard input"));
+            }
+        }
+        Command::Destroy(destroy) => {
+            let ways = [!destroy.ids.is_empty(), invocation.is_given("name"), destroy.name_prefix.is_some()];
+            if ways.iter().filter(|way| **way).count() != 1 {
+                let message = "`destroy` needs one of: ids, --name NAME, --name-prefix TEXT";
+                return Err(Error::invalid("arguments", message));
+            }
+        }
+        Command::Dev if invocation.is_given("host") => {
+            return Err(Error::invalid("host", "`dev` takes no `host`: it listens on 127.0.0.1"));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Returns the usage where nothing was typed that would do anything.
@@ -303,10 +320,10 @@ mod tests {
             &["list", "--format", "json", "-v", "--allow", "a:1", "--allow=b:2"],
         ] {
             let invocation = parsed(args);
-            assert_eq!((invocation.format, invocation.host.verbose), (Format::Json, true), "{args:?}");
-            assert!(invocation.host.allow.iter().any(|rule| rule == "b:2"), "{args:?}: {:?}", invocation.host.allow);
+            assert_eq!((invocation.format, invocation.flags.verbose), (Format::Json, true), "{args:?}");
+            assert!(invocation.flags.allow.iter().any(|rule| rule == "b:2"), "{args:?}: {:?}", invocation.flags.allow);
         }
-        assert_eq!(parsed(&["--allow", "a:1", "name=x", "--allow=b:2"]).host.allow, ["a:1", "b:2"]);
+        assert_eq!(parsed(&["--allow", "a:1", "name=x", "--allow=b:2"]).flags.allow, ["a:1", "b:2"]);
     }
 
     #[test]
@@ -458,6 +475,7 @@ mod tests {
             (&["destroy", "--concurrency", "0", "--name", "x"], "concurrency", "0 is not in 1..=100"),
             (&["destroy"], "arguments", "`destroy` needs one of: ids, --name NAME, --name-prefix TEXT"),
             (&["destroy", "--name", "x", "--name-prefix", "x"], "arguments", "`destroy` needs one of"),
+            (&["dev", "--host", "0.0.0.0"], "host", "it listens on 127.0.0.1"),
             (&["demo", "--", "x"], "arguments", "unexpected argument `x` (argument 3)"),
             (&["name=x", "--", "y"], "arguments", "unexpected argument `y` (argument 3)"),
             (
@@ -483,6 +501,19 @@ mod tests {
         assert!(matches!(parse_all(Program::Component, &["list"], ""), Ok(Parsed::Run(_))));
         let Ok(Parsed::Print(help)) = parse_all(Program::Component, &["--help"], "") else { panic!() };
         assert!(!help.stdout.contains("--allow") && !help.stdout.contains("watch"), "{}", help.stdout);
+    }
+
+    #[test]
+    fn commands_without_consul_ignore_the_environment() {
+        let options = |args: &[&str]| {
+            let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+            let variable = |name: &str| (name == "CONSUL_HTTP_ADDR").then(|| "http://a:1/odd".to_owned());
+            parse(Program::Host, args, &variable, &mut || Ok(String::new()), &TerminalStyles::default())
+        };
+        for args in [&["dev"][..], &["completions", "bash"], &["man"], &["--dev", "list"]] {
+            assert!(matches!(options(args), Ok(Parsed::Run(_))), "{args:?}");
+        }
+        assert!(options(&["list"]).is_err());
     }
 
     #[test]

@@ -108,13 +108,13 @@ impl Task {
             None => {}
             Some(Value::String(path)) => {
                 let path = PathBuf::from(path);
-                let flag = if path.is_dir() { &mut invocation.host.ca_path } else { &mut invocation.host.ca_file };
+                let flag = if path.is_dir() { &mut invocation.flags.ca_path } else { &mut invocation.flags.ca_file };
                 *flag = Some(path);
             }
             Some(value) => return Err(arguments::rejected_ca_path(value)),
         }
         if let Some(agent) = self.unverified(&invocation) {
-            invocation.host.insecure.push(agent);
+            invocation.flags.insecure.push(agent);
         }
         Ok(invocation)
     }

@@ -27,7 +27,7 @@ pub fn build(invocation: &mut Invocation, locks: bool) -> Result<Host, Error> {
     if locks {
         builder = builder.locks(true);
     }
-    if invocation.host.verbose {
+    if invocation.flags.verbose {
         let terminal = terminal::style().stderr;
         builder = builder.on_request(move |exchange| {
             let line = terminal.paint(DIM, &terminal.fold(&printable(&exchange.to_string())));

@@ -81,7 +81,7 @@ async fn run(mut invocation: Invocation) -> Result<Output, Error> {
         Some(Command::Dev) => return dev::run(&invocation).await,
         _ => {}
     }
-    let agent = match invocation.host.dev {
+    let agent = match invocation.flags.dev {
         true => Some(start_agent(&mut invocation).await?),
         false => None,
     };

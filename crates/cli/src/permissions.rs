@@ -29,7 +29,7 @@ pub fn visible(name: &str) -> Option<String> {
 pub fn builder(invocation: &mut Invocation) -> Result<Builder, Error> {
     let mut builder = Host::builder();
     // The environment is about another agent than the program's own one.
-    let flags = invocation.host.clone();
+    let flags = invocation.flags.clone();
     let variable = |name: &str| variable(name).filter(|_| !flags.dev);
     let path = |flag: &Option<PathBuf>, name: &str| flag.clone().or_else(|| variable(name).map(PathBuf::from));
     // A CA file takes precedence over a CA folder, but not one from the environment over a folder

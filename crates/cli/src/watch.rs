@@ -74,7 +74,7 @@ pub async fn run(host: Host, invocation: &Invocation) -> Result<Output, Error> {
     let (sender, news) = mpsc::channel(16);
     let reading = tokio::spawn(read(source, Watch::new(options.name), sender));
     // Lines about requests would break the table.
-    let verbose = invocation.host.verbose && io::stderr().is_terminal();
+    let verbose = invocation.flags.verbose && io::stderr().is_terminal();
     let on_screen = invocation.format == Format::Table && io::stdout().is_terminal() && !terminal::is_dumb() && !verbose;
     let (stop, stopping) = oneshot::channel();
     let mut printing = match on_screen {

@@ -20,7 +20,7 @@ pub const CONSISTENT: Query = Query { consistency: Some(Consistency::Consistent)
 
 /// Returns whether to show progress: for people, and if no other lines are printed meanwhile.
 pub fn shows_progress(invocation: &Invocation) -> bool {
-    invocation.format != Format::Json && !invocation.host.verbose
+    invocation.format != Format::Json && !invocation.flags.verbose
 }
 
 /// Listens for the signals that interrupt the command.
