@@ -1,6 +1,8 @@
 //! The command of a lock. It runs in its own process group, so that signals reach all of its
-//! processes, and has the terminal while it runs.
+//! processes, and has the terminal while it runs. In a pipeline it gets the terminal once it reads
+//! from it.
 
+use super::claim::Environment;
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getpgrp, kill_current_process_group, kill_process_group, test_kill_process_group,
@@ -9,6 +11,7 @@ use rustix::process::{
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{isatty, tcgetpgrp, tcsetpgrp};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -39,25 +42,42 @@ pub enum Event {
 }
 
 impl Child {
-    /// Starts the command, with these variables in addition to the inherited environment.
-    pub fn start(command: &[String], environment: impl IntoIterator<Item = (&'static str, String)>) -> io::Result<Child> {
+    /// Starts the command, with these changes to the inherited environment.
+    pub fn start(command: &[String], environment: Environment) -> io::Result<Child> {
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let changed = signal(SignalKind::child())?;
-        let own = foreground();
+        let own = if is_alone() { foreground() } else { None };
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{program}: {error}"));
-        let process = Command::new(program).args(arguments).envs(environment).process_group(0).spawn().map_err(named)?;
+        let mut command = Command::new(program);
+        command.args(arguments).process_group(0);
+        for (name, value) in environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let process = command.spawn().map_err(named)?;
         let pid = process.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let group = pid.ok_or(io::ErrorKind::NotFound)?;
-        let child = Child { process, group, changed, own };
+        let mut child = Child { process, group, changed, own };
         if own.is_some() {
-            // A background process that takes the terminal receives SIGTTOU, which would stop it.
-            // Ignored only after the start, since the command inherits ignored signals.
-            // SAFETY: SIG_IGN installs no handler, so no code runs in signal context.
-            unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
             // A read before it had the terminal may have stopped it.
-            child.resume();
+            child.lend_terminal();
         }
         Ok(child)
+    }
+
+    /// Gives the terminal to the command, and continues it. Returns false if this program does not
+    /// have the terminal itself.
+    fn lend_terminal(&mut self) -> bool {
+        let Some(own) = foreground() else { return false };
+        // A background process that takes the terminal receives SIGTTOU, which would stop it.
+        // Ignored only after the start, since the command inherits ignored signals.
+        // SAFETY: SIG_IGN installs no handler, so no code runs in signal context.
+        unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
+        self.own = Some(own);
+        self.resume();
+        true
     }
 
     /// Waits for the next change.
@@ -68,7 +88,12 @@ impl Child {
                 ended = self.process.wait() => return Event::Ended(status(ended)),
                 _ = self.changed.recv() => {
                     let stopped = waitid(WaitId::Pid(self.group), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG);
-                    if self.own.is_some() && stopped.is_ok_and(|stopped| stopped.is_some()) {
+                    let by = stopped.ok().flatten().and_then(|stopped| stopped.stopping_signal());
+                    let needs_terminal = matches!(by, Some(libc::SIGTTIN | libc::SIGTTOU));
+                    if needs_terminal && self.lend_terminal() {
+                        continue;
+                    }
+                    if self.own.is_some() && by.is_some() {
                         return Event::Stopped;
                     }
                 }
@@ -128,15 +153,18 @@ impl Child {
 
     /// Continues the command, with the terminal if this program has it.
     pub fn resume(&self) {
-        if self.own.is_some() && foreground().is_some() {
-            let _ = tcsetpgrp(stdin(), self.group);
+        if self.own.is_some()
+            && foreground().is_some()
+            && let Some(terminal) = terminal()
+        {
+            let _ = tcsetpgrp(terminal, self.group);
         }
         let _ = self.signal(Signal::CONT);
     }
 
     fn take_terminal(&self) {
-        if let Some(own) = self.own {
-            let _ = tcsetpgrp(stdin(), own);
+        if let (Some(own), Some(terminal)) = (self.own, terminal()) {
+            let _ = tcsetpgrp(terminal, own);
         }
     }
 }
@@ -147,12 +175,21 @@ impl Drop for Child {
     }
 }
 
-/// Returns this program's group, if it has the terminal to itself. With a pipe or a file as one
-/// of the streams, another program may read from the terminal, such as a pager.
+/// Returns whether all streams are terminals. With a pipe or a file as one of them, another program
+/// may read from the terminal, such as a pager.
+fn is_alone() -> bool {
+    isatty(stdin()) && isatty(stdout()) && isatty(stderr())
+}
+
+/// Returns this program's group, if it has the terminal.
 fn foreground() -> Option<Pid> {
     let own = getpgrp();
-    let all = isatty(stdin()) && isatty(stdout()) && isatty(stderr());
-    (all && tcgetpgrp(stdin()).is_ok_and(|group| group == own)).then_some(own)
+    tcgetpgrp(terminal()?).is_ok_and(|group| group == own).then_some(own)
+}
+
+/// Returns a stream that is a terminal.
+fn terminal() -> Option<BorrowedFd<'static>> {
+    [stdin(), stdout(), stderr()].into_iter().find(|stream| isatty(stream))
 }
 
 /// Returns an exit status as a shell reports it.
@@ -222,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn command_that_signals_do_not_end_is_not_waited_for() {
         let command = ["sleep".to_owned(), "60".to_owned()];
-        let mut child = Child::start(&command, []).unwrap();
+        let mut child = Child::start(&command, Vec::new()).unwrap();
         let reachable = child.group;
         // No process has this id: it is above the kernel's limit.
         child.group = Pid::from_raw(i32::MAX).unwrap();

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 /// The most characters to show of what another holder wrote.
 const SHOWN: usize = 200;
+/// The most holders of slots to name.
+const NAMED: usize = 3;
 /// How long Consul may block a query, in seconds.
 const BLOCK: f64 = 60.0;
 
-/// Variables for the environment of the command.
-pub type Environment = Vec<(&'static str, String)>;
+/// Variables for the environment of the command. One without a value is removed: it would be that
+/// of another lock, in which this program runs.
+pub type Environment = Vec<(&'static str, Option<String>)>;
 
 /// What a session is kept for: a key, a slot, or nothing else.
 pub trait Claim {
@@ -99,11 +102,18 @@ impl Obstacle {
                 let value = if value.is_empty() { "empty".into() } else { printable(&value) };
                 format!("session {} holds it, value: {value}", printable(session))
             }
-            Obstacle::Full(holders) => match &holders.iter().map(|id| printable(id)).collect::<Vec<_>>()[..] {
-                [one] => format!("session {one} has its only slot"),
-                [others @ .., last] => format!("sessions {} and {last} have its {} slots", others.join(", "), holders.len()),
-                [] => "all its slots are taken".into(),
-            },
+            Obstacle::Full(holders) => {
+                let count = holders.len();
+                let mut named: Vec<String> = holders.iter().take(NAMED).map(|id| printable(id)).collect();
+                if count > NAMED {
+                    named.push(format!("{} more", count - NAMED));
+                }
+                match &named[..] {
+                    [one] => format!("session {one} has its only slot"),
+                    [others @ .., last] => format!("sessions {} and {last} have its {count} slots", others.join(", ")),
+                    [] => "all its slots are taken".into(),
+                }
+            }
             Obstacle::Unseen => "another session holds it, or did a moment ago".into(),
             Obstacle::Delay => "the session that held it has ended, and its lock delay runs, for 60 seconds at most".into(),
             Obstacle::Error(error) => printable(&error.message),
@@ -172,5 +182,18 @@ impl Session {
             Err(_) => true,
         });
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_of_many_slots_are_counted() {
+        let full = |ids: &[&str]| Obstacle::Full(ids.iter().map(|id| (*id).to_owned()).collect()).described();
+        assert_eq!(full(&["a"]), "session a has its only slot");
+        assert_eq!(full(&["a", "b", "c"]), "sessions a, b and c have its 3 slots");
+        assert_eq!(full(&["a", "b", "c", "d", "e"]), "sessions a, b, c and 2 more have its 5 slots");
     }
 }

@@ -47,7 +47,10 @@ impl Claim for Alone {
 
     async fn attempt(&self, _agent: &Agent, session: &Session, _index: Option<u64>) -> Result<Attempt, CallError> {
         session.may_hold.set(true);
-        Ok(Attempt::Acquired(vec![("CONSUL_SESSION_ID", session.id.clone()), ("CONSUL_SESSION_NAME", self.name.clone())]))
+        Ok(Attempt::Acquired(vec![
+            ("CONSUL_SESSION_ID", Some(session.id.clone())),
+            ("CONSUL_SESSION_NAME", Some(self.name.clone())),
+        ]))
     }
 
     async fn check(&self, agent: &Agent, id: &str, index: Option<u64>) -> Result<Check, CallError> {

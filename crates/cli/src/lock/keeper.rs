@@ -288,8 +288,8 @@ impl<C: Claim> Keeper<C> {
             Some(Obstacle::Error(error)) => error.into(),
             Some(obstacle) => Failure { error: self.claim.refusal(&obstacle.described()), status: NOT_IN_TIME },
             None => {
-                let message = format!("no lock on `{}`: no answer in the time to wait", self.claim.name());
-                Error::new(ErrorKind::Timeout, message).into()
+                let refusal = self.claim.refusal("no answer in the time to wait");
+                Error::new(ErrorKind::Timeout, refusal.message.clone()).into()
             }
         }
     }
@@ -381,7 +381,8 @@ impl<C: Claim> Keeper<C> {
             signals.next().await;
         };
         if let Err(error) = child.end(kill_after, hurry).await {
-            self.report(&format!("the command cannot be killed: {error}; it runs on without the lock"));
+            let held = C::HELD.unwrap_or("the session");
+            self.report(&format!("the command cannot be killed: {error}; it runs on without {held}"));
         }
         Ok(Ended::Lost)
     }

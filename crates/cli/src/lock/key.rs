@@ -59,11 +59,11 @@ impl Claim for Key {
         let answer = session.acquire(sent, |answer| matches!(answer, Acquisition::Acquired(_))).await;
         Ok(match answer {
             Ok(Acquisition::Acquired(lock)) => Attempt::Acquired(vec![
-                ("CONSUL_LOCK_HELD", "true".to_owned()),
-                ("CONSUL_LOCK_KEY", self.name.clone()),
-                ("CONSUL_LOCK_SESSION", session.id.clone()),
-                ("CONSUL_LOCK_INDEX", lock.lock_index.to_string()),
-                ("CONSUL_LOCK_FENCE", lock.modify_index.to_string()),
+                ("CONSUL_LOCK_HELD", Some("true".to_owned())),
+                ("CONSUL_LOCK_KEY", Some(self.name.clone())),
+                ("CONSUL_LOCK_SESSION", Some(session.id.clone())),
+                ("CONSUL_LOCK_INDEX", Some(lock.lock_index.to_string())),
+                ("CONSUL_LOCK_FENCE", Some(lock.modify_index.to_string())),
             ]),
             Ok(Acquisition::Held) => Attempt::Outrun,
             Ok(Acquisition::Delayed) => Attempt::Blocked(Obstacle::Delay, 0),

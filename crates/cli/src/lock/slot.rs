@@ -65,14 +65,17 @@ impl Claim for Slot {
         let answer = session.acquire(sent, |answer| matches!(answer, SlotAcquisition::Acquired)).await;
         Ok(match answer {
             Ok(SlotAcquisition::Acquired) => Attempt::Acquired(vec![
-                ("CONSUL_LOCK_HELD", "true".to_owned()),
-                ("CONSUL_LOCK_KEY", self.prefix.clone()),
-                ("CONSUL_LOCK_SESSION", session.id.clone()),
+                ("CONSUL_LOCK_HELD", Some("true".to_owned())),
+                ("CONSUL_LOCK_KEY", Some(self.prefix.clone())),
+                ("CONSUL_LOCK_SESSION", Some(session.id.clone())),
+                ("CONSUL_LOCK_INDEX", None),
+                ("CONSUL_LOCK_FENCE", None),
             ]),
             Ok(SlotAcquisition::Full(_)) => Attempt::Outrun,
             Ok(SlotAcquisition::OtherLimit(limit)) => self.other_limit(limit),
             Ok(SlotAcquisition::NotASemaphore) => Attempt::Unusable(self.refusal(&format!(
-                "`{}/.lock` is not the key of a semaphore: name a prefix that nothing else uses",
+                "`{}/.lock` is not the key of a semaphore: it may be a lock, as of `consul lock -n 1`; name a prefix that \
+                 nothing else uses",
                 self.prefix.trim_end_matches('/')
             ))),
             Err(CallError::Plugin(wit::Error::NotFound(_))) => Attempt::Ended,

@@ -870,6 +870,33 @@ fn every_ctrl_c_goes_to_the_command_alone() -> Result<()> {
     ensure_released(&agent.api(), "k")
 }
 
+/// A pipeline at a terminal: the command asks for a password, and its output goes to `tee`.
+#[test]
+fn command_in_a_pipeline_reads_from_the_terminal() -> Result<()> {
+    let agent = Consul::start(Kind::Plain)?;
+    let (ip, port) = (agent.http().ip(), agent.http().port());
+    for to in ["< /dev/tty | cat > piped", "< input"] {
+        let folder = TempDir::new()?;
+        std::fs::write(folder.path().join("input"), "")?;
+        let script = "trap 'echo int >> int' INT; echo > ready; while [ ! -e int ]; do sleep 0.05; done
+            read x < /dev/tty; echo $x > line; while [ ! -e go ]; do sleep 0.05; done; exit 5";
+        let line = format!("{PROGRAM} lock k {SHORT} --host {ip} --port {port} -- sh run.sh {to}");
+        let (terminal, child) = at_terminal(&["sh", "-c", &format!("trap : INT; {line}; true")], script, &folder)?;
+        let mut running = Running { child, folder };
+        running.wait_for("ready")?;
+        // The program has the terminal at first, and passes Ctrl-C on.
+        terminal.type_in("\u{3}")?;
+        running.wait_for("int")?;
+        terminal.type_in("typed\n")?;
+        ensure!(running.wait_for("line").with_context(|| terminal.text())? == "typed");
+        running.go()?;
+        running.wait()?;
+        ensure!(running.read("int") == "int\n", "{}", running.read("int"));
+        ensure_released(&agent.api(), "k")?;
+    }
+    Ok(())
+}
+
 #[test]
 fn ctrl_c_ends_the_wait() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;

@@ -6,18 +6,20 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 /// The script of a command that runs until its folder has a file `go`.
 const FOREVER: &str = "echo $$ > pid; env > env; while [ ! -e go ]; do sleep 0.05; done";
 
-/// Returns the ids of the sessions that have a slot, as Consul stores them.
+/// Returns the ids of the sessions that have a slot, as Consul stores them, in order.
 fn holders(api: &Api, prefix: &str) -> Result<Vec<String>> {
     let entry = key(api, &format!("{prefix}/.lock"))?;
     let value = BASE64_STANDARD.decode(entry["Value"].as_str().context("no value")?)?;
     let value: Value = serde_json::from_slice(&value)?;
-    Ok(value["Holders"].as_object().context("no holders")?.keys().cloned().collect())
+    let mut ids: Vec<String> = value["Holders"].as_object().context("no holders")?.keys().cloned().collect();
+    ids.sort();
+    Ok(ids)
 }
 
 /// Fails if there is a session or a key of the semaphore.
 fn ensure_gone(api: &Api, prefix: &str) -> Result<()> {
     ensure!(api.sessions()?.is_empty(), "{:?}", api.sessions()?);
-    let answer = api.send("GET", &format!("/v1/kv/{prefix}/?keys"), None)?;
+    let answer = api.send("GET", &format!("/v1/kv/{prefix}/?recurse"), None)?;
     ensure!(answer.status == 404, "{}", answer.text);
     Ok(())
 }
@@ -77,6 +79,20 @@ fn slots_let_two_in_and_the_third_waits_at_the_dev_agent() -> Result<()> {
 }
 
 #[test]
+fn fence_of_another_lock_is_not_inherited() -> Result<()> {
+    let (agent, folder) = (Consul::start(Kind::Plain)?, TempDir::new()?);
+    let (ip, port) = (agent.http().ip(), agent.http().port());
+    let inner = format!("exec {PROGRAM} lock p -n 2 --host {ip} --port {port} -- env");
+    let output = run(&mut lock(agent.http(), "k", &inner, &folder)?)?.succeeded()?;
+    let mut names: Vec<&str> = output.stdout.lines().filter_map(|line| line.split('=').next()).collect();
+    names.retain(|name| name.starts_with("CONSUL_LOCK_"));
+    names.sort_unstable();
+    ensure!(names == ["CONSUL_LOCK_HELD", "CONSUL_LOCK_KEY", "CONSUL_LOCK_SESSION"], "{names:?}");
+    ensure!(output.stdout.contains("CONSUL_LOCK_KEY=p\n"), "{}", output.stdout);
+    Ok(())
+}
+
+#[test]
 fn slot_of_a_holder_that_dies_is_free() -> Result<()> {
     let agent = Consul::start(Kind::Plain)?;
     let api = agent.api();
@@ -122,7 +138,7 @@ fn slots_of_a_key_with_other_data_are_refused() -> Result<()> {
     acquire(&api, "p/.lock", "0s")?;
     let before = key(&api, "p/.lock")?;
     let output = run(&mut lock(agent.http(), "p -n 2", "echo ran", &folder)?)?;
-    let expected = "error (refused): no slot of `p`: `p/.lock` is not the key of a semaphore";
+    let expected = "error (refused): no slot of `p`: `p/.lock` is not the key of a semaphore: it may be a lock, ";
     ensure!(output.status == 1 && output.stderr.starts_with(expected), "{output:?}");
     ensure!(key(&api, "p/.lock")? == before && api.sessions()?.len() == 1);
     // Neither does a lock take the key of a semaphore.
@@ -196,7 +212,9 @@ fn consul_lock_n_and_semaphore_share_the_slots() -> Result<()> {
             running.go()?;
             ensure!(running.wait()?.0 == 0, "{}", running.read("stderr"));
         }
-        poll(|| ensure_gone(&api, "p").ok())?;
+        // `consul lock` may end before it destroys its session.
+        let is_theirs = |session: &Value| session["Name"].as_str().is_some_and(|name| name.starts_with("Consul lock for "));
+        ensure!(api.sessions()?.iter().all(is_theirs), "{:?}", api.sessions()?);
     }
     Ok(())
 }
