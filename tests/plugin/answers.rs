@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use test_support::scripted::{Reply, Request, Scripted};
-use test_support::{TOKEN, block_on, plugin, started, unused_address};
+use test_support::{TOKEN, block_on, peak_memory, plugin, started, unused_address};
 
 const ID: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
 const SESSION: &str = r#"{"ID":"adf4238a-882b-9ddc-4a9d-5b6758e4159e","Name":"s1","Node":"n1","LockDelay":15000000000,
@@ -606,16 +606,6 @@ fn call_with_2_000_requests_takes_bounded_memory() -> Result<()> {
         ensure!(grown < 5 * size, "{grown} bytes for {size} and the requests");
         Ok(())
     })
-}
-
-/// The peak memory of the process so far, in bytes; none where the system does not report it.
-fn peak_memory() -> Result<Option<u64>> {
-    if !cfg!(target_os = "linux") {
-        return Ok(None);
-    }
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse::<u64>().ok());
-    Ok(Some(peak.context("no VmHWM")? * 1024))
 }
 
 /// Runs in a process of its own, so that the memory of other tests does not count.

@@ -302,7 +302,7 @@ impl Keys {
     fn delete_tree(&mut self, prefix: &str, index: u64) {
         let before = self.entries.len();
         self.entries.retain(|key, _| !key.starts_with(prefix));
-        // The index of all keys tells of the deletion of all.
+        // The index of all keys counts the deletion of all.
         if self.entries.len() < before && !prefix.is_empty() {
             self.tombstones.insert(prefix.to_owned(), index);
         }

@@ -36,6 +36,16 @@ pub fn started<T>(result: &Result<T>) -> Result<&T> {
     result.as_ref().map_err(|error| anyhow!("{error:#}"))
 }
 
+/// Returns the peak memory of this process so far, in bytes; none where the system does not report it.
+pub fn peak_memory() -> Result<Option<u64>> {
+    if !cfg!(target_os = "linux") {
+        return Ok(None);
+    }
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Ok(Some(peak.context("no VmHWM")? * 1024))
+}
+
 /// Returns a free port of this machine, on which nothing listens.
 pub fn unused_address() -> Result<SocketAddr> {
     Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)

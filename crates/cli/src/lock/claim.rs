@@ -50,7 +50,7 @@ pub trait Claim {
 }
 
 /// Consul's status for a refused acquisition.
-const REFUSED: u16 = 409;
+pub const REFUSED: u16 = 409;
 
 /// The result of an attempt to acquire.
 pub enum Attempt {

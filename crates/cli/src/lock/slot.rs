@@ -1,6 +1,6 @@
 //! A slot of a semaphore, for `lock --semaphore`. Its keys are those of `consul lock -n`.
 
-use super::claim::{Agent, Attempt, Check, Claim, Obstacle, Session, query};
+use super::claim::{Agent, Attempt, Check, Claim, Obstacle, REFUSED, Session, query};
 use super::own_value;
 use consul_session::error::{Error, ErrorKind};
 use consul_session::semaphore::Prefix;
@@ -47,7 +47,7 @@ impl Claim for Slot {
     }
 
     fn refusal(&self, why: &str) -> Error {
-        Error::new(ErrorKind::Refused { status: 409 }, format!("no slot of `{}`: {why}", self.prefix))
+        Error::new(ErrorKind::Refused { status: REFUSED }, format!("no slot of `{}`: {why}", self.prefix))
     }
 
     async fn attempt(&self, agent: &Agent, session: &Session, index: Option<u64>) -> Result<Attempt, CallError> {

@@ -11,6 +11,7 @@ use consul_session_host::{Builder, CallError, Host, Rule};
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
+use test_support::peak_memory;
 use test_support::scripted::{Reply, Scripted};
 use test_support::tools::root;
 use tokio::runtime::{self, Runtime};
@@ -243,16 +244,6 @@ fn kept_requests_are_stopped() -> Result<()> {
             "the component was stopped: it wanted more open at once than the limit `handles` of 100 allows",
         )
     })
-}
-
-/// The peak memory of the process so far, in bytes; none where the system does not report it.
-fn peak_memory() -> Result<Option<u64>> {
-    if !cfg!(target_os = "linux") {
-        return Ok(None);
-    }
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse::<u64>().ok());
-    Ok(Some(peak.context("no VmHWM")? * 1024))
 }
 
 /// Runs in a process of its own, so that the memory of other tests does not count.
