@@ -4,7 +4,7 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 use consul_session::duration;
-use consul_session::options::{Info, Kind, TABLE};
+use consul_session::options::{self, Info, Kind, TABLE};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -386,6 +386,16 @@ impl Command {
             _ => &[],
         }
     }
+}
+
+/// Returns the option of this name, which is typed with `_` or `-`.
+pub(crate) fn option(name: &str) -> Option<&'static Info> {
+    options::info(&name.replace('-', "_"))
+}
+
+/// Returns the option of a word `OPTION=VALUE`.
+pub(crate) fn option_of_word(word: &str) -> Option<&'static Info> {
+    word.split_once('=').and_then(|(name, _)| option(name))
 }
 
 /// The commands that a component can run. The others need files, signals, processes or a dev agent.

@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::style::{NO_BREAK, TerminalStyle, wrapped};
 use clap::{Arg, Args, CommandFactory};
 use consul_session::error::Error;
-use consul_session::options::{self, Info, Kind, TABLE};
+use consul_session::options::{Info, Kind, TABLE};
 
 /// Columns of the help on a terminal that is at least as wide.
 const WIDTH: usize = 80;
@@ -154,7 +154,10 @@ fn with_texts(program: Program, width: usize, space: &str) -> clap::Command {
         EXAMPLES.iter().map(example).collect::<String>()
     );
     let is_global = |arg: &Arg| arg.is_global_set() && arg.get_help_heading() != Some(flags::EVERYWHERE);
-    let is_of_host = |id: &str| host_flags().iter().any(|flag| flag.get_id() == id);
+    let missing = match program {
+        Program::Host => Vec::new(),
+        Program::Component => host_flags(),
+    };
     CommandLine::command()
         .about(PURPOSE)
         .long_about(PURPOSE)
@@ -163,7 +166,7 @@ fn with_texts(program: Program, width: usize, space: &str) -> clap::Command {
         .after_help(format!("Options, connection, permissions, environment, exit status: {name} --help"))
         .after_long_help(long)
         .mut_args(|arg| {
-            let hidden = program == Program::Component && is_of_host(arg.get_id().as_str());
+            let hidden = missing.iter().any(|flag| flag.get_id() == arg.get_id());
             let more = is_global(&arg) || arg.get_help_heading() == Some(flags::OPTIONS);
             let arg = if more { arg.hide_short_help(true) } else { arg };
             arg.hide(hidden)
@@ -195,8 +198,7 @@ pub(crate) fn of_word(word: Option<&str>, definition: &mut clap::Command, termin
     if let Some(command) = definition.find_subcommand_mut(word) {
         return Ok(output(command.render_help()));
     }
-    let option = word.trim_start_matches('-').replace('-', "_");
-    match options::info(&option) {
+    match flags::option(word.trim_start_matches('-')) {
         Some(info) => Ok(Output::text(option_help(info, width(terminal)))),
         None => Err(mistakes::no_help(word, definition)),
     }

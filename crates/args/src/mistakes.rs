@@ -1,7 +1,7 @@
 //! Mistakes of the command line, each with the word that was not understood, where it stood, and
 //! the nearest command, option or flag.
 
-use crate::flags::CommandLine;
+use crate::flags::{self, CommandLine};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapError};
 use clap::{Arg, Command, CommandFactory};
 use consul_session::error::Error;
@@ -90,7 +90,7 @@ pub(crate) fn unexpected(word: &str, args: &[String], command: Option<&Command>)
         let mut known = own.clone();
         known.extend(global.flat_map(longs));
         let hint = match (nearest(name, known.iter().map(String::as_str)), command) {
-            (_, Some(command)) if options::info(&option).is_some() => {
+            (_, Some(command)) if flags::option(name).is_some() => {
                 let own: Vec<String> = own.iter().map(|flag| format!("--{flag}")).collect();
                 let takes = if own.is_empty() { "no options of its own".into() } else { own.join(", ") };
                 format!("`{}` takes {takes}", command.get_name())
@@ -101,15 +101,15 @@ pub(crate) fn unexpected(word: &str, args: &[String], command: Option<&Command>)
         };
         return Error::invalid(&option, format!("unknown flag `{word}`{place}: {hint}"));
     }
-    let option = word.split('=').next().unwrap_or_default().replace('-', "_");
-    let is_option = options::info(&option).is_some();
     let hint = match command {
         _ if word.starts_with('-') => SEE_HELP.to_owned(),
-        Some(command) if is_option && word.contains('=') => {
-            let flag = option.replace('_', "-");
+        Some(command) if let Some(info) = flags::option_of_word(word) => {
+            let flag = info.name.replace('_', "-");
             format!("after `{}`, options are written --{flag} VALUE", command.get_name())
         }
-        None if is_option => format!("`{word}` is an option and needs a value: {option}=VALUE"),
+        None if let Some(info) = flags::option(word) => {
+            format!("`{word}` is an option and needs a value: {}=VALUE", info.name)
+        }
         None if commands.contains(&word) => format!("`{word}` is a command, which comes first"),
         None => match nearest(word, commands.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),

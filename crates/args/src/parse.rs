@@ -2,7 +2,7 @@
 
 use crate::commands;
 use crate::environment;
-use crate::flags::{Command, CommandLine, Format, Given, SessionOptions, needs_program};
+use crate::flags::{self, Command, CommandLine, Format, Given, SessionOptions, needs_program, option_of_word};
 use crate::help;
 use crate::invocation::{Invocation, Program, Source};
 use crate::mistakes::{self, SEE_HELP};
@@ -140,11 +140,8 @@ fn read(
 fn check(command: &Command, invocation: &Invocation, args: &[String], definition: &clap::Command) -> Result<(), Error> {
     match command {
         Command::Apply(apply) => {
-            let is_option = |word: &&str| {
-                let name = word.split_once('=').map(|(name, _)| name.replace('-', "_"));
-                name.is_some_and(|name| options::info(&name).is_some())
-            };
-            if let Some(word) = apply.files().filter_map(|file| file.to_str()).find(is_option) {
+            let mut words = apply.files().filter_map(|file| file.to_str());
+            if let Some(word) = words.find(|word| option_of_word(word).is_some()) {
                 return Err(mistakes::unexpected(word, args, definition.find_subcommand(command.name())));
             }
             if apply.files().next().is_none() {
@@ -181,15 +178,15 @@ struct Words {
 }
 
 /// Reads the words of the options, in addition to the options that were typed as flags.
-fn words(words: &[String], flags: &Given<SessionOptions>, args: &[String]) -> Result<Words, Error> {
-    let mut read = Words { given: flags.values.clone(), from_input: false };
+fn words(words: &[String], typed: &Given<SessionOptions>, args: &[String]) -> Result<Words, Error> {
+    let mut read = Words { given: typed.values.clone(), from_input: false };
     for word in words {
         match word.split_once('=') {
             None if word == "-" && !read.from_input => read.from_input = true,
             None => return Err(mistakes::unexpected(word, args, None)),
             Some((name, value)) => {
-                let name = name.trim_start_matches('-').replace('-', "_");
-                let info = options::info(&name).ok_or_else(|| mistakes::unknown(&name))?;
+                let name = name.trim_start_matches('-');
+                let info = flags::option(name).ok_or_else(|| mistakes::unknown(&name.replace('-', "_")))?;
                 match read.given.iter_mut().find(|(known, _)| *known == info) {
                     None => read.given.push((info, value.to_owned())),
                     Some((_, list)) if info.kind == Kind::List => {

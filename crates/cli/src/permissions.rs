@@ -129,12 +129,8 @@ fn agent(invocation: &mut Invocation) -> Result<(Authority, Option<PathBuf>, boo
     let from_input = |name| invocation.source(name) == Some(Source::Input);
     let named = if from_input("host") || from_input("port") {
         // What the operator names too is allowed, wherever it comes from.
-        let mut operator = invocation.clone();
-        for option in ["host", "port"].into_iter().filter(|option| from_input(option)) {
-            operator.forget(option)?;
-        }
+        let mut operator = of_operator(invocation, &["host", "port"])?;
         operator.socket = invocation.socket.clone().filter(|_| !from_input("host"));
-        cli::read_environment(&mut operator, &visible)?;
         let is_named = ["host", "port"].iter().any(|option| operator.is_given(option));
         socket.is_none() && operator.socket.is_none() && is_named && self::authority(&operator.options)? == authority
     } else {
@@ -153,12 +149,22 @@ fn authority(options: &Options) -> Result<Authority, Error> {
 /// Returns the scheme that the command line and the environment choose. Standard input has no say:
 /// it may ask for TLS, but not take it from the token. Nor has the component, or a record of a file.
 fn operator_scheme(invocation: &Invocation) -> Result<Scheme, Error> {
+    Ok(of_operator(invocation, &["scheme"])?.options.resolve().scheme)
+}
+
+/// Returns the invocation with these options as the command line and the environment give them,
+/// whatever standard input says.
+fn of_operator(invocation: &Invocation, options: &[&str]) -> Result<Invocation, Error> {
     let mut operator = invocation.clone();
-    if operator.source("scheme") == Some(Source::Input) {
-        operator.forget("scheme")?;
+    let is_from_input = |option: &&&str| invocation.source(option) == Some(Source::Input);
+    let from_input: Vec<_> = options.iter().filter(is_from_input).collect();
+    for option in &from_input {
+        operator.forget(option)?;
+    }
+    if !from_input.is_empty() {
         cli::read_environment(&mut operator, &visible)?;
     }
-    Ok(operator.options.resolve().scheme)
+    Ok(operator)
 }
 
 /// Returns the token that the host adds: `--token-file`, else `CONSUL_HTTP_TOKEN_FILE`, else

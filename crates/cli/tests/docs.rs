@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use tempfile::{TempDir, tempdir};
 use test_support::consul::{Consul, Kind};
 use test_support::program;
@@ -52,47 +53,40 @@ fn is_update() -> bool {
     std::env::var("UPDATE_DOCS").is_ok_and(|value| value == "1")
 }
 
+/// Held while a document is written: two tests write docs/cli.md.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Compares the tables of a document, by the names of their comments, or writes them.
+fn check_tables(document: &str, tables: [(&str, String); 2]) -> Result<()> {
+    let _alone = WRITING.lock();
+    let mut text = read(document)?;
+    for (name, expected) in tables {
+        let table = marked(&text, name)?;
+        if is_update() {
+            text = text.replace(&format!("{table}<!-- /{name} -->"), &format!("{expected}<!-- /{name} -->"));
+        } else {
+            let hint = "UPDATE_DOCS=1 on the same command writes it";
+            ensure!(table == expected, "{document} has another table of {name}; {hint}:\n{expected}");
+        }
+    }
+    if is_update() {
+        std::fs::write(root().join(document), text)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn tables_of_options_and_limits_are_made_from_the_source() -> Result<()> {
     let mut limits = "| limit | default | on what |\n|---|---|---|\n".to_owned();
     for (name, default, help) in Limits::table() {
         limits += &format!("| `{name}` | {default} | {help} |\n");
     }
-    let mut text = read(REFERENCE)?;
-    for (name, expected) in [("options", help::options_markdown()), ("limits", limits)] {
-        let table = marked(&text, name)?;
-        if is_update() {
-            text = text.replace(table, &expected);
-        } else {
-            let hint = "UPDATE_DOCS=1 on the same command writes it";
-            ensure!(table == expected, "{REFERENCE} has another table of {name}; {hint}:\n{expected}");
-        }
-    }
-    if is_update() {
-        std::fs::write(root().join(REFERENCE), text)?;
-    }
-    Ok(())
+    check_tables(REFERENCE, [("options", help::options_markdown()), ("limits", limits)])
 }
 
 #[test]
 fn tables_of_commands_and_exit_status_are_made_from_the_source() -> Result<()> {
-    const CLI: &str = "docs/cli.md";
-    let mut text = read(CLI)?;
-    for (name, expected) in [("commands", help::commands_markdown()), ("status", help::exit_status_markdown())] {
-        let (begin, end) = (text.find(&format!("<!-- {name}: ")), text.find(&format!("<!-- /{name} -->")));
-        let (begin, end) = begin.zip(end).with_context(|| format!("{CLI} has no table of {name}"))?;
-        let begin = begin + text[begin..].find(" -->\n").context("no end of the comment")? + " -->\n".len();
-        if is_update() {
-            text.replace_range(begin..end, &expected);
-        } else {
-            let hint = "UPDATE_DOCS=1 on the same command writes it";
-            ensure!(text[begin..end] == expected, "{CLI} has another table of {name}; {hint}:\n{expected}");
-        }
-    }
-    if is_update() {
-        std::fs::write(root().join(CLI), text)?;
-    }
-    Ok(())
+    check_tables("docs/cli.md", [("commands", help::commands_markdown()), ("status", help::exit_status_markdown())])
 }
 
 #[test]
@@ -311,6 +305,7 @@ fn cli_screens_are_what_the_commands_print() -> Result<()> {
 /// All blocks share one agent, which the documents have at the default port; its sessions are
 /// removed after each block. Lists of records (`yaml`) are in the file `sessions.yaml`.
 fn screens(document: &str, at_least: usize) -> Result<()> {
+    let _alone = WRITING.lock();
     let path = root().join(document);
     let text = read(document)?;
     let folder = tempdir()?;
