@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use consul_session_host::{CallError, Difference, Error};
 use serde_json::{Map, Value, json};
 use std::io::{Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -53,7 +53,23 @@ pub const ALL: &[Runtime] = &[
         host_code: None,
         only: None,
         needs: || tools::wasmtime().map(drop),
-        start: wasmtime_invoke,
+        start: || wasmtime_invoke(tools::wasmtime()?),
+    },
+    Runtime {
+        name: "wasmtime run --invoke, oldest",
+        note: "the oldest release that has a wheel",
+        host_code: None,
+        only: None,
+        needs: || tools::wasmtime_release("wasmtime-oldest").map(drop),
+        start: || wasmtime_invoke(tools::wasmtime_release("wasmtime-oldest")?),
+    },
+    Runtime {
+        name: "wasmtime run --invoke, newest",
+        note: "the newest release that has a wheel",
+        host_code: None,
+        only: None,
+        needs: || tools::wasmtime_release("wasmtime-newest").map(drop),
+        start: || wasmtime_invoke(tools::wasmtime_release("wasmtime-newest")?),
     },
     Runtime {
         name: "wasmtime run --invoke, wasm32-wasip2",
@@ -78,6 +94,14 @@ pub const ALL: &[Runtime] = &[
         only: None,
         needs: || tools::python().map(drop),
         start: || lines(tools::command(tools::python()?).arg(runner("wasmtime-py/runner.py")).arg(plugin()?)),
+    },
+    Runtime {
+        name: "wasmtime's C library (Go)",
+        note: "by the package in `examples/go`, whose lines these are",
+        host_code: Some("../../../examples/go/plugin/plugin.go"),
+        only: None,
+        needs: || tools::go_runner().map(drop),
+        start: || lines(tools::command(tools::go_runner()?).arg(plugin()?)),
     },
     Runtime {
         name: "jco (Node)",
@@ -190,11 +214,12 @@ fn locked_version(name: &str) -> Result<String> {
     Ok(package.split('"').next().unwrap_or_default().to_owned())
 }
 
-/// Runs the plugin by the command line of wasmtime: values are in WAVE, and each call is a process.
-fn wasmtime_invoke() -> Result<Running> {
+/// Runs the plugin by a command line of wasmtime: values are in WAVE, and each call is a process.
+/// The first one compiles the plugin, and wasmtime's cache has it for the others.
+fn wasmtime_invoke(wasmtime: PathBuf) -> Result<Running> {
     let plugin = plugin()?;
     let answer = result_of_apply_json(&plugin)?;
-    invoke(answer, move |wasmtime| {
+    invoke(wasmtime, answer, move |wasmtime| {
         wasmtime.arg(&plugin);
     })
 }
@@ -208,15 +233,14 @@ fn wasmtime_wasip2() -> Result<Running> {
     let compiled = folder.path().join("plugin.cwasm");
     let compile = tools::command(tools::wasmtime()?).arg("compile").arg(&component).arg("-o").arg(&compiled).output()?;
     ensure!(compile.status.success(), "wasmtime compile: {}", String::from_utf8_lossy(&compile.stderr));
-    invoke(answer, move |wasmtime| {
+    invoke(tools::wasmtime()?, answer, move |wasmtime| {
         wasmtime.arg("--allow-precompiled").arg(folder.path().join("plugin.cwasm"));
     })
 }
 
 /// Calls `apply-json`, whose result has this type, by `wasmtime run --invoke`. `run` adds the
 /// component to the command.
-fn invoke(answer: Type, run: impl Fn(&mut Command) + Send + 'static) -> Result<Running> {
-    let wasmtime = tools::wasmtime()?;
+fn invoke(wasmtime: PathBuf, answer: Type, run: impl Fn(&mut Command) + Send + 'static) -> Result<Running> {
     Ok(Running {
         version: wasmtime_version(&wasmtime)?,
         apply: Box::new(move |options| {
@@ -306,7 +330,7 @@ fn jco_version() -> Result<String> {
     Ok(format!("jco {}, preview2-shim {}", version("jco")?, version("preview2-shim")?))
 }
 
-fn runner(path: &str) -> std::path::PathBuf {
+fn runner(path: &str) -> PathBuf {
     tools::root().join("tests/conformance/runners").join(path)
 }
 

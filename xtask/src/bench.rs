@@ -2,7 +2,7 @@
 //! it.
 
 use crate::build;
-use crate::tools::{EMBEDDED, cargo, consul, install, python, root, run_command, step, wasmtime};
+use crate::tools::{EMBEDDED, cargo, consul, python, root, run_command, step, wasmtime, wheels};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
@@ -44,10 +44,5 @@ pub fn go() -> Result<PathBuf> {
 /// Returns a folder with Ansible's collections, community.general among them, from the wheel that
 /// `crates/bench/requirements.txt` pins.
 fn collections(python: &std::path::Path) -> Result<PathBuf> {
-    let requirements = root().join("crates/bench").join("requirements.txt");
-    install("collections", &[&requirements], |folder| {
-        let mut pip = Command::new(python);
-        pip.args(["-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile", "--target"]).arg(folder);
-        run_command(pip.arg("-r").arg(&requirements))
-    })
+    wheels(python, "collections", &root().join("crates/bench").join("requirements.txt"))
 }

@@ -6,6 +6,7 @@ mod compose;
 mod install;
 mod test;
 mod tools;
+mod wasmtime_c;
 
 use anyhow::{Result, bail};
 use std::path::Path;
@@ -22,7 +23,8 @@ cargo xtask test --consul 1.20 [ARGS]
                              the same on the older Consul alone
 cargo xtask bench [--quick]  measures the plugin; --quick: one minute, no Consul
 cargo xtask compose          composes the plugin and the example of a guest
-cargo xtask distributed      tests the plugin over NATS (a quarter of an hour)";
+cargo xtask distributed      tests the plugin over NATS (a quarter of an hour)
+cargo xtask wasmtime-c       fetches wasmtime's C library with its headers";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +41,7 @@ fn main() -> Result<()> {
         ["install", "--root", folder] => install::run(Some(folder), false),
         ["install", "--root", folder, "--debug"] => install::run(Some(folder), true),
         ["distributed"] => test::distributed(),
+        ["wasmtime-c"] => wasmtime_c::run(),
         ["test", "--consul", version, rest @ ..] => test::run(Some(version), rest),
         ["test", rest @ ..] => test::run(None, rest),
         [] | ["help" | "--help" | "-h"] => {

@@ -2,9 +2,9 @@
 
 use crate::tools::{
     CONSUL_VERSIONS, EMBEDDED, cargo, consul, consul_of_version, given, install, python, root, run_command, step, wasmtime,
-    which,
+    wasmtime_release, which,
 };
-use crate::{bench, build, compose};
+use crate::{bench, build, compose, wasmtime_c};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +18,10 @@ pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
     let (consul, older) = step("real Consul agents", || consuls(version))?;
     let python = step("wasmtime for Python and as a command line", python)?;
     let wasmtime = wasmtime(&python)?;
+    step("the oldest and the newest wasmtime command line", || {
+        ["wasmtime-oldest", "wasmtime-newest"].into_iter().try_for_each(|name| wasmtime_release(&python, name).map(drop))
+    })?;
+    step("wasmtime's C library, and the conformance runner in Go", || wasmtime_c::go_runner(&wasmtime_c::library(&python)?))?;
     let go = step("Consul's Go client", bench::go)?;
     step("the tests of Consul's Go client", go_tests)?;
     step("jco and Playwright", npm)?;
@@ -177,13 +181,18 @@ fn chromium() -> Result<PathBuf> {
     if let Some(path) = given("CHROMIUM_BIN")? {
         return Ok(path);
     }
-    if let Ok(path) = which("chromium") {
+    debian("chromium", "chromium", "137 or newer, or let CHROMIUM_BIN name it")
+}
+
+/// Returns a program on PATH, or installs it from a package of Debian where possible.
+fn debian(name: &str, package: &str, advice: &str) -> Result<PathBuf> {
+    if let Ok(path) = which(name) {
         return Ok(path);
     }
-    println!("installing chromium from Debian's packages");
-    let advice = "install Chromium 137 or newer (Debian, as root: apt-get install chromium), or set CHROMIUM_BIN";
-    run_command(Command::new("apt-get").args(["update", "--quiet=2"])).context(advice)?;
-    let install = ["install", "--yes", "--quiet=2", "--no-install-recommends", "chromium"];
-    run_command(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive")).context(advice)?;
-    which("chromium").context(advice)
+    println!("installing {name} from Debian's packages");
+    let advice = format!("install {name} (Debian, as root: apt-get install {package}), {advice}");
+    run_command(Command::new("apt-get").args(["update", "--quiet=2"])).context(advice.clone())?;
+    let install = ["install", "--yes", "--quiet=2", "--no-install-recommends", package];
+    run_command(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive")).context(advice.clone())?;
+    which(name).context(advice)
 }

