@@ -3,10 +3,12 @@
 mod bench;
 mod build;
 mod compose;
+mod deny;
 mod install;
 mod test;
 mod tools;
 mod wasmtime_c;
+mod workflows;
 
 use anyhow::{Result, bail};
 use std::path::Path;
@@ -23,6 +25,8 @@ cargo xtask test --consul 1.20 [ARGS]
                              the same on the older Consul alone
 cargo xtask bench [--quick]  measures the plugin; --quick: one minute, no Consul
 cargo xtask compose          composes the plugin and the example of a guest
+cargo xtask deny             checks licences and sources of the Rust packages, and their advisories
+                             in the clone of RustSec's database that ADVISORY_DB names
 cargo xtask distributed      tests the plugin over NATS (a quarter of an hour)
 cargo xtask wasmtime-c       fetches wasmtime's C library with its headers";
 
@@ -40,6 +44,7 @@ fn main() -> Result<()> {
         ["install", "--debug"] => install::run(None, true),
         ["install", "--root", folder] => install::run(Some(folder), false),
         ["install", "--root", folder, "--debug"] => install::run(Some(folder), true),
+        ["deny"] => deny::run(&tools::python()?),
         ["distributed"] => test::distributed(),
         ["wasmtime-c"] => wasmtime_c::run(),
         ["test", "--consul", version, rest @ ..] => test::run(Some(version), rest),

@@ -4,7 +4,7 @@ use crate::tools::{
     CONSUL_VERSIONS, EMBEDDED, cargo, consul, consul_of_version, given, install, python, root, run_command, step, wasmtime,
     wasmtime_release, which,
 };
-use crate::{bench, build, compose, wasmtime_c};
+use crate::{bench, build, compose, deny, wasmtime_c, workflows};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +22,8 @@ pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
         ["wasmtime-oldest", "wasmtime-newest"].into_iter().try_for_each(|name| wasmtime_release(&python, name).map(drop))
     })?;
     step("wasmtime's C library, and the conformance runner in Go", || wasmtime_c::go_runner(&wasmtime_c::library(&python)?))?;
+    step("cargo deny", || deny::run(&python))?;
+    step("actionlint", workflows::check)?;
     let go = step("Consul's Go client", bench::go)?;
     step("the tests of Consul's Go client", go_tests)?;
     step("jco and Playwright", npm)?;

@@ -161,6 +161,17 @@ pub fn wheels(python: &Path, name: &str, requirements: &Path) -> Result<PathBuf>
     })
 }
 
+/// Returns a program in Go, built from the module `xtask/tools/NAME/`, which pins it.
+pub fn go_tool(name: &str) -> Result<PathBuf> {
+    let module = root().join("xtask").join("tools").join(name);
+    let folder = install(name, &[&module.join("go.mod"), &module.join("go.sum")], |folder| {
+        let mut go = Command::new("go");
+        go.args(["install", "-trimpath", "tool"]).env("GOBIN", folder).env("CGO_ENABLED", "0").current_dir(&module);
+        run_command(&mut go).context("install Go 1.26 or newer")
+    })?;
+    Ok(folder.join(name))
+}
+
 /// Returns a folder in `target/tools/`. It is filled again when one of these files changes.
 pub fn install(name: &str, files: &[&Path], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = root().join("target").join("tools").join(name);
