@@ -15,6 +15,8 @@ use wit_component::ComponentEncoder;
 /// Target of the components.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "component";
+/// The environment variable with the flags for rustc, which replace those of the user.
+pub const RUSTFLAGS: &str = "CARGO_ENCODED_RUSTFLAGS";
 /// Target for a build of the plugin with plain cargo.
 pub const WASIP2: &str = "wasm32-wasip2";
 
@@ -56,11 +58,14 @@ pub fn component(package: &str) -> Result<Vec<u8>> {
     with_metadata(&component, package)
 }
 
-/// Writes the file atomically: a concurrent test run may be reading it.
+/// Writes the file atomically: a concurrent test run may be reading it. A file that has these bytes
+/// keeps its time, after which cargo would build the program with the plugin inside again.
 pub fn write(path: &Path, component: &[u8]) -> Result<()> {
-    let part = path.with_extension("wasm.part");
-    std::fs::write(&part, component).with_context(|| format!("{} cannot be written", part.display()))?;
-    std::fs::rename(&part, path)?;
+    if !std::fs::read(path).is_ok_and(|bytes| bytes == component) {
+        let part = path.with_extension("wasm.part");
+        std::fs::write(&part, component).with_context(|| format!("{} cannot be written", part.display()))?;
+        std::fs::rename(&part, path)?;
+    }
     println!("{}: {} bytes", path.file_name().unwrap_or_default().display(), component.len());
     Ok(())
 }
@@ -79,24 +84,9 @@ pub fn add_target(target: &str) -> Result<()> {
 }
 
 fn core_module(package: &str) -> Result<Vec<u8>> {
-    // Panic locations contain paths. The same source must give the same bytes on every machine.
-    let home = |name: &str, folder: &str| {
-        std::env::var_os(name).map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(folder)))
-    };
-    let mut flags = vec![
-        format!("--remap-path-prefix={}=consul-session", root().display()),
-        // Without it the linker leaves every reference five bytes long.
-        "-Clink-arg=--compress-relocations".to_owned(),
-    ];
-    // The name of a registry's folder depends on the address of the registry.
-    if let Some(sources) = home("CARGO_HOME", ".cargo").map(|home| home.join("registry").join("src")) {
-        for registry in std::fs::read_dir(sources).into_iter().flatten().flatten() {
-            flags.push(format!("--remap-path-prefix={}=deps", registry.path().display()));
-        }
-    }
-    if let Some(rustup) = home("RUSTUP_HOME", ".rustup") {
-        flags.push(format!("--remap-path-prefix={}=rustup", rustup.display()));
-    }
+    let mut flags = remapped_paths();
+    // Without it the linker leaves every reference five bytes long.
+    flags.push("-Clink-arg=--compress-relocations".to_owned());
     // The command depends on the plugin's crate, whose `cdylib` would overwrite the plugin's. Then
     // each build would find the other's file and start over.
     let mut target = target_directory()?;
@@ -111,7 +101,7 @@ fn core_module(package: &str) -> Result<Vec<u8>> {
         .args(["--crate-type", "cdylib"])
         .args(["--profile", PROFILE, "--target", TARGET, "--target-dir"])
         .arg(&target)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env(RUSTFLAGS, flags.join("\u{1f}"))
         .status()
         .context("cargo cannot be run")?;
     if !status.success() {
@@ -119,6 +109,25 @@ fn core_module(package: &str) -> Result<Vec<u8>> {
     }
     let path = target.join(TARGET).join(PROFILE).join(package.replace('-', "_")).with_extension("wasm");
     std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// Returns flags for rustc that replace the paths of this machine, which panic locations contain.
+/// The same source must give the same bytes on every machine.
+pub fn remapped_paths() -> Vec<String> {
+    let home = |name: &str, folder: &str| {
+        std::env::var_os(name).map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(folder)))
+    };
+    let mut flags = vec![format!("--remap-path-prefix={}=consul-session", root().display())];
+    // The name of a registry's folder depends on the address of the registry.
+    if let Some(sources) = home("CARGO_HOME", ".cargo").map(|home| home.join("registry").join("src")) {
+        for registry in std::fs::read_dir(sources).into_iter().flatten().flatten() {
+            flags.push(format!("--remap-path-prefix={}=deps", registry.path().display()));
+        }
+    }
+    if let Some(rustup) = home("RUSTUP_HOME", ".rustup") {
+        flags.push(format!("--remap-path-prefix={}=rustup", rustup.display()));
+    }
+    flags
 }
 
 /// Adds name, version, description, licence and source to the component. `wasm-tools metadata show`
@@ -152,7 +161,7 @@ fn metadata() -> Result<Value> {
 }
 
 /// Runs a command and returns what it prints.
-fn output(command: &mut Command) -> Result<String> {
+pub fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?} cannot be run"))?;
     if !output.status.success() {
         bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,16 +1,20 @@
 //! `cargo xtask install`: the program with the plugin inside, its manual pages and completions, where
 //! `cargo install` puts programs.
 
-use crate::build;
+use crate::build::{self, output};
 use crate::tools::root;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROGRAM: &str = "consul-session";
+/// The name of the program.
+pub const PROGRAM: &str = "consul-session";
+
+/// The manual pages below the installation's root.
+pub const MANUAL: &str = "share/man/man1";
 
 /// The completion scripts: the shell, and where its packages put them below the installation's root.
-const COMPLETIONS: [(&str, &str); 3] = [
+pub const COMPLETIONS: [(&str, &str); 3] = [
     ("bash", "share/bash-completion/completions/consul-session"),
     ("zsh", "share/zsh/site-functions/_consul-session"),
     ("fish", "share/fish/vendor_completions.d/consul-session.fish"),
@@ -30,14 +34,21 @@ pub fn run(to: Option<&str>, debug: bool) -> Result<()> {
     }
     ensure!(install.status()?.success(), "cargo install failed");
     let program = folder.join("bin").join(PROGRAM);
-    let manual = folder.join("share/man/man1");
-    output(Command::new(&program).args(["man", "--to"]).arg(&manual))?;
-    println!("manual pages: {}", manual.display());
+    documentation(&program, &folder)?;
+    println!("manual pages: {}", folder.join(MANUAL).display());
+    for (shell, path) in COMPLETIONS {
+        println!("completions for {shell}: {}", folder.join(path).display());
+    }
+    Ok(())
+}
+
+/// Writes the manual pages and completions of this program below the folder.
+pub fn documentation(program: &Path, folder: &Path) -> Result<()> {
+    output(Command::new(program).args(["man", "--to"]).arg(folder.join(MANUAL)))?;
     for (shell, path) in COMPLETIONS {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().context("no folder")?)?;
-        std::fs::write(&path, output(Command::new(&program).args(["completions", shell]))?)?;
-        println!("completions for {shell}: {}", path.display());
+        std::fs::write(&path, output(Command::new(program).args(["completions", shell]))?)?;
     }
     Ok(())
 }
@@ -48,12 +59,4 @@ fn default_root() -> Option<PathBuf> {
     variable("CARGO_INSTALL_ROOT")
         .or_else(|| variable("CARGO_HOME"))
         .or_else(|| std::env::home_dir().map(|home| home.join(Path::new(".cargo"))))
-}
-
-fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(output.stdout)
 }

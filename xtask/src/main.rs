@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod compose;
 mod deny;
+mod dist;
 mod install;
 mod test;
 mod tools;
@@ -27,6 +28,8 @@ cargo xtask bench [--quick]  measures the plugin; --quick: one minute, no Consul
 cargo xtask compose          composes the plugin and the example of a guest
 cargo xtask deny             checks licences and sources of the Rust packages, and their advisories
                              in the clone of RustSec's database that ADVISORY_DB names
+cargo xtask dist [--to FOLDER] [--debug] [--sign KEYFILE]
+                             makes the files of a release
 cargo xtask distributed      tests the plugin over NATS (a quarter of an hour)
 cargo xtask wasmtime-c       fetches wasmtime's C library with its headers";
 
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
         ["install", "--root", folder] => install::run(Some(folder), false),
         ["install", "--root", folder, "--debug"] => install::run(Some(folder), true),
         ["deny"] => deny::run(&tools::python()?),
+        ["dist", rest @ ..] => dist::run(rest),
         ["distributed"] => test::distributed(),
         ["wasmtime-c"] => wasmtime_c::run(),
         ["test", "--consul", version, rest @ ..] => test::run(Some(version), rest),

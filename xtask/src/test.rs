@@ -4,7 +4,7 @@ use crate::tools::{
     CONSUL_VERSIONS, EMBEDDED, cargo, consul, consul_of_version, given, install, python, root, run_command, step, wasmtime,
     wasmtime_release, which,
 };
-use crate::{bench, build, compose, deny, wasmtime_c, workflows};
+use crate::{bench, build, compose, deny, dist, wasmtime_c, workflows};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,6 +28,10 @@ pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
     step("the tests of Consul's Go client", go_tests)?;
     step("jco and Playwright", npm)?;
     let chromium = step("Chromium", chromium)?;
+    step("minisign and man", || {
+        debian("minisign", "minisign", "0.11 or newer")?;
+        debian("man", "man-db", "which shows manual pages").map(drop)
+    })?;
     step("cargo fmt", || cargo(&["fmt", "--all", "--check"], &[]))?;
     let clippy = [&["clippy", "--workspace", "--all-targets"], &EMBEDDED[..], &["--", "-D", "warnings"]].concat();
     step("cargo clippy", || cargo(&clippy, &[]))?;
@@ -42,6 +46,7 @@ pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
         cargo(&[&guests[..], &["--target", build::TARGET, "--", "-D", "warnings"]].concat(), &[])
     })?;
     step("cargo doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings".as_ref())]))?;
+    let packages = step("the packages", packages)?;
     // Last, so that cargo's own summary ends the output.
     step("cargo test", || {
         let mut command = [&["test", "--workspace", "--no-fail-fast"], &EMBEDDED[..]].concat();
@@ -51,6 +56,7 @@ pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
             ("CONSUL_BIN", &consul),
             ("WASMTIME_BIN", &wasmtime),
             ("CHROMIUM_BIN", &chromium),
+            ("CONSUL_SESSION_DIST", &packages),
             ("CONSUL_SESSION_PLUGIN", &plugin),
             ("CONSUL_SESSION_WASIP2", &wasip2),
         ];
@@ -118,6 +124,17 @@ fn nats() -> Result<PathBuf> {
     go.args(["install", "github.com/nats-io/nats-server/v2@v2.15.2"]).env("GOBIN", &folder).env("CGO_ENABLED", "0");
     run_command(&mut go).context("the NATS server cannot be built: install Go 1.24 or newer, or set NATS_BIN")?;
     Ok(folder.join("nats-server"))
+}
+
+/// Returns the packages to test: those that `CONSUL_SESSION_DIST` names, such as those of a release, or
+/// new ones with the program that the tests build.
+fn packages() -> Result<PathBuf> {
+    if let Some(path) = given("CONSUL_SESSION_DIST")? {
+        return Ok(path);
+    }
+    let folder = root().join("target").join("dist-test");
+    dist::debug_to(&folder)?;
+    Ok(folder)
 }
 
 /// Builds the plugin with plain cargo for `wasm32-wasip2`, which adds imports of `wasi:cli`.

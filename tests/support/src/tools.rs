@@ -37,6 +37,12 @@ pub fn node_modules() -> Result<PathBuf> {
     installed("npm/node_modules", "jco")
 }
 
+/// Returns the folder of the packages, which `CONSUL_SESSION_DIST` names.
+pub fn dist() -> Result<PathBuf> {
+    let path = std::env::var_os("CONSUL_SESSION_DIST").map(PathBuf::from);
+    path.filter(|path| path.is_dir()).context("no packages at CONSUL_SESSION_DIST: run `cargo xtask test`, which makes them")
+}
+
 /// Returns the tests of Consul's Go client about sessions, locks and semaphores, as one program.
 pub fn consul_api_tests() -> Result<PathBuf> {
     installed("consul-api/consul-api.test", "tests of Consul's Go client")
