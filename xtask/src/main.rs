@@ -6,6 +6,7 @@ mod compose;
 mod deny;
 mod dist;
 mod install;
+mod publish;
 mod test;
 mod tools;
 mod wasmtime_c;
@@ -31,6 +32,8 @@ cargo xtask deny             checks licences and sources of the Rust packages, a
 cargo xtask dist [--to FOLDER] [--debug] [--sign KEYFILE]
                              makes the files of a release
 cargo xtask distributed      tests the plugin over NATS (a quarter of an hour)
+cargo xtask publish --to REGISTRY [--insecure] [--from FOLDER]
+                             pushes what `dist` made to an OCI registry
 cargo xtask wasmtime-c       fetches wasmtime's C library with its headers";
 
 fn main() -> Result<()> {
@@ -50,6 +53,7 @@ fn main() -> Result<()> {
         ["deny"] => deny::run(&tools::python()?),
         ["dist", rest @ ..] => dist::run(rest),
         ["distributed"] => test::distributed(),
+        ["publish", rest @ ..] => publish::run(rest),
         ["wasmtime-c"] => wasmtime_c::run(),
         ["test", "--consul", version, rest @ ..] => test::run(Some(version), rest),
         ["test", rest @ ..] => test::run(None, rest),

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: builds what the tests need, once, and runs every check and test.
 
 use crate::tools::{
-    CONSUL_VERSIONS, EMBEDDED, cargo, consul, consul_of_version, given, install, python, root, run_command, step, wasmtime,
-    wasmtime_release, which,
+    CONSUL_VERSIONS, EMBEDDED, cargo, consul, consul_of_version, given, go_tool, install, python, root, run_command, step,
+    wash, wasmtime, wasmtime_release, which,
 };
 use crate::{bench, build, compose, deny, dist, wasmtime_c, workflows};
 use anyhow::{Context, Result};
@@ -22,6 +22,8 @@ pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
         ["wasmtime-oldest", "wasmtime-newest"].into_iter().try_for_each(|name| wasmtime_release(&python, name).map(drop))
     })?;
     step("wasmtime's C library, and the conformance runner in Go", || wasmtime_c::go_runner(&wasmtime_c::library(&python)?))?;
+    wash(&python)?;
+    step("an OCI registry", || go_tool("registry"))?;
     step("cargo deny", || deny::run(&python))?;
     step("actionlint", workflows::check)?;
     let go = step("Consul's Go client", bench::go)?;

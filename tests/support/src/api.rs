@@ -168,7 +168,8 @@ impl Answer {
     }
 }
 
-fn client(timeout: Duration) -> ureq::Agent {
+/// Makes a client that returns every answer, whatever its status.
+pub fn client(timeout: Duration) -> ureq::Agent {
     let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
     config.timeout_global(Some(timeout)).build().new_agent()
 }

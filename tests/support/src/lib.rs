@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod consul;
 pub mod program;
+pub mod registry;
 pub mod screen;
 pub mod scripted;
 pub mod terminal;

@@ -37,10 +37,24 @@ pub fn node_modules() -> Result<PathBuf> {
     installed("npm/node_modules", "jco")
 }
 
+/// Returns wasmCloud's `wash`, which a pinned wheel brings.
+pub fn wash() -> Result<PathBuf> {
+    let python = root().join("target/tools/python/lib");
+    let versions = std::fs::read_dir(&python).with_context(|| format!("no Python below {}: {INSTALL}", python.display()))?;
+    let found =
+        versions.flatten().map(|version| version.path().join("site-packages/wash_cli/wash")).find(|path| path.is_file());
+    found.with_context(|| format!("no wash: {INSTALL}"))?.canonicalize().context("wash")
+}
+
 /// Returns the folder of the packages, which `CONSUL_SESSION_DIST` names.
 pub fn dist() -> Result<PathBuf> {
     let path = std::env::var_os("CONSUL_SESSION_DIST").map(PathBuf::from);
     path.filter(|path| path.is_dir()).context("no packages at CONSUL_SESSION_DIST: run `cargo xtask test`, which makes them")
+}
+
+/// Returns distribution's OCI registry.
+pub fn registry() -> Result<PathBuf> {
+    installed("registry/registry", "OCI registry")
 }
 
 /// Returns the tests of Consul's Go client about sessions, locks and semaphores, as one program.
