@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 use test_support::tools::{self, Transpiled, transpiled};
+use test_support::wash::{Plugin, Wash};
 use test_support::{block_on, component, plugin, started, wasip2};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
@@ -126,6 +127,14 @@ pub const ALL: &[Runtime] = &[
         only: None,
         needs: || tools::node_modules().and(tools::chromium()).map(drop),
         start: || lines(tools::command("node").arg(runner("browser/runner.mjs")).arg(transpiled(Transpiled::Browser)?)),
+    },
+    Runtime {
+        name: "wasmCloud (wash)",
+        note: "linked by `wash dev` to a component that serves HTTP, whose lines these are",
+        host_code: Some("../../../examples/wasmcloud/src/lib.rs"),
+        only: None,
+        needs: || tools::wash().and(wasip2()).map(drop),
+        start: wash,
     },
     Runtime {
         name: "jco run",
@@ -318,6 +327,19 @@ fn jco_run() -> Result<Running> {
     Ok(Running {
         version: jco_version()?,
         apply: Box::new(move |options| command_answer(tools::command(&jco).arg("run").arg(&component), options)),
+    })
+}
+
+/// Runs the plugin in wasmCloud's host, which may connect anywhere. Each call is a request.
+fn wash() -> Result<Running> {
+    let wash = Wash::start(&Plugin::File, &["*"])?;
+    Ok(Running {
+        version: Wash::version()?,
+        apply: Box::new(move |options| match wash.apply(options)? {
+            (200, outcome) => printed(json!({"ok": outcome})),
+            (422, error) => printed(json!({"err": serde_json::from_str::<Value>(&error)?})),
+            (status, text) => bail!("status {status}: {text}\n{}", wash.log()?),
+        }),
     })
 }
 

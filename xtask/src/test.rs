@@ -14,6 +14,7 @@ use std::process::Command;
 pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
     let plugin = step("the component", build::run)?;
     let wasip2 = step("the component by plain cargo", wasip2)?;
+    step("the front for wasmCloud", front)?;
     step("the composition", || compose::run(&plugin))?;
     let (consul, older) = step("real Consul agents", || consuls(version))?;
     let python = step("wasmtime for Python and as a command line", python)?;
@@ -44,7 +45,7 @@ pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
         step(&format!("cargo clippy for {package} on {}", build::TARGET), || cargo(&command, &[]))?;
     }
     step("cargo clippy for the guests", || {
-        let guests = ["clippy", "-p", "leader-election", "-p", "nats-caller", "--lib"];
+        let guests = ["clippy", "-p", "leader-election", "-p", "nats-caller", "-p", "wasmcloud-front", "--lib"];
         cargo(&[&guests[..], &["--target", build::TARGET, "--", "-D", "warnings"]].concat(), &[])
     })?;
     step("cargo doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings".as_ref())]))?;
@@ -144,6 +145,11 @@ fn wasip2() -> Result<PathBuf> {
     build::add_target(build::WASIP2)?;
     cargo(&["build", "--locked", "--release", "--target", build::WASIP2], &[])?;
     Ok(build::target_directory()?.join(build::WASIP2).join("release").join("consul_session.wasm"))
+}
+
+/// Builds the component of `examples/wasmcloud` where its README says.
+fn front() -> Result<()> {
+    cargo(&["build", "--locked", "--release", "--target", build::WASIP2, "-p", "wasmcloud-front"], &[])
 }
 
 /// Installs what the lock file of the runners pins from npm.

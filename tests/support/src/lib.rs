@@ -13,6 +13,7 @@ pub mod screen;
 pub mod scripted;
 pub mod terminal;
 pub mod tools;
+pub mod wash;
 
 use anyhow::{Context, Result, anyhow};
 use std::net::{Ipv4Addr, SocketAddr};
