@@ -1,4 +1,4 @@
-//! What is linked into the artefacts of a release: a bill of materials for each of them, and the
+//! What is linked into the artifacts of a release: a bill of materials for each of them, and the
 //! licences of all.
 //!
 //! Cargo decides what is linked: [`Workspace::linked`] reads `cargo tree`, which follows the features
@@ -11,5 +11,5 @@ mod linked;
 mod sbom;
 
 pub use licences::Licences;
-pub use linked::{Artefact, COMMAND, Linked, PLUGIN, PROGRAM, Package, Workspace};
+pub use linked::{Artifact, COMMAND, Linked, PLUGIN, PROGRAM, Package, Workspace};
 pub use sbom::{file_name, sbom};

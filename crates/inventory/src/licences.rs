@@ -1,6 +1,6 @@
 //! The texts of the licences under which a release passes on the work of others.
 
-use crate::linked::{Artefact, Id, Package, Rust, Workspace};
+use crate::linked::{Artifact, Id, Package, Rust, Workspace};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use spdx::detection::scan::Scanner;
@@ -90,15 +90,15 @@ impl Licences {
         Ok(Licences { accepted, exceptions, texts, found: RefCell::default() })
     }
 
-    /// Returns the text of a file with all licences of what is linked into the artefacts.
+    /// Returns the text of a file with all licences of what is linked into the artifacts.
     ///
     /// # Errors
     ///
     /// If a licence is not accepted, or a crate has no file with the text of its licence.
-    pub fn text(&self, workspace: &Workspace, artefacts: &[&Artefact]) -> Result<String> {
+    pub fn text(&self, workspace: &Workspace, artifacts: &[&Artifact]) -> Result<String> {
         let mut packages: BTreeMap<Id, Package> = BTreeMap::new();
-        for artefact in artefacts {
-            packages.extend(workspace.linked(artefact)?.packages);
+        for artifact in artifacts {
+            packages.extend(workspace.linked(artifact)?.packages);
         }
         let mut texts = Texts::new();
         let mut list = String::new();

@@ -1,4 +1,4 @@
-//! The packages that are linked into an artefact.
+//! The packages that are linked into an artifact.
 
 use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::{Metadata, MetadataCommand};
@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// A file of a release that Rust code is linked into, and how cargo builds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Artefact {
+pub struct Artifact {
     /// Its name, which differs from those of the others.
     pub name: &'static str,
     /// The name of the file.
@@ -18,14 +18,14 @@ pub struct Artefact {
     features: Option<&'static str>,
     /// The target, or none for that of this machine.
     target: Option<&'static str>,
-    /// An artefact that is part of this one.
-    pub contains: Option<&'static Artefact>,
+    /// An artifact that is part of this one.
+    pub contains: Option<&'static Artifact>,
 }
 
 const WASM: &str = "wasm32-unknown-unknown";
 
 /// The plugin, a component.
-pub const PLUGIN: Artefact = Artefact {
+pub const PLUGIN: Artifact = Artifact {
     name: "consul-session-plugin",
     file: "consul-session-plugin.wasm",
     package: "consul-session",
@@ -35,7 +35,7 @@ pub const PLUGIN: Artefact = Artefact {
 };
 
 /// The command component.
-pub const COMMAND: Artefact = Artefact {
+pub const COMMAND: Artifact = Artifact {
     name: "consul-session-command",
     file: "consul-session.wasm",
     package: "consul-session-command",
@@ -45,7 +45,7 @@ pub const COMMAND: Artefact = Artefact {
 };
 
 /// The program with the plugin inside.
-pub const PROGRAM: Artefact = Artefact {
+pub const PROGRAM: Artifact = Artifact {
     name: "consul-session",
     file: "consul-session",
     package: "consul-session-cli",
@@ -87,7 +87,7 @@ impl Package {
     }
 }
 
-/// The packages that are linked into an artefact, and which of them uses which.
+/// The packages that are linked into an artifact, and which of them uses which.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Linked {
     /// The package that is built.
@@ -132,17 +132,17 @@ impl Workspace {
         &self.root
     }
 
-    /// Returns the toolchain, whose standard library is linked into every artefact.
+    /// Returns the toolchain, whose standard library is linked into every artifact.
     pub fn rust(&self) -> &Rust {
         &self.rust
     }
 
-    /// Returns what is linked into the artefact.
-    pub fn linked(&self, artefact: &Artefact) -> Result<Linked> {
+    /// Returns what is linked into the artifact.
+    pub fn linked(&self, artifact: &Artifact) -> Result<Linked> {
         let mut cargo = Command::new("cargo");
         cargo.args(["tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "depth", "--format", " {p}"]);
-        cargo.args(["--package", artefact.package, "--target", artefact.target.unwrap_or(&self.rust.host)]);
-        if let Some(features) = artefact.features {
+        cargo.args(["--package", artifact.package, "--target", artifact.target.unwrap_or(&self.rust.host)]);
+        if let Some(features) = artifact.features {
             cargo.args(["--features", features]);
         }
         let tree = tree(&output(cargo.current_dir(&self.root))?)?;

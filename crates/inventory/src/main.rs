@@ -1,12 +1,12 @@
 //! Writes what `cargo xtask dist` publishes about what is linked in.
 
 use anyhow::{Context, Result, bail};
-use consul_session_inventory::{Artefact, COMMAND, Licences, PLUGIN, PROGRAM, Workspace, file_name, sbom};
+use consul_session_inventory::{Artifact, COMMAND, Licences, PLUGIN, PROGRAM, Workspace, file_name, sbom};
 use std::path::Path;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-const ARTEFACTS: [&Artefact; 3] = [&PROGRAM, &PLUGIN, &COMMAND];
+const ARTIFACTS: [&Artifact; 3] = [&PROGRAM, &PLUGIN, &COMMAND];
 
 const USAGE: &str = "\
 consul-session-inventory licences
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["licences"] => {
             let workspace = workspace()?;
-            print!("{}", Licences::read(workspace.root())?.text(&workspace, &ARTEFACTS)?);
+            print!("{}", Licences::read(workspace.root())?.text(&workspace, &ARTIFACTS)?);
             Ok(())
         }
         ["sboms", folder, version, program] => write_sboms(Path::new(folder), version, Path::new(program)),
@@ -31,14 +31,14 @@ fn main() -> Result<()> {
 fn write_sboms(folder: &Path, version: &str, program: &Path) -> Result<()> {
     let time = std::env::var("SOURCE_DATE_EPOCH").context("SOURCE_DATE_EPOCH is not set")?;
     let time = OffsetDateTime::from_unix_timestamp(time.parse()?)?.format(&Rfc3339)?;
-    let read = |artefact: &Artefact| {
-        let path = if *artefact == PROGRAM { program.to_owned() } else { folder.join(artefact.file) };
+    let read = |artifact: &Artifact| {
+        let path = if *artifact == PROGRAM { program.to_owned() } else { folder.join(artifact.file) };
         std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
     };
     let workspace = workspace()?;
-    for artefact in ARTEFACTS {
-        let json = sbom(&workspace, artefact, read, &time)?;
-        std::fs::write(folder.join(file_name(artefact, version)), json)?;
+    for artifact in ARTIFACTS {
+        let json = sbom(&workspace, artifact, read, &time)?;
+        std::fs::write(folder.join(file_name(artifact, version)), json)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Bills of materials as CycloneDX.
 
 use crate::licences::canonical;
-use crate::linked::{Artefact, Id, Linked, Package, Rust, Workspace};
+use crate::linked::{Artifact, Id, Linked, Package, Rust, Workspace};
 use anyhow::{Context, Result, ensure};
 use cyclonedx_bom::models::component::Classification;
 use cyclonedx_bom::models::dependency::{Dependencies, Dependency};
@@ -17,26 +17,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const VERSION: SpecVersion = SpecVersion::V1_5;
 
-/// Returns the name of the file with an artefact's bill of materials.
-pub fn file_name(artefact: &Artefact, version: &str) -> String {
-    format!("{}-{version}.cdx.json", artefact.name)
+/// Returns the name of the file with an artifact's bill of materials.
+pub fn file_name(artifact: &Artifact, version: &str) -> String {
+    format!("{}-{version}.cdx.json", artifact.name)
 }
 
-/// Returns the bill of materials of an artefact as JSON, without anything that changes from run to
-/// run. `file` finds the artefacts' files; `time` is that of the source, as RFC 3339.
+/// Returns the bill of materials of an artifact as JSON, without anything that changes from run to
+/// run. `file` finds the artifacts' files; `time` is that of the source, as RFC 3339.
 pub fn sbom(
     workspace: &Workspace,
-    artefact: &Artefact,
-    file: impl Fn(&Artefact) -> Result<Vec<u8>>,
+    artifact: &Artifact,
+    file: impl Fn(&Artifact) -> Result<Vec<u8>>,
     time: &str,
 ) -> Result<Vec<u8>> {
     let mut parts = Parts::default();
-    let linked = parts.add(workspace, artefact, &file)?;
-    let root = parts.components.remove(artefact.file).context("an artefact without a component")?;
+    let linked = parts.add(workspace, artifact, &file)?;
+    let root = parts.components.remove(artifact.file).context("an artifact without a component")?;
     let rust = rust(workspace.rust())?;
-    let direct = parts.dependencies.entry(artefact.file.to_owned()).or_default();
+    let direct = parts.dependencies.entry(artifact.file.to_owned()).or_default();
     direct.extend(rust.bom_ref.clone());
-    if let Some(contained) = artefact.contains {
+    if let Some(contained) = artifact.contains {
         direct.insert(contained.file.to_owned());
         parts.add(workspace, contained, &file)?;
         parts.dependencies.entry(contained.file.to_owned()).or_default().extend(rust.bom_ref.clone());
@@ -61,7 +61,7 @@ pub fn sbom(
         ..Bom::default()
     };
     let result = bom.validate_version(VERSION);
-    ensure!(result.passed(), "the bill of materials of {} is not valid: {result:?}", artefact.file);
+    ensure!(result.passed(), "the bill of materials of {} is not valid: {result:?}", artifact.file);
     let mut json = Vec::new();
     bom.output_as_json(&mut json, VERSION)?;
     json.push(b'\n');
@@ -76,24 +76,24 @@ struct Parts {
 }
 
 impl Parts {
-    /// Adds the artefact and all that is linked into it.
+    /// Adds the artifact and all that is linked into it.
     fn add(
         &mut self,
         workspace: &Workspace,
-        artefact: &Artefact,
-        file: impl Fn(&Artefact) -> Result<Vec<u8>>,
+        artifact: &Artifact,
+        file: impl Fn(&Artifact) -> Result<Vec<u8>>,
     ) -> Result<Linked> {
-        let linked = workspace.linked(artefact)?;
+        let linked = workspace.linked(artifact)?;
         // The package that is built stands for its file: the plugin's may be linked into the program
         // as a library, too.
-        let reference = |id: &Id| if *id == linked.root { artefact.file.to_owned() } else { purl(&linked.packages[id]) };
+        let reference = |id: &Id| if *id == linked.root { artifact.file.to_owned() } else { purl(&linked.packages[id]) };
         for (id, package) in &linked.packages {
             let mut component = component(package)?;
             component.bom_ref = Some(reference(id));
             if *id == linked.root {
                 component.component_type = Classification::Application;
-                component.name = NormalizedString::new(artefact.file);
-                let digest = Sha256::digest(file(artefact)?);
+                component.name = NormalizedString::new(artifact.file);
+                let digest = Sha256::digest(file(artifact)?);
                 component.hashes = Some(sha256(digest.iter().map(|byte| format!("{byte:02x}")).collect()));
             }
             self.components.insert(reference(id), component);

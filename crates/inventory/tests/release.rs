@@ -1,7 +1,7 @@
 //! What a release says about its contents, compared with the contents.
 
 use anyhow::{Context, Result, ensure};
-use consul_session_inventory::{Artefact, COMMAND, Licences, PLUGIN, PROGRAM, Workspace, file_name, sbom};
+use consul_session_inventory::{Artifact, COMMAND, Licences, PLUGIN, PROGRAM, Workspace, file_name, sbom};
 use cyclonedx_bom::prelude::{Bom, Component, Validate};
 use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use test_support::tools::{dist, root};
 
-const ARTEFACTS: [&Artefact; 3] = [&PROGRAM, &PLUGIN, &COMMAND];
+const ARTIFACTS: [&Artifact; 3] = [&PROGRAM, &PLUGIN, &COMMAND];
 
 /// Packages in the program of the tests that are not in that of a release: cargo builds the tests'
 /// one together with other packages, which switch on features of clap and wasmtime.
@@ -20,10 +20,10 @@ const OF_THE_TESTS: [&str; 6] =
     ["anstream", "anstyle-parse", "anstyle-query", "colorchoice", "ittapi", "wasmtime-internal-jit-debug"];
 
 /// Returns the name and the version of each package that is linked in, as cargo prints them.
-fn cargo_tree(artefact: &Artefact) -> Result<BTreeSet<String>> {
+fn cargo_tree(artifact: &Artifact) -> Result<BTreeSet<String>> {
     let host = output(Command::new("rustc").arg("-vV"))?;
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("no host")?;
-    let arguments = match artefact.name {
+    let arguments = match artifact.name {
         "consul-session" => format!("-p consul-session-cli --features embedded --target {host}"),
         "consul-session-plugin" => "-p consul-session --target wasm32-unknown-unknown".into(),
         _ => "-p consul-session-command --target wasm32-unknown-unknown".into(),
@@ -41,8 +41,8 @@ fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn bill(artefact: &Artefact) -> Result<Bom> {
-    let file = dist()?.join(file_name(artefact, env!("CARGO_PKG_VERSION")));
+fn bill(artifact: &Artifact) -> Result<Bom> {
+    let file = dist()?.join(file_name(artifact, env!("CARGO_PKG_VERSION")));
     Ok(Bom::parse_from_json(std::fs::File::open(&file).with_context(|| file.display().to_string())?)?)
 }
 
@@ -50,7 +50,7 @@ fn components(bill: &Bom) -> &[Component] {
     bill.components.as_ref().map_or(&[], |components| &components.0)
 }
 
-/// Returns the name and the version of each crate in the bill: not those of the artefact, and
+/// Returns the name and the version of each crate in the bill: not those of the artifact, and
 /// not the standard library.
 fn crates(bill: &Bom) -> BTreeSet<String> {
     let crates = components(bill).iter().filter(|component| component.name.to_string() != "std");
@@ -91,11 +91,11 @@ fn unpack() -> Result<Vec<(PathBuf, Vec<u8>)>> {
     Ok(files)
 }
 
-fn file(artefact: &Artefact) -> Result<Vec<u8>> {
-    if *artefact == PROGRAM {
+fn file(artifact: &Artifact) -> Result<Vec<u8>> {
+    if *artifact == PROGRAM {
         Ok(archived("bin/consul-session")?.to_vec())
     } else {
-        Ok(std::fs::read(dist()?.join(artefact.file))?)
+        Ok(std::fs::read(dist()?.join(artifact.file))?)
     }
 }
 
@@ -126,8 +126,8 @@ fn named_in(file: &[u8]) -> BTreeSet<String> {
 
 #[test]
 fn bills_are_valid_and_name_licence_digest_and_address_of_each_package() -> Result<()> {
-    for artefact in ARTEFACTS {
-        let bill = bill(artefact)?;
+    for artifact in ARTIFACTS {
+        let bill = bill(artifact)?;
         assert!(bill.validate().passed(), "{:?}", bill.validate());
         assert_eq!(bill.serial_number, None, "it would be another one with each run");
         let component = bill.metadata.as_ref().and_then(|metadata| metadata.component.as_ref()).context("no component")?;
@@ -141,30 +141,30 @@ fn bills_are_valid_and_name_licence_digest_and_address_of_each_package() -> Resu
         }
         let dependencies = &bill.dependencies.as_ref().context("no dependencies")?.0;
         let used: BTreeSet<&str> = dependencies.iter().flat_map(|one| &one.dependencies).map(String::as_str).collect();
-        // Each is used by another one, apart from the artefact.
-        references.remove(artefact.file);
-        assert_eq!(used, references, "{}", artefact.file);
+        // Each is used by another one, apart from the artifact.
+        references.remove(artifact.file);
+        assert_eq!(used, references, "{}", artifact.file);
     }
     Ok(())
 }
 
 #[test]
 fn bills_list_what_cargo_prints() -> Result<()> {
-    for artefact in ARTEFACTS {
-        let mut expected = cargo_tree(artefact)?;
-        if let Some(contained) = artefact.contains {
+    for artifact in ARTIFACTS {
+        let mut expected = cargo_tree(artifact)?;
+        if let Some(contained) = artifact.contains {
             expected.extend(cargo_tree(contained)?);
         }
         expected.retain(|label| !label.starts_with("consul-session"));
-        assert_eq!(crates(&bill(artefact)?), expected, "{}", artefact.file);
+        assert_eq!(crates(&bill(artifact)?), expected, "{}", artifact.file);
     }
     Ok(())
 }
 
 #[test]
 fn bills_list_what_is_linked_and_nothing_that_only_builds_or_tests() -> Result<()> {
-    let names = |artefact| -> Result<BTreeSet<String>> {
-        Ok(components(&bill(artefact)?).iter().map(|component| component.name.to_string()).collect())
+    let names = |artifact| -> Result<BTreeSet<String>> {
+        Ok(components(&bill(artifact)?).iter().map(|component| component.name.to_string()).collect())
     };
     let (program, plugin, command) = (names(&PROGRAM)?, names(&PLUGIN)?, names(&COMMAND)?);
     for name in ["wasmtime", "rustls", "ring", "serde_json", "std", "consul-session", "consul-session-plugin.wasm", "talc"] {
@@ -182,26 +182,26 @@ fn bills_list_what_is_linked_and_nothing_that_only_builds_or_tests() -> Result<(
 }
 
 #[test]
-fn artefacts_hold_no_package_that_is_not_in_their_bill() -> Result<()> {
-    for artefact in ARTEFACTS {
-        let listed = crates(&bill(artefact)?);
-        let mut named = named_in(&file(artefact)?);
+fn artifacts_hold_no_package_that_is_not_in_their_bill() -> Result<()> {
+    for artifact in ARTIFACTS {
+        let listed = crates(&bill(artifact)?);
+        let mut named = named_in(&file(artifact)?);
         // Without this the test would say nothing.
-        assert!(named.iter().any(|label| label.starts_with("serde_json ")), "{} names {named:?}", artefact.file);
+        assert!(named.iter().any(|label| label.starts_with("serde_json ")), "{} names {named:?}", artifact.file);
         named
             .retain(|label| !listed.contains(label) && !OF_THE_TESTS.iter().any(|name| label.starts_with(&format!("{name} "))));
-        assert!(named.is_empty(), "{} has {named:?}", artefact.file);
+        assert!(named.is_empty(), "{} has {named:?}", artifact.file);
     }
     Ok(())
 }
 
 #[test]
-fn bills_have_the_digest_of_their_artefact() -> Result<()> {
-    for artefact in ARTEFACTS {
-        let metadata = bill(artefact)?.metadata.context("no metadata")?;
+fn bills_have_the_digest_of_their_artifact() -> Result<()> {
+    for artifact in ARTIFACTS {
+        let metadata = bill(artifact)?.metadata.context("no metadata")?;
         let component = metadata.component.context("no component")?;
-        let digest: String = Sha256::digest(file(artefact)?).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(component.hashes.context("no digest")?.0[0].content.0, digest, "{}", artefact.file);
+        let digest: String = Sha256::digest(file(artifact)?).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(component.hashes.context("no digest")?.0[0].content.0, digest, "{}", artifact.file);
     }
     Ok(())
 }
@@ -209,10 +209,10 @@ fn bills_have_the_digest_of_their_artefact() -> Result<()> {
 #[test]
 fn bill_of_a_second_run_has_the_same_bytes() -> Result<()> {
     let workspace = Workspace::read(root())?;
-    for artefact in ARTEFACTS {
-        let written = std::fs::read_to_string(dist()?.join(file_name(artefact, env!("CARGO_PKG_VERSION"))))?;
+    for artifact in ARTIFACTS {
+        let written = std::fs::read_to_string(dist()?.join(file_name(artifact, env!("CARGO_PKG_VERSION"))))?;
         let time = written.split("\"timestamp\": \"").nth(1).and_then(|rest| rest.split('"').next()).context("no time")?;
-        assert_eq!(String::from_utf8(sbom(&workspace, artefact, file, time)?)?, written);
+        assert_eq!(String::from_utf8(sbom(&workspace, artifact, file, time)?)?, written);
     }
     Ok(())
 }
@@ -220,11 +220,11 @@ fn bill_of_a_second_run_has_the_same_bytes() -> Result<()> {
 #[test]
 fn licences_of_a_second_run_have_the_same_bytes_and_every_package() -> Result<()> {
     let workspace = Workspace::read(root())?;
-    let licences = Licences::read(workspace.root())?.text(&workspace, &ARTEFACTS)?;
+    let licences = Licences::read(workspace.root())?.text(&workspace, &ARTIFACTS)?;
     assert_eq!(std::str::from_utf8(archived("LICENSES-THIRD-PARTY.txt")?)?, licences);
     let (list, texts) = licences.split_once("Rust's standard library").context("no standard library")?;
-    for artefact in ARTEFACTS {
-        for label in crates(&bill(artefact)?) {
+    for artifact in ARTIFACTS {
+        for label in crates(&bill(artifact)?) {
             assert!(list.contains(&format!("\n{label}: ")), "the list does not have {label}");
             let heads = texts.lines().filter(|line| line.split(", ").any(|one| one == label));
             assert!(heads.count() > 0, "no text belongs to {label}");
