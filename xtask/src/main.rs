@@ -21,14 +21,15 @@ const USAGE: &str = "\
 cargo xtask build            builds both components in dist/
 cargo xtask demo             runs the examples of consul_session on a dev agent
 cargo xtask install [--root FOLDER] [--debug]
-                             installs the program, its manual pages and completions
+                             installs the program, its manual and completions
 cargo xtask test [ARGS]      runs all checks and tests; ARGS go to cargo test
 cargo xtask test --consul 1.20 [ARGS]
                              the same on the older Consul alone
 cargo xtask bench [--quick]  measures the plugin; --quick: one minute, no Consul
 cargo xtask compose          composes the plugin and the example of a guest
-cargo xtask deny             checks licences and sources of the Rust packages, and their advisories
-                             in the clone of RustSec's database that ADVISORY_DB names
+cargo xtask deny             checks licences and sources of the Rust packages,
+                             and advisories if ADVISORY_DB names a clone of
+                             RustSec's database
 cargo xtask dist [--to FOLDER] [--debug] [--sign KEYFILE]
                              makes the files of a release
 cargo xtask distributed      tests the plugin over NATS (a quarter of an hour)
