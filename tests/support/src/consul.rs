@@ -2,12 +2,12 @@
 
 use crate::api::Api;
 use crate::certificates::{Authority, Certificate, Pair};
+use crate::server::read_log;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -269,12 +269,7 @@ impl Consul {
 
     /// Returns the part of the agent's log after this length.
     pub fn log_since(&self, length: u64) -> String {
-        let mut text = vec![0; usize::try_from(self.log_length().saturating_sub(length)).unwrap_or(0)];
-        // Without seeking: the agent writes at the offset, which both share.
-        match self.log.read_exact_at(&mut text, length) {
-            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
-            Err(error) => format!("(cannot read the agent's log: {error})"),
-        }
+        read_log(&self.log, length).unwrap_or_else(|error| format!("(cannot read the agent's log: {error})"))
     }
 
     /// Waits until the agent is the leader and its node is healthy: before that no session can be

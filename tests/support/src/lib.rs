@@ -11,6 +11,7 @@ pub mod program;
 pub mod registry;
 pub mod screen;
 pub mod scripted;
+pub mod server;
 pub mod terminal;
 pub mod tools;
 pub mod wash;

@@ -1,15 +1,12 @@
 //! A real OCI registry, distribution's, for one test.
 
-use crate::consul::{free_port, spawn};
-use crate::tools;
-use anyhow::{Context, Result, bail};
-use std::fs::File;
+use crate::consul::free_port;
+use crate::server::Server;
+use crate::{api, tools};
+use anyhow::Result;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The user of a registry that asks for a password.
@@ -27,15 +24,13 @@ pub const CREATED: &str = "2026-01-02T03:04:05Z";
 /// The time limit for a registry to answer. It takes a tenth of a second.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// A running registry, which speaks plain HTTP. It is killed when this is dropped, and on Linux also
-/// when the test process dies without dropping it.
+/// A running registry, which speaks plain HTTP.
 pub struct Registry {
-    process: Child,
+    // Dropped before its folder.
+    _server: Server,
     port: u16,
     /// Holds the configuration and everything that is pushed.
     _folder: TempDir,
-    /// An unnamed file, so that nothing is left in the file system.
-    log: File,
 }
 
 impl Registry {
@@ -50,7 +45,7 @@ impl Registry {
     }
 
     fn launch(password: bool) -> Result<Registry> {
-        let (folder, log, port) = (TempDir::new()?, tempfile::tempfile()?, free_port());
+        let (folder, port) = (TempDir::new()?, free_port());
         let path = |name: &str| folder.path().join(name).display().to_string();
         let mut config = format!(
             "version: 0.1\n\
@@ -68,38 +63,15 @@ impl Registry {
         command.arg("serve").arg(path("config.yml"));
         // It would report to a collector on this machine.
         command.env("OTEL_TRACES_EXPORTER", "none");
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
-        let mut registry = Registry { process: spawn(command)?, port, _folder: folder, log };
-        registry.wait_until_ready()?;
-        Ok(registry)
+        let (client, url) = (api::client(Duration::from_secs(5)), format!("http://{}:{port}/v2/", Ipv4Addr::LOCALHOST));
+        // Any answer will do: with a password it is a 401.
+        let server = Server::start("the registry", command, START_LIMIT, || client.get(&url).call().is_ok())?;
+        Ok(Registry { _server: server, port, _folder: folder })
     }
 
     /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
-    }
-
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let (start, client) = (Instant::now(), crate::api::client(Duration::from_secs(5)));
-        let url = format!("http://{}/v2/", self.address());
-        // Any answer will do: with a password it is a 401.
-        while client.get(&url).call().is_err() {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("the registry ended at once ({status}); its log:\n{}", self.log()?);
-            }
-            if start.elapsed() > START_LIMIT {
-                bail!("the registry was not ready in {START_LIMIT:?}; its log:\n{}", self.log()?);
-            }
-            sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-
-    fn log(&self) -> Result<String> {
-        let mut text = vec![0; usize::try_from(self.log.metadata()?.len())?];
-        // Without seeking: the registry writes at the offset, which both share.
-        self.log.read_exact_at(&mut text, 0).context("the registry's log")?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
 
@@ -132,17 +104,6 @@ pub fn write_sums(folder: &Path) -> Result<()> {
         Ok(format!("{}  {name}\n", tools::sha256(file)?))
     });
     Ok(std::fs::write(sums, lines.collect::<Result<String>>()?)?)
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("the log of the registry at {}:\n{}", self.address(), self.log().unwrap_or_default());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! wasmCloud's `wash dev` with the front of `examples/wasmcloud` and the plugin.
 
-use crate::consul::{free_port, spawn};
+use crate::consul::free_port;
+use crate::server::Server;
 use crate::{api, plugin, tools, wasip2};
-use anyhow::{Context, Result, bail, ensure};
-use std::fs::File;
+use anyhow::{Context, Result, ensure};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Child, Command};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The time limit for `wash dev` to serve the front. It compiles both components: a second.
@@ -26,32 +24,30 @@ pub enum Plugin {
     Image(String),
 }
 
-/// A running `wash dev`. It is killed when this is dropped, and on Linux also when the test process
-/// dies without dropping it.
+/// A running `wash dev`.
 pub struct Wash {
-    process: Child,
+    // Dropped before its folder.
+    server: Server,
     url: String,
     client: ureq::Agent,
     /// The project and the home folder, which is not the user's.
     _folder: TempDir,
-    /// An unnamed file, so that nothing is left in the file system.
-    log: File,
 }
 
 impl Wash {
     /// Starts the example with this allow-list for the plugin, and waits until it answers.
     pub fn start(plugin: &Plugin, allowed: &[&str]) -> Result<Wash> {
-        let (folder, log, port) = (TempDir::new()?, tempfile::tempfile()?, free_port());
+        let (folder, port) = (TempDir::new()?, free_port());
         let project = folder.path().join(".wash");
         std::fs::create_dir(&project)?;
         std::fs::write(project.join("config.yaml"), config(port, plugin, allowed)?)?;
         let mut command = tools::command(tools::wash()?);
         command.args(["--non-interactive", "dev"]).current_dir(folder.path()).env("HOME", folder.path());
-        command.stdout(log.try_clone()?).stderr(log.try_clone()?);
         let (url, client) = (format!("http://{}:{port}/", Ipv4Addr::LOCALHOST), api::client(Duration::from_secs(30)));
-        let mut wash = Wash { process: spawn(command)?, url, client, _folder: folder, log };
-        wash.wait_until_ready()?;
-        Ok(wash)
+        // Before the front answers nothing listens, and then wash itself answers 404.
+        let is_ready = || post(&client, &url, "").is_ok_and(|(status, _)| status != 404);
+        let server = Server::start("wash", command, START_LIMIT, is_ready)?;
+        Ok(Wash { server, url, client, _folder: folder })
     }
 
     /// Returns the version, as `wash --version` prints it.
@@ -61,50 +57,22 @@ impl Wash {
         Ok(text.trim().strip_prefix("wash ").with_context(|| format!("not a version: {text}"))?.to_owned())
     }
 
-    /// Returns the address of the front.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Sends the options to the front, and returns the status and the body of its answer.
     pub fn apply(&self, options: &str) -> Result<(u16, String)> {
-        let mut response = self.client.post(&self.url).send(options)?;
-        // The default limit is less than a long list of sessions.
-        let body = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
-        Ok((response.status().as_u16(), body))
+        post(&self.client, &self.url, options)
     }
 
     /// Returns what `wash` printed.
     pub fn log(&self) -> Result<String> {
-        let mut text = vec![0; usize::try_from(self.log.metadata()?.len())?];
-        // Without seeking: wash writes at the offset, which both share.
-        self.log.read_exact_at(&mut text, 0).context("wash's log")?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    }
-
-    /// Waits until the front answers. Before that nothing listens, and then wash itself answers 404.
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let start = Instant::now();
-        while !self.apply("").is_ok_and(|(status, _)| status != 404) {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("wash ended at once ({status}); its log:\n{}", self.log()?);
-            }
-            ensure!(start.elapsed() < START_LIMIT, "wash was not ready in {START_LIMIT:?}; its log:\n{}", self.log()?);
-            sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        self.server.log()
     }
 }
 
-impl Drop for Wash {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("the log of wash at {}:\n{}", self.url, self.log().unwrap_or_default());
-        }
-    }
+fn post(client: &ureq::Agent, url: &str, options: &str) -> Result<(u16, String)> {
+    let mut response = client.post(url).send(options)?;
+    // The default limit is less than a long list of sessions.
+    let body = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
+    Ok((response.status().as_u16(), body))
 }
 
 /// Returns the front, which plain cargo builds beside the plugin.
