@@ -1,7 +1,7 @@
 //! The files of a release, as `cargo xtask dist` makes them, installed and used as docs/packages.md
 //! says.
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 use test_support::consul::{Consul, Kind};
 use test_support::program::run;
-use test_support::tools::{command, dist, on_path, root};
+use test_support::tools::{command, dist, dist_file, on_path, root};
 use test_support::{plugin, started};
 use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{InterfaceId, PackageId, Resolve, WorldItem};
@@ -55,14 +55,6 @@ fn run_here(command: &mut Command) -> Result<String> {
     let output = run(command)?;
     ensure!(output.status == 0, "{command:?}: {}{}", output.stdout, output.stderr);
     Ok(output.stdout)
-}
-
-/// Returns the only file of the folder whose name begins and ends with these.
-fn file(begin: &str, end: &str) -> Result<PathBuf> {
-    let found: Vec<String> =
-        names(&dist()?)?.into_iter().filter(|name| name.starts_with(begin) && name.ends_with(end)).collect();
-    let [name] = &found[..] else { return Err(anyhow!("{begin}…{end}: {found:?}")) };
-    Ok(dist()?.join(name))
 }
 
 /// Returns the names in a folder, sorted.
@@ -209,7 +201,7 @@ fn archive_in_a_prefix_works_on_an_agent() -> Result<()> {
 
 #[test]
 fn archive_has_one_top_folder_and_belongs_to_root() -> Result<()> {
-    let archive = file("consul-session-", ".tar.gz")?;
+    let archive = dist_file("consul-session-", ".tar.gz")?;
     let listed = run_here(command("tar").arg("--numeric-owner").arg("-tvzf").arg(&archive))?;
     let name = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let top = name.strip_suffix(".tar.gz").context("no archive")?;
@@ -223,7 +215,7 @@ fn archive_has_one_top_folder_and_belongs_to_root() -> Result<()> {
 
 #[test]
 fn debian_package_has_the_fields_and_modes() -> Result<()> {
-    let package = file("consul-session_", ".deb")?;
+    let package = dist_file("consul-session_", ".deb")?;
     let fields = run_here(command("dpkg-deb").arg("--field").arg(&package))?;
     for field in [
         "Package: consul-session\n",
@@ -343,7 +335,7 @@ fn interface(resolve: &Resolve, id: InterfaceId) -> Result<String> {
 #[test]
 fn wit_package_is_what_the_plugin_exports() -> Result<()> {
     let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
-    let bytes = read(&file("consul-session-plugin-", ".wit.wasm")?)?;
+    let bytes = read(&dist_file("consul-session-plugin-", ".wit.wasm")?)?;
     let DecodedWasm::WitPackage(package, id) = wit_component::decode(&bytes)? else { anyhow::bail!("not a package") };
     let version = package.packages[id].name.version.as_ref().map(ToString::to_string);
     ensure!(version.as_deref() == Some(VERSION), "{version:?}");
@@ -362,7 +354,7 @@ fn wit_package_is_what_the_plugin_exports() -> Result<()> {
     }
     ensure!(exported == encoded, "the plugin exports {exported:#?}, the package has {encoded:#?}");
 
-    let text = String::from_utf8(read(&file("consul-session-plugin-", ".wit")?)?)?;
+    let text = String::from_utf8(read(&dist_file("consul-session-plugin-", ".wit")?)?)?;
     ensure!(text.contains("  /// How to reach the Consul agent."), "no comments: {text}");
     let mut resolve = Resolve::default();
     let id = resolve.push_source("the text of the release", &text)?;

@@ -16,7 +16,7 @@ use test_support::certificates::Certificate;
 use test_support::consul::{Consul, Kind, Settings};
 use test_support::program::{Output, file, run};
 use test_support::scripted::{Reply, Scripted};
-use test_support::tools::{ansible_playbook, command, dist, root};
+use test_support::tools::{ansible_playbook, command, dist_file, root};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_consul-session");
 /// The file for `ansible-doc`.
@@ -244,7 +244,7 @@ fn collection_of_the_release_installs_and_runs() -> Result<()> {
     fs::remove_dir_all(project.0.path().join("library"))?;
     let galaxy = |args: &[&str]| run(project.ansible("ansible-galaxy")?.arg("collection").args(args));
     // Beside the playbook, where Ansible finds it; ansible-galaxy warns that it is nowhere else.
-    let archive = the_collection()?.display().to_string();
+    let archive = dist_file("consul_session-consul-", ".tar.gz")?.display().to_string();
     let installed = galaxy(&["install", "--offline", "--collections-path", "collections", &archive])?;
     ensure!(installed.status == 0 && installed.stdout.contains("was installed successfully"), "{installed:?}");
     let verify = || galaxy(&["verify", "--offline", "--collections-path", "collections", "consul_session.consul"]);
@@ -259,14 +259,6 @@ fn collection_of_the_release_installs_and_runs() -> Result<()> {
     let changed = verify()?;
     ensure!(changed.status != 0 && changed.stdout.contains("README.md"), "{changed:?}");
     Ok(())
-}
-
-/// Returns the archive of the collection in the folder of the release.
-fn the_collection() -> Result<PathBuf> {
-    let is_collection =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("consul_session-consul-"));
-    let mut files = fs::read_dir(dist()?)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?.into_iter();
-    files.find(is_collection).context("no collection in the folder")
 }
 
 #[test]

@@ -93,8 +93,7 @@ impl Parts {
             if *id == linked.root {
                 component.component_type = Classification::Application;
                 component.name = NormalizedString::new(artifact.file);
-                let digest = Sha256::digest(file(artifact)?);
-                component.hashes = Some(sha256(digest.iter().map(|byte| format!("{byte:02x}")).collect()));
+                component.hashes = Some(sha256(format!("{:x}", Sha256::digest(file(artifact)?))));
             }
             self.components.insert(reference(id), component);
             let direct = linked.dependencies.get(id).into_iter().flatten().map(reference);

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use test_support::tools::{dist, root};
+use test_support::tools::{dist, dist_file, root};
 
 const ARTIFACTS: [&Artifact; 3] = [&PROGRAM, &PLUGIN, &COMMAND];
 
@@ -77,12 +77,9 @@ fn archived(path: &str) -> Result<&'static [u8]> {
 }
 
 fn unpack() -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let prefix = concat!("consul-session-", env!("CARGO_PKG_VERSION"), "-");
-    let names = std::fs::read_dir(dist()?)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    let names = names.collect::<Result<Vec<_>>>()?;
-    let archive = names.iter().find(|name| name.starts_with(prefix) && name.ends_with(".tar.gz")).context("no archive")?;
+    let archive = dist_file(concat!("consul-session-", env!("CARGO_PKG_VERSION"), "-"), ".tar.gz")?;
     let mut files = Vec::new();
-    for entry in tar::Archive::new(GzDecoder::new(std::fs::File::open(dist()?.join(archive))?)).entries()? {
+    for entry in tar::Archive::new(GzDecoder::new(std::fs::File::open(archive)?)).entries()? {
         let mut entry = entry?;
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;
@@ -200,7 +197,7 @@ fn bills_have_the_digest_of_their_artifact() -> Result<()> {
     for artifact in ARTIFACTS {
         let metadata = bill(artifact)?.metadata.context("no metadata")?;
         let component = metadata.component.context("no component")?;
-        let digest: String = Sha256::digest(file(artifact)?).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = format!("{:x}", Sha256::digest(file(artifact)?));
         assert_eq!(component.hashes.context("no digest")?.0[0].content.0, digest, "{}", artifact.file);
     }
     Ok(())

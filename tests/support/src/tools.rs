@@ -2,7 +2,7 @@
 //! packages, Go tests.
 
 use crate::{component, plugin};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -50,6 +50,17 @@ pub fn wash() -> Result<PathBuf> {
 pub fn dist() -> Result<PathBuf> {
     let path = std::env::var_os("CONSUL_SESSION_DIST").map(PathBuf::from);
     path.filter(|path| path.is_dir()).context("no packages at CONSUL_SESSION_DIST: run `cargo xtask test`, which makes them")
+}
+
+/// Returns the only file of the packages whose name begins and ends with these.
+pub fn dist_file(begin: &str, end: &str) -> Result<PathBuf> {
+    let files = std::fs::read_dir(dist()?)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let name = |file: &PathBuf| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut found = files.into_iter().filter(|file| name(file).starts_with(begin) && name(file).ends_with(end));
+    match (found.next(), found.next()) {
+        (Some(file), None) => Ok(file),
+        (first, second) => bail!("{begin}…{end} names {first:?} and {second:?}"),
+    }
 }
 
 /// Returns distribution's OCI registry.

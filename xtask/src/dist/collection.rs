@@ -68,7 +68,7 @@ fn entries(version: &str, program: &Path) -> Result<Vec<Entry>> {
 
 /// Describes a file with its digest.
 fn file(name: &str, bytes: &[u8]) -> Value {
-    let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = format!("{:x}", Sha256::digest(bytes));
     json!({"name": name, "ftype": "file", "chksum_type": "sha256", "chksum_sha256": digest, "format": FORMAT})
 }
 

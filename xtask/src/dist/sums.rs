@@ -14,9 +14,7 @@ pub const SUMS: &str = "SHA256SUMS";
 pub fn write(folder: &Path) -> Result<()> {
     let mut sums = String::new();
     for name in super::file_names(folder)? {
-        let digest = Sha256::digest(std::fs::read(folder.join(&name))?);
-        digest.iter().try_for_each(|byte| write!(sums, "{byte:02x}"))?;
-        writeln!(sums, "  {name}")?;
+        writeln!(sums, "{:x}  {name}", Sha256::digest(std::fs::read(folder.join(&name))?))?;
     }
     Ok(std::fs::write(folder.join(SUMS), sums)?)
 }
