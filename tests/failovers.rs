@@ -123,13 +123,15 @@ struct Group {
 type Stored = BTreeMap<String, BTreeSet<String>>;
 
 /// The sessions that a name must have.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Expected {
     name: String,
     /// The ids that exist for certain.
     ids: BTreeSet<String>,
     /// How many further ones can be there: those of calls whose outcome is unknown.
     more: usize,
+    /// The answers that say so, for the report of a fault.
+    answers: Vec<String>,
 }
 
 impl Expected {
@@ -239,7 +241,9 @@ impl Trial {
 
     fn compare(&self, expected: &Expected, stored: &Stored) {
         if !expected.holds(stored) {
-            self.fault(format!("{expected:?}, found {:?}", stored.get(&expected.name)));
+            let Expected { name, ids, more, answers } = expected;
+            let found = stored.get(name);
+            self.fault(format!("{name} has {found:?}, not {ids:?} and up to {more} more, after these answers: {answers:#?}"));
         }
     }
 
@@ -294,6 +298,12 @@ fn without_numbers(message: &str) -> String {
     text
 }
 
+/// Returns the id of the own session that certainly stays, where an error says so.
+fn remaining(message: &str) -> Option<String> {
+    let (before, _) = message.split_once(" stays beside the older ")?;
+    Some(before.rsplit(' ').next()?.to_owned())
+}
+
 /// A caller that has names of its own, and knows at each moment what is stored.
 struct Worker {
     trial: Arc<Trial>,
@@ -315,7 +325,7 @@ enum Step {
 impl Worker {
     fn new(trial: &Arc<Trial>, server: usize, limit: Option<f64>) -> Worker {
         let name = format!("worker-{server}-{}-0", limit.map_or("default", |_| "long"));
-        let expected = Expected { name, ids: BTreeSet::new(), more: 0 };
+        let expected = Expected { name, ids: BTreeSet::new(), more: 0, answers: Vec::new() };
         Worker { trial: Arc::clone(trial), server, limit, expected, given_up: Vec::new() }
     }
 
@@ -372,12 +382,13 @@ impl Worker {
                 self.expected.ids = if matches!(step, Step::Absent) { BTreeSet::new() } else { ids };
                 trial.check(server, &self.expected).await?;
             }
-            Err(Error::OutcomeUnknown(_)) => {
+            Err(error @ Error::OutcomeUnknown(_)) => {
                 // Carried out now, later or never: so nothing is known of this name any more.
                 let ids = std::mem::take(&mut self.expected.ids);
                 let next = format!("{}{}", name.trim_end_matches(|c: char| c.is_ascii_digit()), self.given_up.len() + 1);
                 let more = ids.len().max(1);
-                self.given_up.push(Expected { name, ids: BTreeSet::new(), more });
+                let answers = vec![format!("{step:?}: {error}")];
+                self.given_up.push(Expected { name, ids: BTreeSet::new(), more, answers });
                 self.expected.name = next;
             }
             // Any other error says that nothing was changed.
@@ -416,7 +427,7 @@ impl Racers {
             running.spawn(async move { trial.call(server, limit, host()?.apply(&options)).await });
         }
         let answers: Vec<Result<Outcome, Error>> = running.join_all().await.into_iter().collect::<Result<_>>()?;
-        let ids: BTreeSet<String> =
+        let mut ids: BTreeSet<String> =
             answers.iter().flatten().map(|outcome| outcome.session_id.clone().unwrap_or_default()).collect();
         if ids.len() > 1 {
             self.trial.fault(format!("the racers of {name} are told {ids:?}"));
@@ -427,8 +438,15 @@ impl Racers {
             Err(error) => error.name() == "outcome-unknown",
         };
         let unknown = answers.iter().filter(is_unknown).count();
-        let expected = Expected { name: name.clone(), ids, more: unknown };
-        if unknown == 0 && self.trial.check(0, &expected).await? {
+        // A racer whose server went before it could destroy its own younger session names that one.
+        ids.extend(answers.iter().filter_map(|answer| remaining(answer.as_ref().err()?.message())));
+        let texts = answers.iter().map(|answer| match answer {
+            Ok(outcome) => format!("{}: {:?}", outcome.session_id.as_deref().unwrap_or_default(), outcome.notes),
+            Err(error) => format!("{}: {}", error.name(), error.message()),
+        });
+        let expected = Expected { name: name.clone(), ids, more: unknown, answers: texts.collect() };
+        // The destruction of one session is done or not.
+        if unknown == 0 && expected.ids.len() == 1 && self.trial.check(0, &expected).await? {
             // So that the lists stay short.
             let (server, limit) = (1, self.limit);
             let (name, node) = (Some(name), Some(Cluster::node(0)));
