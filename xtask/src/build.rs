@@ -4,7 +4,7 @@
 //! `wasm32-wasip2` std would add unused imports of `wasi:cli`, which every host would have to
 //! grant.
 
-use crate::tools::root;
+use crate::tools::{output, root};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -158,13 +158,4 @@ pub fn target_directory() -> Result<PathBuf> {
 fn metadata() -> Result<Value> {
     let text = output(Command::new("cargo").current_dir(root()).args(["metadata", "--no-deps", "--format-version", "1"]))?;
     Ok(serde_json::from_str(&text)?)
-}
-
-/// Runs a command and returns what it prints.
-pub fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("{command:?} cannot be run"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?)
 }

@@ -1,8 +1,8 @@
 //! `cargo deny`: licences, sources and bans of the packages in `Cargo.lock`, and the advisories of a
 //! database that is given.
 
-use crate::tools::{given, root};
-use anyhow::{Context, Result, bail, ensure};
+use crate::tools::{given, output, root};
+use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,7 +44,7 @@ impl Deny {
 
     /// Checks the packages of a workspace.
     fn check(&self, workspace: &Path, checks: &[&str]) -> Result<()> {
-        passes(self.command(workspace).arg("check").args(checks))
+        output(self.command(workspace).arg("check").args(checks)).map(drop)
     }
 
     /// Looks the packages of a workspace up in the database. `links` is a folder for a link to it.
@@ -57,7 +57,7 @@ impl Deny {
         }
         symlink(database, &link)?;
         // Offline, or cargo-deny would fetch into the database.
-        passes(self.command(workspace).env(ADVISORY_DBS, links).args(["--offline", "check", "advisories"]))
+        output(self.command(workspace).env(ADVISORY_DBS, links).args(["--offline", "check", "advisories"])).map(drop)
     }
 
     fn command(&self, workspace: &Path) -> Command {
@@ -68,15 +68,6 @@ impl Deny {
     }
 }
 
-/// Runs a command, whose errors become that of this function.
-fn passes(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("{command:?} cannot be run"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
-}
-
 #[cfg(unix)]
 fn symlink(original: &Path, link: &Path) -> Result<()> {
     Ok(std::os::unix::fs::symlink(original, link)?)
@@ -84,12 +75,13 @@ fn symlink(original: &Path, link: &Path) -> Result<()> {
 
 #[cfg(not(unix))]
 fn symlink(_: &Path, _: &Path) -> Result<()> {
-    bail!("advisories can only be checked on Unix")
+    anyhow::bail!("advisories can only be checked on Unix")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::Context;
     use tempfile::TempDir;
 
     fn deny() -> Result<Deny> {
@@ -108,16 +100,16 @@ mod tests {
     }
 
     fn commit(folder: &Path) -> Result<()> {
-        let git = |args: &[&str]| passes(Command::new("git").arg("-C").arg(folder).args(args));
+        let git = |args: &[&str]| output(Command::new("git").arg("-C").arg(folder).args(args));
         git(&["init", "--quiet", "--initial-branch=main"])?;
         git(&["add", "."])?;
-        git(&["-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "--message=test"])
+        git(&["-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "--message=test"]).map(drop)
     }
 
     /// Creates a package with its lock file.
     fn package(manifest: &str) -> Result<TempDir> {
         let package = folder(&[("Cargo.toml", manifest), ("src/lib.rs", "")])?;
-        passes(Command::new("cargo").args(["generate-lockfile", "--offline"]).current_dir(&package))?;
+        output(Command::new("cargo").args(["generate-lockfile", "--offline"]).current_dir(&package))?;
         Ok(package)
     }
 
@@ -138,7 +130,7 @@ mod tests {
             ("Cargo.toml", &format!("[package]\nname = \"probe\"\nversion = \"1.0.0\"\n[dependencies]\n{dependency}\n")),
             ("src/lib.rs", ""),
         ])?;
-        passes(Command::new("cargo").arg("generate-lockfile").current_dir(&package))?;
+        output(Command::new("cargo").arg("generate-lockfile").current_dir(&package))?;
         let error = deny()?.check(package.path(), &["sources"]).expect_err("a source that is not accepted");
         assert!(error.to_string().contains("error[source-not-allowed]"), "{error}");
         Ok(())
@@ -155,7 +147,7 @@ mod tests {
             ("tls/Cargo.toml", "[package]\nname = \"native-tls\"\nversion = \"1.0.0\"\n"),
             ("tls/src/lib.rs", ""),
         ])?;
-        passes(Command::new("cargo").args(["generate-lockfile", "--offline"]).current_dir(&package))?;
+        output(Command::new("cargo").args(["generate-lockfile", "--offline"]).current_dir(&package))?;
         let error = deny()?.check(package.path(), &["bans"]).expect_err("a banned package");
         assert!(error.to_string().contains("error[banned]: crate 'native-tls = 1.0.0' is explicitly banned"), "{error}");
         Ok(())

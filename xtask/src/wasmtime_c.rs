@@ -4,7 +4,7 @@
 //! The library is in the wheel of wasmtime-py, the headers are in the crate of the C API. Both are
 //! pinned by hash and must have the same version.
 
-use crate::tools::{install, python, root, run_command};
+use crate::tools::{install, output, python, root, run_command};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -62,9 +62,7 @@ pub fn go_runner(library: &Path) -> Result<PathBuf> {
 fn wheel(python: &Path) -> Result<(String, PathBuf)> {
     let script = "import importlib.metadata, wasmtime._ffi\n\
                   print(importlib.metadata.version('wasmtime'), wasmtime._ffi.filename)";
-    let output = Command::new(python).args(["-c", script]).output()?;
-    ensure!(output.status.success(), "wasmtime-py cannot be loaded: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout)?;
+    let text = output(Command::new(python).args(["-c", script])).context("wasmtime-py cannot be loaded")?;
     let (version, file) = text.trim().split_once(' ').with_context(|| text.clone())?;
     Ok((version.to_owned(), file.into()))
 }
@@ -74,9 +72,7 @@ fn wheel(python: &Path) -> Result<(String, PathBuf)> {
 fn headers(pins: &Path) -> Result<PathBuf> {
     let mut metadata = Command::new("cargo");
     metadata.args(["metadata", "--locked", "--format-version", "1"]).current_dir(pins);
-    let output = metadata.output()?;
-    ensure!(output.status.success(), "{metadata:?} failed: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let metadata: Value = serde_json::from_str(&output(&mut metadata)?)?;
     let packages = metadata["packages"].as_array().context("no packages")?;
     let package = packages.iter().find(|package| package["name"] == CRATE);
     let manifest = package.and_then(|package| package["manifest_path"].as_str()).with_context(|| format!("no {CRATE}"))?;

@@ -1,6 +1,6 @@
 //! Archives with the same bytes on every machine: sorted, owned by root, with one time for all.
 
-use crate::tools::root;
+use crate::tools::{output, root};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::{Compression, GzBuilder};
 use std::io::Write;
@@ -85,9 +85,8 @@ pub fn source_date() -> Result<u64> {
         return given.parse().with_context(|| format!("SOURCE_DATE_EPOCH is `{given}`, not a number of seconds"));
     }
     let mut git = Command::new("git");
-    let output = git.args(["log", "-1", "--format=%ct"]).current_dir(root()).output().context(advice)?;
-    ensure!(output.status.success(), "no commit: {}; {advice}", String::from_utf8_lossy(&output.stderr).trim());
-    String::from_utf8(output.stdout)?.trim().parse().context(advice)
+    let time = output(git.args(["log", "-1", "--format=%ct"]).current_dir(root())).context(advice)?;
+    time.trim().parse().context(advice)
 }
 
 #[cfg(test)]
@@ -108,9 +107,8 @@ mod tests {
 
     #[test]
     fn archive_entries_are_sorted_and_owned_by_root() -> Result<()> {
-        let folder = Entry { path: "p/".into(), mode: 0o755, bytes: Vec::new() };
         let long = format!("p/{}", "long/".repeat(40));
-        let entries = [Entry::program(format!("{long}b"), "two"), folder, Entry::file("p/a", "one")];
+        let entries = [Entry::program(format!("{long}b"), "two"), Entry::folder("p/"), Entry::file("p/a", "one")];
         let bytes = tar_gz(&entries, TIME)?;
         let mut archive = Archive::new(GzDecoder::new(&*bytes));
         let mut found = Vec::new();

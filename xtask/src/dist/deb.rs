@@ -2,9 +2,8 @@
 
 use super::DOCUMENTS;
 use super::archive::{Entry, gzip, source_date};
-use crate::build::output;
 use crate::install::{COMPLETIONS, MANUAL, PROGRAM};
-use crate::tools::{root, run_command};
+use crate::tools::{output, root, run_command};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::collections::BTreeMap;

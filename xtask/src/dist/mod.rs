@@ -13,9 +13,9 @@ mod sbom;
 mod sums;
 mod wit;
 
-use crate::build::{self, output};
+use crate::build;
 use crate::install::{self, PROGRAM};
-use crate::tools::{EMBEDDED, cargo, go_tool, root, step};
+use crate::tools::{EMBEDDED, cargo, go_tool, output, root, run_command, step};
 use anyhow::{Context, Result, bail, ensure};
 use archive::Entry;
 use semver::Version;
@@ -161,7 +161,7 @@ fn program(debug: bool, work: &Path) -> Result<PathBuf> {
         cargo.args(["build", "--locked", "--package", "consul-session-cli", "--profile", PROFILE]).args(EMBEDDED);
         // Naming the target keeps the flags from build scripts and macros.
         cargo.args(["--target", &target]).env(build::RUSTFLAGS, flags.join("\u{1f}")).current_dir(root());
-        crate::tools::run_command(&mut cargo)?;
+        run_command(&mut cargo)?;
         build::target_directory()?.join(target).join(PROFILE)
     };
     let program = work.join(PROGRAM);

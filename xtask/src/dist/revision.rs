@@ -1,7 +1,6 @@
 //! `REVISION`: the commit that the files come from, which `cargo xtask publish` tells the registry.
 
-use crate::build::output;
-use crate::tools::root;
+use crate::tools::{output, root};
 use anyhow::Result;
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +10,7 @@ const REVISION: &str = "REVISION";
 
 /// Writes the file, unless the source is not a Git checkout.
 pub fn write(folder: &Path) -> Result<()> {
-    match revision(root().as_path())? {
+    match revision(&root())? {
         Some(revision) => Ok(std::fs::write(folder.join(REVISION), format!("{revision}\n"))?),
         None => Ok(()),
     }

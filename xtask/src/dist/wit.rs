@@ -189,6 +189,7 @@ mod tests {
         let package = Package { version: Version::new(0, 1, 1), component: Vec::new(), text, resolve, id };
         package.check_text(RELEASED)
     }
+
     #[test]
     fn compatible_changes_are_accepted() -> Result<()> {
         for (from, to) in [
