@@ -11,5 +11,5 @@ mod linked;
 mod sbom;
 
 pub use licences::Licences;
-pub use linked::{Artifact, COMMAND, Linked, PLUGIN, PROGRAM, Package, Workspace};
+pub use linked::{ARTIFACTS, Artifact, COMMAND, Linked, PLUGIN, PROGRAM, Package, Workspace};
 pub use sbom::{file_name, sbom};

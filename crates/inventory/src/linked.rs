@@ -54,6 +54,9 @@ pub const PROGRAM: Artifact = Artifact {
     contains: Some(&PLUGIN),
 };
 
+/// The artifacts of a release.
+pub const ARTIFACTS: [&Artifact; 3] = [&PROGRAM, &PLUGIN, &COMMAND];
+
 /// Name and version, which are unique among the packages of `Cargo.lock`.
 pub type Id = (String, String);
 
@@ -80,10 +83,6 @@ impl Package {
     /// Returns whether it is a package of this repository.
     pub fn is_ours(&self) -> bool {
         self.sha256.is_none()
-    }
-
-    fn id(&self) -> Id {
-        (self.name.clone(), self.version.clone())
     }
 }
 
@@ -150,7 +149,7 @@ impl Workspace {
         for id in linked.dependencies.keys() {
             let (name, version) = id;
             let package = self.packages.get(id).with_context(|| format!("cargo metadata does not list {name} {version}"))?;
-            linked.packages.insert(package.id(), package.clone());
+            linked.packages.insert(id.clone(), package.clone());
         }
         Ok(linked)
     }

@@ -1,12 +1,10 @@
 //! Writes what `cargo xtask dist` publishes about what is linked in.
 
 use anyhow::{Context, Result, bail};
-use consul_session_inventory::{Artifact, COMMAND, Licences, PLUGIN, PROGRAM, Workspace, file_name, sbom};
+use consul_session_inventory::{ARTIFACTS, Artifact, Licences, PROGRAM, Workspace, file_name, sbom};
 use std::path::Path;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-
-const ARTIFACTS: [&Artifact; 3] = [&PROGRAM, &PLUGIN, &COMMAND];
 
 const USAGE: &str = "\
 consul-session-inventory licences

@@ -1,7 +1,7 @@
 //! The package for Debian and its descendants, made by nfpm.
 
-use super::DOCUMENTS;
 use super::archive::{Entry, gzip, source_date};
+use super::{DOCUMENTS, VERSION};
 use crate::install::{COMPLETIONS, MANUAL, PROGRAM};
 use crate::tools::{output, root, run_command};
 use anyhow::{Context, Result, bail, ensure};
@@ -49,30 +49,27 @@ const LIBRARIES: [(&str, &str); 6] = [
 
 /// Writes the package, with the files that the archive has. There is none for most targets.
 ///
-/// `work` is an empty folder for the files that nfpm reads.
-pub fn write(folder: &Path, work: &Path, nfpm: &Path, version: &str, target: &str, installed: &[Entry]) -> Result<()> {
+/// `work` is an empty folder for the files that nfpm reads; `program` is the one among `installed`.
+pub fn write(folder: &Path, work: &Path, nfpm: &Path, target: &str, program: &Path, installed: &[Entry]) -> Result<()> {
     let Some((_, architecture)) = ARCHITECTURES.iter().find(|(name, _)| *name == target) else {
         println!("no .deb for {target}");
         return Ok(());
     };
     let time = source_date()?;
     let mut contents = Vec::new();
-    for (number, entry) in entries(installed, version, time)?.into_iter().enumerate() {
+    for (number, entry) in entries(installed, VERSION, time)?.into_iter().enumerate() {
         let source = work.join(number.to_string());
         std::fs::write(&source, &entry.bytes)?;
         contents.push(json!({"src": source, "dst": entry.path, "file_info": {"mode": entry.mode}}));
     }
-    let program = work.join(PROGRAM);
-    let is_program = |entry: &&Entry| entry.path == format!("bin/{PROGRAM}");
-    std::fs::write(&program, &installed.iter().find(is_program).context("no program")?.bytes)?;
     let mut readelf = Command::new("readelf");
-    let needs = output(readelf.args(["--wide", "--dynamic", "--version-info"]).arg(&program))?;
+    let needs = output(readelf.args(["--wide", "--dynamic", "--version-info"]).arg(program))?;
     // JSON is YAML.
     let config = json!({
         "name": PROGRAM,
         "arch": architecture,
         "platform": "linux",
-        "version": version,
+        "version": VERSION,
         "section": "net",
         "priority": "optional",
         "maintainer": MAINTAINER,
@@ -84,7 +81,7 @@ pub fn write(folder: &Path, work: &Path, nfpm: &Path, version: &str, target: &st
     });
     let file = work.join("nfpm.yaml");
     std::fs::write(&file, config.to_string())?;
-    let package = folder.join(format!("{PROGRAM}_{version}_{architecture}.deb"));
+    let package = folder.join(format!("{PROGRAM}_{VERSION}_{architecture}.deb"));
     let mut command = Command::new(nfpm);
     command.args(["package", "--packager", "deb", "--config"]).arg(file).arg("--target").arg(package);
     run_command(command.env("SOURCE_DATE_EPOCH", time.to_string()).stdout(Stdio::null()))

@@ -115,7 +115,7 @@ fn make(options: Options) -> Result<()> {
             installed.iter().cloned().map(|entry| Entry { path: format!("{top}/{}", entry.path), ..entry }).collect();
         archive::write(&folder.join(format!("{top}.tar.gz")), &entries)
     })?;
-    step("the package for Debian", || deb::write(&folder, &work.join("deb"), &nfpm, VERSION, &target, &installed))?;
+    step("the package for Debian", || deb::write(&folder, &work.join("deb"), &nfpm, &target, &program, &installed))?;
     step("the Ansible collection", || collection::write(&folder, VERSION, &program))?;
     step("the SBOMs", || sbom::write(&folder, VERSION, &program))?;
     revision::write(&folder)?;
