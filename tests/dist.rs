@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 use test_support::consul::{Consul, Kind};
-use test_support::program::run;
+use test_support::program::{run, stdout_of};
 use test_support::tools::{command, dist, dist_file, on_path, root};
 use test_support::{plugin, started};
 use wit_component::{DecodedWasm, WitPrinter};
@@ -42,19 +42,12 @@ impl Signed {
         let keys = tempfile::tempdir()?;
         let [public_key, secret_key, folder] = ["key.pub", "key.sec", "release"].map(|name| keys.path().join(name));
         // -W: without a password.
-        run_here(Command::new("minisign").args(["-G", "-W", "-p"]).arg(&public_key).arg("-s").arg(&secret_key))?;
+        stdout_of(Command::new("minisign").args(["-G", "-W", "-p"]).arg(&public_key).arg("-s").arg(&secret_key))?;
         let mut xtask = Command::new("cargo");
         xtask.args(["xtask", "dist", "--debug", "--to"]).arg(&folder).arg("--sign").arg(&secret_key).current_dir(root());
-        run_here(&mut xtask)?;
+        stdout_of(&mut xtask)?;
         Ok(Signed { _keys: keys, public_key, folder })
     }
-}
-
-/// Runs a command, which must succeed, and returns what it prints.
-fn run_here(command: &mut Command) -> Result<String> {
-    let output = run(command)?;
-    ensure!(output.status == 0, "{command:?}: {}{}", output.stdout, output.stderr);
-    Ok(output.stdout)
 }
 
 /// Returns the names in a folder, sorted.
@@ -106,7 +99,7 @@ fn use_on_an_agent(cache: &Path, program: impl Fn() -> Result<Command>) -> Resul
 #[test]
 fn checksums_cover_every_file() -> Result<()> {
     let folder = dist()?;
-    let printed = run_here(&mut shell(&documented("sha256sum")?, &folder))?;
+    let printed = stdout_of(&mut shell(&documented("sha256sum")?, &folder))?;
     let checked: Vec<&str> = printed.lines().filter_map(|line| line.strip_suffix(": OK")).collect();
     let files: Vec<String> = names(&folder)?.into_iter().filter(|name| ![SUMS, SIGNATURE].contains(&&**name)).collect();
     ensure!(checked == files, "{checked:?} are checked, not {files:?}");
@@ -129,7 +122,7 @@ fn folder_has_every_file_of_a_release() -> Result<()> {
         format!("consul-session-plugin-{VERSION}.wit.wasm"),
         "consul-session-plugin.wasm".into(),
         "consul-session.wasm".into(),
-        format!("consul-session_{VERSION}_{}.deb", run_here(command("dpkg").arg("--print-architecture"))?.trim()),
+        format!("consul-session_{VERSION}_{}.deb", stdout_of(command("dpkg").arg("--print-architecture"))?.trim()),
         format!("consul_session-consul-{VERSION}.tar.gz"),
     ];
     ensure!(found == expected, "{found:?}");
@@ -161,17 +154,17 @@ fn signature_is_valid_until_a_file_changes() -> Result<()> {
     }
     std::fs::copy(public_key, copy.path().join("consul-session.pub"))?;
     let (signature, sums) = (documented("minisign -V")?, documented("sha256sum")?);
-    let verified = run_here(&mut shell(&signature, copy.path()))?;
+    let verified = stdout_of(&mut shell(&signature, copy.path()))?;
     ensure!(verified.contains(&format!("Trusted comment: consul-session {VERSION}\n")), "{verified}");
-    run_here(&mut shell(&sums, copy.path()))?;
+    stdout_of(&mut shell(&sums, copy.path()))?;
 
     let notes = copy.path().join("RELEASE_NOTES.md");
     std::fs::write(&notes, std::fs::read_to_string(&notes)? + " ")?;
     let checked = run(&mut shell(&sums, copy.path()))?;
     ensure!(checked.status != 0 && checked.stdout.contains("RELEASE_NOTES.md: FAILED\n"), "{checked:?}");
     // Whoever changes a file can change its checksum, and not the signature.
-    run_here(&mut shell(&format!("sha256sum $(cut -d' ' -f3 {SUMS}) > new; mv new {SUMS}"), copy.path()))?;
-    run_here(&mut shell(&sums, copy.path()))?;
+    stdout_of(&mut shell(&format!("sha256sum $(cut -d' ' -f3 {SUMS}) > new; mv new {SUMS}"), copy.path()))?;
+    stdout_of(&mut shell(&sums, copy.path()))?;
     let verified = run(&mut shell(&signature, copy.path()))?;
     ensure!(verified.status != 0 && verified.stderr.contains("Signature verification failed"), "{verified:?}");
     Ok(())
@@ -182,7 +175,7 @@ fn archive_in_a_prefix_works_on_an_agent() -> Result<()> {
     let prefix = tempfile::tempdir()?;
     let line = documented("tar ")?;
     ensure!(line.contains(" -C /usr/local "), "{line}");
-    run_here(&mut shell(&line.replace("/usr/local", &prefix.path().display().to_string()), &dist()?))?;
+    stdout_of(&mut shell(&line.replace("/usr/local", &prefix.path().display().to_string()), &dist()?))?;
     ensure!(names(prefix.path())? == ["bin", "share"], "{:?}", names(prefix.path())?);
     use_on_an_agent(&prefix.path().join("cache"), || Ok(command(prefix.path().join("bin/consul-session"))))?;
     for (path, part) in DOCUMENTATION {
@@ -194,7 +187,7 @@ fn archive_in_a_prefix_works_on_an_agent() -> Result<()> {
     ensure!(documents == expected, "{documents:?}");
     on_path("man", "install it (Debian: apt-get install man-db)")?;
     let page = prefix.path().join(DOCUMENTATION[0].0);
-    let printed = run_here(command("man").arg("-l").arg(page).env("MANPAGER", "cat").env("MANROFFOPT", "-c"))?;
+    let printed = stdout_of(command("man").arg("-l").arg(page).env("MANPAGER", "cat").env("MANROFFOPT", "-c"))?;
     ensure!(printed.contains("consul-session-lock(1)") && printed.contains("SYNOPSIS"), "{printed}");
     Ok(())
 }
@@ -202,7 +195,7 @@ fn archive_in_a_prefix_works_on_an_agent() -> Result<()> {
 #[test]
 fn archive_has_one_top_folder_and_belongs_to_root() -> Result<()> {
     let archive = dist_file("consul-session-", ".tar.gz")?;
-    let listed = run_here(command("tar").arg("--numeric-owner").arg("-tvzf").arg(&archive))?;
+    let listed = stdout_of(command("tar").arg("--numeric-owner").arg("-tvzf").arg(&archive))?;
     let name = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let top = name.strip_suffix(".tar.gz").context("no archive")?;
     for line in listed.lines() {
@@ -216,7 +209,7 @@ fn archive_has_one_top_folder_and_belongs_to_root() -> Result<()> {
 #[test]
 fn debian_package_has_the_fields_and_modes() -> Result<()> {
     let package = dist_file("consul-session_", ".deb")?;
-    let fields = run_here(command("dpkg-deb").arg("--field").arg(&package))?;
+    let fields = stdout_of(command("dpkg-deb").arg("--field").arg(&package))?;
     for field in [
         "Package: consul-session\n",
         &format!("Version: {VERSION}\n"),
@@ -232,7 +225,7 @@ fn debian_package_has_the_fields_and_modes() -> Result<()> {
     // The version is that of the machine that built it.
     let (_, glibc) = fields.split_once("\nDepends: libc6 (>= 2.").context("no dependency on libc6")?;
     ensure!(glibc.split(')').next().is_some_and(|minor| minor.parse::<u32>().is_ok()), "{fields}");
-    let listed = run_here(command("dpkg-deb").arg("--contents").arg(&package))?;
+    let listed = stdout_of(command("dpkg-deb").arg("--contents").arg(&package))?;
     let mut paths = BTreeSet::new();
     for line in listed.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -266,7 +259,7 @@ fn debian_package_in_an_empty_root_works_on_an_agent() -> Result<()> {
     std::fs::write(database.join("status"), "")?;
     let dpkg = |rest: &str| -> Result<String> {
         let line = format!("dpkg --root={} {rest}", root.display());
-        run_here(as_root("sh")?.args(["-c", &line]).current_dir(dist()?))
+        stdout_of(as_root("sh")?.args(["-c", &line]).current_dir(dist()?))
     };
     let line = documented("dpkg ")?;
     let install = line.strip_prefix("dpkg ").context("no arguments")?;
@@ -277,7 +270,7 @@ fn debian_package_in_an_empty_root_works_on_an_agent() -> Result<()> {
     ensure!(dpkg("--verify consul-session")?.is_empty());
 
     let program = root.join("usr/bin/consul-session");
-    let libraries = run_here(command("ldd").arg(&program))?;
+    let libraries = stdout_of(command("ldd").arg(&program))?;
     for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
         let to = root.join(library.trim_start_matches('/'));
         std::fs::create_dir_all(to.parent().context("no folder")?)?;

@@ -21,25 +21,19 @@ fn python_example_creates_the_session_once() -> Result<()> {
 #[test]
 fn c_example_creates_the_session_once() -> Result<()> {
     tools::on_path("cc", "install a C compiler (Debian: gcc)")?;
-    let example = Example::of_section("C")?;
-    creates_session1_once(|port| output(&mut example.run(port)?))?;
-    example.fails_without_consul()
+    Example::of_section("C")?.works()
 }
 
 #[test]
 fn go_example_creates_the_session_once() -> Result<()> {
     tools::on_path("go", "install Go 1.24 or newer")?;
     tools::on_path("gcc", "install it: cgo needs a C compiler (Debian: gcc)")?;
-    let example = Example::of_section("Go")?;
-    creates_session1_once(|port| output(&mut example.run(port)?))?;
-    example.fails_without_consul()
+    Example::of_section("Go")?.works()
 }
 
 #[test]
 fn java_example_creates_the_session_once() -> Result<()> {
-    let example = Example { path: Some(tools::java_home(22)?.join("bin")), ..Example::of_section("Java")? };
-    creates_session1_once(|port| output(&mut example.run(port)?))?;
-    example.fails_without_consul()
+    Example { path: Some(tools::java_home(22)?.join("bin")), ..Example::of_section("Java")? }.works()
 }
 
 /// A program that calls every function of the headers, which is linked and not run.
@@ -131,8 +125,10 @@ impl Example {
         Ok(shell)
     }
 
-    /// Checks that the error's case and message are printed, and the status is 1.
-    fn fails_without_consul(&self) -> Result<()> {
+    /// Checks that it creates the session once. Without Consul it prints the error's case and message,
+    /// and the status is 1.
+    fn works(&self) -> Result<()> {
+        creates_session1_once(|port| output(&mut self.run(port)?))?;
         let failed = run(&mut self.run(unused_address()?.port())?)?;
         let message = "unreachable: no answer from localhost:";
         ensure!(failed.status == 1 && failed.stdout.is_empty(), "{failed:?}");

@@ -1,7 +1,7 @@
 //! What a release says about its contents, compared with the contents.
 
-use anyhow::{Context, Result, ensure};
-use consul_session_inventory::{Artifact, COMMAND, Licences, PLUGIN, PROGRAM, Workspace, file_name, sbom};
+use anyhow::{Context, Result};
+use consul_session_inventory::{ARTIFACTS, Artifact, COMMAND, Licences, PLUGIN, PROGRAM, Workspace, file_name, sbom};
 use cyclonedx_bom::prelude::{Bom, Component, Validate};
 use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
@@ -10,9 +10,8 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use test_support::program::stdout_of;
 use test_support::tools::{dist, dist_file, root};
-
-const ARTIFACTS: [&Artifact; 3] = [&PROGRAM, &PLUGIN, &COMMAND];
 
 /// Packages in the program of the tests that are not in that of a release: cargo builds the tests'
 /// one together with other packages, which switch on features of clap and wasmtime.
@@ -21,7 +20,7 @@ const OF_THE_TESTS: [&str; 6] =
 
 /// Returns the name and the version of each package that is linked in, as cargo prints them.
 fn cargo_tree(artifact: &Artifact) -> Result<BTreeSet<String>> {
-    let host = output(Command::new("rustc").arg("-vV"))?;
+    let host = stdout_of(Command::new("rustc").arg("-vV"))?;
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("no host")?;
     let arguments = match artifact.name {
         "consul-session" => format!("-p consul-session-cli --features embedded --target {host}"),
@@ -30,15 +29,9 @@ fn cargo_tree(artifact: &Artifact) -> Result<BTreeSet<String>> {
     };
     let mut cargo = Command::new("cargo");
     cargo.args(["tree", "--locked", "-e", "normal,no-proc-macro", "--prefix", "none", "-f", "{p}"]);
-    let tree = output(cargo.args(arguments.split(' ')).current_dir(root()))?;
+    let tree = stdout_of(cargo.args(arguments.split(' ')).current_dir(root()))?;
     let packages = tree.lines().map(|line| line.split_once(" (").map_or(line, |(package, _)| package));
     Ok(packages.map(|package| package.replace(" v", " ")).collect())
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output()?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn bill(artifact: &Artifact) -> Result<Bom> {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 use test_support::api::client;
-use test_support::program::{Output, run};
+use test_support::program::{Output, run, stdout_of};
 use test_support::registry::{CREATED, PASSWORD, REVISION, Registry, USER, release, write_sums};
 use test_support::scripted::{Reply, Scripted};
 use test_support::{component, plugin, tools, unused_address};
@@ -47,14 +47,20 @@ fn get(registry: &Registry, path: &str) -> Result<(Value, String)> {
     Ok((serde_json::from_str(&response.body_mut().read_to_string()?)?, digest))
 }
 
+/// Writes a configuration of Docker with the password of [`USER`] for this registry.
+fn configure(release: &TempDir, registry: &str, password: &str) -> Result<()> {
+    let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
+    let config = json!({"auths": {registry: {"auth": auth}}});
+    Ok(std::fs::write(release.path().join("config.json"), config.to_string())?)
+}
+
 /// Pulls a name by wasmCloud's tool, and returns the bytes.
 fn pull_by_wash(reference: &str) -> Result<Vec<u8>> {
     let folder = TempDir::new()?;
     let file = folder.path().join("pulled.wasm");
     let mut wash = tools::command(tools::wash()?);
     wash.args(["--non-interactive", "oci", "pull", "--insecure", reference]).arg(&file).env("HOME", folder.path());
-    let output = run(&mut wash)?;
-    ensure!(output.status == 0, "{output:?}");
+    stdout_of(&mut wash)?;
     Ok(std::fs::read(file)?)
 }
 
@@ -167,8 +173,7 @@ fn wit_package_is_found_by_the_name_of_the_package() -> Result<()> {
     let mut wash = tools::command(tools::wash()?);
     wash.args(["--non-interactive", "wit", "fetch"]).current_dir(&project);
     wash.env("HOME", project.path()).env("XDG_CONFIG_HOME", folder("config"));
-    let output = run(&mut wash)?;
-    ensure!(output.status == 0, "{output:?}");
+    stdout_of(&mut wash)?;
     let fetched = std::fs::read_to_string(folder("wit/deps/consul-session-plugin-0.1.0/package.wit"))?;
     assert!(fetched.contains("apply-json: func(options: string) -> result<string, error>;"), "{fetched}");
     Ok(())
@@ -227,13 +232,9 @@ fn credentials_come_from_the_configuration_of_docker() -> Result<()> {
     let command = || command(release.path(), &to, &["--insecure"]);
     fails(&mut command(), &format!("{refused}`docker login {to}` stores a user and a password"))?;
 
-    let configure = |password: &str| {
-        let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
-        std::fs::write(release.path().join("config.json"), json!({"auths": {&to: {"auth": auth}}}).to_string())
-    };
-    configure("wrong-horse")?;
+    configure(&release, &to, "wrong-horse")?;
     fails(&mut command(), &format!("{refused}may the user of `docker login {to}` write there?"))?;
-    configure(PASSWORD)?;
+    configure(&release, &to, PASSWORD)?;
     let output = run(&mut command())?.succeeded()?;
     assert!(!output.stdout.contains(PASSWORD), "{}", output.stdout);
     Ok(())
@@ -242,16 +243,12 @@ fn credentials_come_from_the_configuration_of_docker() -> Result<()> {
 #[test]
 fn credentials_are_not_sent_by_http_to_another_machine() -> Result<()> {
     let release = release()?;
-    let configure = |registry: &str| {
-        let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
-        std::fs::write(release.path().join("config.json"), json!({"auths": {registry: {"auth": auth}}}).to_string())
-    };
     let challenge =
         |scheme: &'static str| Scripted::start(move |_| Reply::http(401, &format!("WWW-Authenticate: {scheme}\r\n"), ""));
 
     // A proxy, to be that machine.
     let proxy = challenge("Basic realm=\"test\"")?;
-    configure("registry.example:5000")?;
+    configure(&release, "registry.example:5000", PASSWORD)?;
     fails(
         command(release.path(), "registry.example:5000", &["--insecure"])
             .env("http_proxy", format!("http://{}", proxy.address())),
@@ -263,7 +260,7 @@ fn credentials_are_not_sent_by_http_to_another_machine() -> Result<()> {
 
     let registry = challenge("Bearer realm=\"http://auth.example/token\",service=\"registry\"")?;
     let to = registry.address().to_string();
-    configure(&to)?;
+    configure(&release, &to, PASSWORD)?;
     fails(
         &mut command(release.path(), &to, &["--insecure"]),
         &format!("{to} asks for the credentials to be sent by http, to http://auth.example/token; its operator must use https"),

@@ -48,6 +48,14 @@ pub fn run(command: &mut Command) -> Result<Output> {
     })
 }
 
+/// Runs a command, which must succeed, and returns its standard output. It may write warnings to
+/// standard error; see [`Output::succeeded`].
+pub fn stdout_of(command: &mut Command) -> Result<String> {
+    let output = run(command)?;
+    ensure!(output.status == 0, "{command:?}: {}{}", output.stdout, output.stderr);
+    Ok(output.stdout)
+}
+
 /// Checks that a program creates `session1` once: the first of two runs creates the session, the
 /// second finds it.
 ///

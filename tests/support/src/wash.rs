@@ -1,6 +1,7 @@
 //! wasmCloud's `wash dev` with the front of `examples/wasmcloud` and the plugin.
 
 use crate::consul::free_port;
+use crate::program::stdout_of;
 use crate::server::Server;
 use crate::{api, plugin, tools, wasip2};
 use anyhow::{Context, Result, ensure};
@@ -52,8 +53,7 @@ impl Wash {
 
     /// Returns the version, as `wash --version` prints it.
     pub fn version() -> Result<String> {
-        let output = Command::new(tools::wash()?).arg("--version").output()?;
-        let text = String::from_utf8(output.stdout)?;
+        let text = stdout_of(Command::new(tools::wash()?).arg("--version"))?;
         Ok(text.trim().strip_prefix("wash ").with_context(|| format!("not a version: {text}"))?.to_owned())
     }
 
