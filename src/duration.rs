@@ -75,7 +75,7 @@ pub fn format(nanoseconds: i64) -> String {
 pub fn for_people(nanoseconds: i64) -> String {
     let size = nanoseconds.unsigned_abs();
     let (minute, second) = (60 * SECOND.unsigned_abs(), SECOND.unsigned_abs());
-    if size < second && size > 0 {
+    if size < second {
         return format(nanoseconds);
     }
     let mut text = String::from(if nanoseconds < 0 { "-" } else { "" });
@@ -86,7 +86,7 @@ pub fn for_people(nanoseconds: i64) -> String {
     }
     // Less than a minute.
     let rest = (size % minute) as i64;
-    if rest > 0 || size == 0 {
+    if rest > 0 {
         text += &format!("{}s", seconds(rest));
     }
     text
@@ -215,6 +215,9 @@ mod tests {
             (f64::NAN, None),
             (f64::INFINITY, None),
             (1e300, None),
+            (8.9e9, Some(8_900_000_000 * SECOND)),
+            (9e9, None),
+            (-9e9, None),
         ] {
             assert_eq!(from_seconds(seconds), expected, "{seconds}");
         }

@@ -287,15 +287,14 @@ impl Run<'_> {
 
     /// Returns the outcome of a dry run, which ends with the first look.
     fn planned_step(&mut self, step: Step, peers: &[Session], seen: &[Session], progress: &Progress) -> Result<Outcome, Error> {
-        let others = |session: &Session| select(peers, &|peer| peer.id != session.id);
         match step {
             Step::Keep(session) => {
-                let others = others(&session);
+                let others = select(peers, &|peer| peer.id != session.id);
                 Ok(unchanged(session, others))
             }
             Step::Differs(session) => Err(self.mismatch_by_name(&session, peers)),
             Step::Replace(session, older) => {
-                let others = select(&others(&session), &|other| other.age() > session.age());
+                let others = select(peers, &|peer| peer.age() > session.age());
                 let mut outcome = created(session.clone(), older, others);
                 note_ttl(&session, &mut outcome.notes);
                 outcome.diff.get_or_insert_default().before.push(session);
