@@ -130,6 +130,15 @@ fn stored_texts_are_escaped() {
 }
 
 #[test]
+fn outcome_larger_than_expected_is_printed_whole() {
+    let name = "x".repeat(100_000);
+    let requests = [get("/v1/session/list").gives(json!([session(1, json!({"Name": name}))]))];
+    let printed = apply(json!({"state": "list"}), requests).unwrap().to_json();
+    let read: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(read["sessions"][0]["Name"], name);
+}
+
+#[test]
 fn errors_are_printed_with_their_details() {
     let print = |case: ErrorKind| Error::new(case, "the \"text\"").to_json();
     let has_more = |case: &ErrorKind| {

@@ -94,6 +94,8 @@ pub struct Script {
     authority: String,
     protocol: Protocol,
     token: Option<String>,
+    /// The pauses between the requests, in nanoseconds. It does not wait.
+    pauses: Vec<i64>,
     location: &'static Location<'static>,
 }
 
@@ -106,6 +108,7 @@ impl Script {
             authority: "localhost:8500".into(),
             protocol: Protocol::Http,
             token: None,
+            pauses: Vec::new(),
             location: Location::caller(),
         }
     }
@@ -122,6 +125,10 @@ impl Script {
         self.token = Some(token.into());
         self
     }
+
+    fn milliseconds(&self) -> Vec<i64> {
+        self.pauses.iter().map(|pause| pause / 1_000_000).collect()
+    }
 }
 
 impl Transport for Script {
@@ -135,7 +142,17 @@ impl Transport for Script {
         assert_eq!(found, expected_request, "{location}: a different request is expected");
         assert_eq!((request.protocol, &request.authority), (self.protocol, &self.authority), "{location}");
         assert_eq!(request.token.as_ref().map(|token| token.secret()), self.token.as_deref(), "{location}: the token");
-        expected.answer
+        let mut answer = expected.answer;
+        // The others stay with the host.
+        if let Ok(response) = &mut answer {
+            response.headers.retain(|(name, _)| request.headers.contains(name));
+        }
+        answer
+    }
+
+    fn pause(&mut self, longest: i64) -> bool {
+        self.pauses.push(longest);
+        false
     }
 }
 
@@ -151,17 +168,35 @@ impl Drop for Script {
 /// the options.
 #[track_caller]
 pub fn apply(options: Value, expected: impl IntoIterator<Item = Exchange>) -> Result<Outcome, Error> {
+    apply_with_pauses(options, expected).0
+}
+
+/// Does the same, and returns the pauses too, in milliseconds.
+#[track_caller]
+pub fn apply_with_pauses(options: Value, expected: impl IntoIterator<Item = Exchange>) -> (Result<Outcome, Error>, Vec<i64>) {
     let mut script = Script::new(expected);
     script.token = options["token"].as_str().map(String::from);
-    Plan::new(Options::from_json(&options.to_string())?)?.run(&mut script)
+    let plan = Options::from_json(&options.to_string()).and_then(Plan::new);
+    let result = plan.and_then(|plan| plan.run(&mut script));
+    (result, script.milliseconds())
 }
 
 /// Calls an endpoint, with exactly the requests of the script.
 #[track_caller]
 pub fn call<T>(options: Value, script: Script, endpoint: impl FnOnce(&mut Client) -> Result<T, Error>) -> Result<T, Error> {
-    let mut script = script;
+    call_with_pauses(options, script, endpoint).0
+}
+
+/// Does the same, and returns the pauses too, in milliseconds.
+#[track_caller]
+pub fn call_with_pauses<T>(
+    options: Value,
+    mut script: Script,
+    endpoint: impl FnOnce(&mut Client) -> Result<T, Error>,
+) -> (Result<T, Error>, Vec<i64>) {
     let options = Options::from_json(&options.to_string()).unwrap().resolve();
-    endpoint(&mut Client { connection: &Connection::new(&options), transport: &mut script })
+    let result = endpoint(&mut Client { connection: &Connection::new(&options), transport: &mut script });
+    (result, script.milliseconds())
 }
 
 /// Returns the id of the session with this number.

@@ -180,3 +180,13 @@ fn short_and_unusual_tokens_are_redacted() {
     assert_eq!(without("\"a\\b\" ä", "\"a\\b\""), "consul answered 500: (token) ä");
     assert_eq!(without("anything", ""), "consul answered 500: anything");
 }
+
+#[test]
+fn token_is_redacted_from_its_fourth_character_on_where_a_quotation_is_cut_off() {
+    let quoted = |shown: usize| {
+        let body = format!("{}abcdef", "x".repeat(200 - shown));
+        from_status(500, body.as_bytes()).redact("abcdef").message.clone()
+    };
+    assert!(quoted(3).ends_with("xabc…"), "{}", quoted(3));
+    assert!(quoted(4).ends_with("x(token)…"), "{}", quoted(4));
+}

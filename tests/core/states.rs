@@ -1,6 +1,8 @@
 //! The states of the `consul_session` options: the requests of each, in order, and the outcome.
 
-use crate::script::{Exchange, apply, create, destroy, get, id, own_node, own_node_denied, post, put, session};
+use crate::script::{
+    Exchange, apply, apply_with_pauses, create, destroy, get, id, own_node, own_node_denied, post, put, session,
+};
 use consul_session::error::{Difference, Error, ErrorKind};
 use consul_session::transport::{DEFAULT_POLICY, FILTERED};
 use consul_session::{Outcome, Session};
@@ -186,6 +188,25 @@ mod present_without_id_or_name {
         assert_eq!(outcome.session.unwrap().node, "");
         let outcome = apply(json!({"dry_run": true, "node": "n7"}), []).unwrap();
         assert_eq!(outcome.session.unwrap().node, "n7");
+    }
+
+    #[test]
+    fn dry_run_notes_what_it_does_not_check() {
+        for (given, unchecked) in [
+            (json!({"node": "n7", "checks": ["a"]}), "the node and the checks exist"),
+            (json!({"node": "n7"}), "the node exists"),
+            (json!({"checks": ["a"]}), "the checks exist"),
+            (json!({"node_checks": ["a"]}), "the checks exist"),
+            (json!({"service_checks": ["a"]}), "the checks exist"),
+            (json!({}), ""),
+            (json!({"checks": []}), ""),
+        ] {
+            let mut options = given.clone();
+            options["dry_run"] = true.into();
+            let notes = apply(options, given.get("node").is_none().then(own_node)).unwrap().notes;
+            let expected = (!unchecked.is_empty()).then(|| format!("a dry run does not check whether {unchecked}"));
+            assert_eq!(notes, Vec::from_iter(expected), "{given}");
+        }
     }
 }
 
@@ -547,7 +568,9 @@ mod present_by_name {
         found(apply(options.clone(), finished_by_its_caller), 2);
         let mut dry = options.clone();
         dry["dry_run"] = true.into();
-        assert_eq!(new(apply(dry, [list_again(both.clone()), own_node()]), 2).destroyed, [id(1)]);
+        let planned = new(apply(dry, [list_again(both.clone()), own_node()]), 2);
+        assert_eq!(ids(&planned.sessions), [id(2), id(3)]);
+        assert_eq!(planned.destroyed, [id(1)]);
         let unseen = requests().into_iter().chain([get("/v1/session/list?consistent").fails(ErrorKind::Timeout)]);
         let text = format!("destroyed: {}; do the same again, which finishes it", id(1));
         fails(apply(options, unseen), &ErrorKind::OutcomeUnknown, &text);
@@ -655,6 +678,55 @@ mod present_by_name {
         new(apply(json!({"name": "web"}), requests), 2);
     }
 
+    /// The other caller is probably about to create one.
+    #[test]
+    fn waits_before_it_replaces_what_another_caller_removed() {
+        let requests = [
+            list_again(json!([])),
+            create("web").gives(made(1)),
+            list_again(json!([])),
+            create("web").gives(made(2)),
+            list_again(json!([plain(2)])),
+        ];
+        let (result, pauses) = apply_with_pauses(json!({"name": "web"}), requests);
+        new(result, 2);
+        assert_eq!(pauses, [200]);
+    }
+
+    #[test]
+    fn does_not_wait_after_it_destroyed_its_own_session() {
+        let requests = [
+            list_again(json!([])),
+            create("web").gives(made(2)),
+            list_again(json!([plain(1), plain(2)])),
+            list_again(json!([plain(1), plain(2)])),
+            destroy(2).gives(json!(true)),
+            list_again(json!([plain(1)])),
+        ];
+        let (result, pauses) = apply_with_pauses(json!({"name": "web"}), requests);
+        found(result, 1);
+        assert_eq!(pauses, [0; 0]);
+    }
+
+    #[test]
+    fn refused_creation_names_the_sessions_destroyed_before_it() {
+        let refused = |fields: &str| create_with(fields).says(500, "No cluster leader");
+        let error = apply(json!({"name": "web"}), [list_again(json!([])), create("web").says(500, "No cluster leader")]);
+        assert!(error.unwrap_err().message.ends_with(": try again later"));
+        let fields = r#""LockDelay":"1s","Behavior":"release","NodeChecks":["serfHealth"]"#;
+        let requests = [
+            list_again(json!([plain(1)])),
+            own_node(),
+            create_with(fields).gives(made(2)),
+            list_again(json!([plain(1), session(2, json!({"LockDelay": 1_000_000_000}))])),
+            destroy(1).gives(json!(true)),
+            list_again(json!([])),
+            refused(r#""LockDelay":"1s","Behavior":"release""#),
+        ];
+        let error = apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests).unwrap_err();
+        assert!(error.message.ends_with(&format!(": try again later; destroyed: {}", id(1))), "{error}");
+    }
+
     #[test]
     fn starts_over_if_the_new_session_no_longer_exists() {
         let gone = |number| [create("web").gives(made(number)), list_again(json!([]))];
@@ -680,7 +752,8 @@ mod present_by_name {
     fn dry_run_shows_the_planned_changes() {
         let outcome = apply(json!({"name": "web", "dry_run": true}), [list_again(json!([])), own_node()]).unwrap();
         assert!(outcome.changed && outcome.session_id().is_none() && outcome.destroyed.is_empty());
-        assert_eq!(outcome.session.unwrap().node, "n1");
+        let planned = outcome.session.unwrap();
+        assert_eq!((planned.name.as_str(), planned.node.as_str()), ("web", "n1"));
         let options = json!({"name": "web", "delay": 0, "on_mismatch": "replace", "dry_run": true});
         let outcome = apply(options, [list_again(json!([plain(1)])), own_node()]).unwrap();
         assert!(outcome.changed && outcome.session_id().is_none());
@@ -732,7 +805,8 @@ mod present_by_name_without_agent_read {
     fn mismatch_fails_and_leaves_no_new_session() {
         let (mut requests, _) = creates_beside_a_mismatch(2);
         requests.extend([destroy(2).gives(json!(true)), list_again(json!([plain(1)]))]);
-        differs(apply(json!({"name": "web", "delay": 1}), requests), 1, [("delay", "15s", "1s")]);
+        let message = differs(apply(json!({"name": "web", "delay": 1}), requests), 1, [("delay", "15s", "1s")]);
+        assert!(!message.contains("of that name"), "there is no other: {message}");
     }
 
     #[test]
@@ -1019,7 +1093,8 @@ mod absent_by_name {
         let end = format!("destroyed: {}; not destroyed: {}, {}", id(3), id(1), id(2));
         fails(result, &ErrorKind::Unavailable { status: 500 }, &end);
         let result = apply(web_on_n1(), [sessions(), destroy(3).says(500, "No cluster leader")]);
-        fails(result, &ErrorKind::Unavailable { status: 500 }, &format!("; not destroyed: {}, {}, {}", id(1), id(2), id(3)));
+        let end = format!("try again later; not destroyed: {}, {}, {}", id(1), id(2), id(3));
+        fails(result, &ErrorKind::Unavailable { status: 500 }, &end);
     }
 
     #[test]

@@ -1061,6 +1061,7 @@ mod tests {
             ("consul.example:80-90-100", "`90-100` is not a port"),
             ("::1:80", "more than one `:`; an IPv6 address is written in brackets: `[::1]:8500`"),
             ("fd00::/8:80", "an IPv6 address is written in brackets"),
+            ("a:b]:80", "more than one `:`"),
             ("[::1", "an IPv6 address is written in brackets"),
             ("[::1]80", "after `]` comes `:` and the port"),
             ("[fd00::]/8:80", "after `]` comes `:` and the port, and the length of a network's prefix before it"),

@@ -86,6 +86,11 @@ fn namespace_is_verified_by_a_read_before_the_lock() {
     );
     let locked = put("/v1/txn?ns=a%20b&partition=p").body(&body).gives(result(Some(&id(1))));
     assert!(matches!(call(options, Script::new([read().says(404, ""), locked]), lock), Ok(Acquisition::Acquired(_))));
+    for (name, query) in [("namespace", "ns=x"), ("partition", "partition=x")] {
+        let refused = get(&format!("/v1/kv/key?{query}")).says(400, "Invalid query parameter: Enterprise feature");
+        let error = call(json!({name: "x"}), Script::new([refused]), lock).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{name}");
+    }
 }
 
 #[test]

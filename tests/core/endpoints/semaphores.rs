@@ -1,6 +1,6 @@
 //! Semaphores: each request, byte for byte, and its answers.
 
-use crate::script::{Exchange, Script, call, get, id, put};
+use crate::script::{Exchange, Script, call, call_with_pauses, get, id, put};
 use consul_session::consul::{Client, Query};
 use consul_session::error::{Error, ErrorKind};
 use consul_session::options::SessionId;
@@ -161,6 +161,15 @@ fn acquisition_starts_over_if_the_semaphore_changes_meanwhile() {
 }
 
 #[test]
+fn acquisition_waits_only_before_it_starts_over() {
+    let free = || read(json!([]));
+    let requests = [free(), refused(acquires(2, &[1], 0), &[STALE]), free(), done(acquires(2, &[1], 0))];
+    let acquire = |client: &mut Client| client.acquire_slot(&prefix(), &session_id(1), 2, b"me");
+    let acquired = call_with_pauses(json!({}), Script::new(requests), acquire);
+    assert_eq!(acquired, (Ok(SlotAcquisition::Acquired), vec![100]));
+}
+
+#[test]
 fn acquisition_fails_for_a_session_that_has_ended() {
     let reason = format!("invalid session {:?}", id(1));
     let delayed = format!("failed to lock key \"a/b/{}\" due to lock delay", id(1));
@@ -185,6 +194,13 @@ fn acquisition_without_permission_or_answer_fails() {
 }
 
 /// A holder whose key is hidden would count as dead.
+/// A proxy, or a server without the KV store. For no key, Consul's body is empty.
+#[test]
+fn missing_path_is_an_error() {
+    let missing = get("/v1/kv/a%2Fb%2F?consistent&recurse").says(404, "404 page not found");
+    assert!(matches!(acquire(2, [missing]).unwrap_err().kind, ErrorKind::Refused { status: 404 }));
+}
+
 #[test]
 fn hidden_keys_are_an_error() {
     for error in [

@@ -2,7 +2,7 @@
 
 use consul_session::Options;
 use consul_session::error::{Error, ErrorKind};
-use consul_session::options::{self, DELAY, Kind, Resolved, TABLE, WAIT};
+use consul_session::options::{self, DELAY, Kind, OnMismatch, Resolved, Scheme, TABLE, WAIT};
 use serde_json::{Value, json};
 
 /// Generates the functions that return an option's value by its name. Options with a default come
@@ -473,6 +473,7 @@ fn unknown_options_are_rejected_with_the_nearest_name() {
         ("tokn", "token"),
         ("TTL", "ttl"),
         ("prot", "port"),
+        ("skeem", "scheme"),
     ] {
         let error = read(name, &json!("value-of-it")).unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidOption { option: name.into() });
@@ -514,6 +515,43 @@ fn wait_of_a_blocking_query_is_validated_like_an_option() {
     }
 }
 
+/// As the WIT has them.
+#[test]
+fn typed_values_are_checked_and_returned() {
+    let refused = |error: Error, reason: &str| {
+        assert_eq!(error.kind, ErrorKind::InvalidOption { option: "x".into() });
+        assert!(error.message.contains(reason), "{error}");
+    };
+    assert_eq!(options::text("x", "web".into()), Ok("web".into()));
+    refused(options::text("x", String::new()).unwrap_err(), "empty");
+    assert_eq!(options::node("x", "n1".into()), Ok("n1".into()));
+    refused(options::node("x", "..".into()).unwrap_err(), "not possible in the path of a URL");
+    assert_eq!(options::texts("x", vec!["a".into(), "b".into()]), Ok(vec!["a".into(), "b".into()]));
+    refused(options::texts("x", vec!["a".into(), String::new()]).unwrap_err(), "a list with an empty element");
+    assert_eq!(options::port("x", 8501), Ok(8501));
+    refused(options::port("x", 0).unwrap_err(), "not a port");
+    let token = options::token("x", UUID.into()).unwrap();
+    assert_eq!(token.as_ref().map(|token| token.secret()), Some(UUID));
+    assert_eq!(options::token("x", String::new()), Ok(None));
+    refused(options::token("x", "a b".into()).unwrap_err(), "a header cannot hold");
+    assert_eq!(options::host("x", "::1").unwrap().as_str(), "[::1]");
+    refused(options::host("x", "a/b").unwrap_err(), "not a host");
+    assert_eq!(options::session_id("x", UUID).unwrap().as_str(), UUID);
+    refused(options::session_id("x", "web").unwrap_err(), "not a session id");
+}
+
+#[test]
+fn names_of_choices_parse_as_the_same_value() {
+    let Kind::Choice(names) = options::info("scheme").unwrap().kind else { panic!("not a choice") };
+    for name in names {
+        assert_eq!(name.parse::<Scheme>().map(Scheme::name), Ok(*name));
+    }
+    let Kind::Choice(names) = options::info("on_mismatch").unwrap().kind else { panic!("not a choice") };
+    for name in names {
+        assert_eq!(name.parse::<OnMismatch>().map(OnMismatch::name), Ok(*name));
+    }
+}
+
 #[test]
 fn every_option_has_a_help_text() {
     for info in TABLE {
@@ -522,4 +560,11 @@ fn every_option_has_a_help_text() {
         assert_eq!(options::info(info.name).map(|found| found.name), Some(info.name));
     }
     assert!(options::info("nmae").is_none());
+}
+
+#[test]
+fn rows_are_equal_if_their_names_are() {
+    for (row, other) in TABLE.iter().flat_map(|row| TABLE.iter().map(move |other| (row, other))) {
+        assert_eq!(row == other, row.name == other.name, "{} and {}", row.name, other.name);
+    }
 }
