@@ -77,6 +77,9 @@ pub(crate) fn unknown(name: &str) -> Error {
 
 /// Returns the error for a word or a flag that does not fit where it stands.
 pub(crate) fn unexpected(word: &str, args: &[String], command: Option<&Command>) -> Error {
+    // A dash among short flags, as in `-n-x`. clap names a flag without a name.
+    let cluster = |arg: &&String| arg.strip_prefix('-').is_some_and(|flags| !flags.starts_with('-') && flags.contains('-'));
+    let word = if word == "--" { args.iter().find(cluster).map_or(word, String::as_str) } else { word };
     let at = args.iter().position(|arg| arg == word || arg.split('=').next() == Some(word));
     let place = at.map(|at| format!(" (argument {})", at + 1)).unwrap_or_default();
     let definition = CommandLine::command();

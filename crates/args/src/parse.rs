@@ -458,6 +458,7 @@ mod tests {
             (&["name=x", "--token=a", "secret"], "arguments", "unexpected argument (argument 3)"),
             (&["--name"], "name", "`--name` needs a value"),
             (&["-x"], "arguments", "`-x`"),
+            (&["-n-x"], "arguments", "unexpected argument `-n-x` (argument 1)"),
             (&["help", "dealy"], "arguments", "did you mean `delay`?"),
             (&["help", "lits"], "arguments", "did you mean `list`?"),
             (&["info"], "arguments", "`info` needs <ID>"),
