@@ -314,7 +314,7 @@ impl Agent {
             }
             Endpoint::CatalogNodes => {
                 call.lacks(&["filter", "near", "node-meta"])?;
-                let options = call.read_options()?;
+                let options = call.node_read_options()?;
                 call.datacenter().map_err(Answer::without_leader)?;
                 let nodes = Answer::json(&self.state.nodes().collect::<Vec<_>>());
                 Ok(nodes.blocking(self.state.nodes_index, options).with_consistency(call.consistency()))

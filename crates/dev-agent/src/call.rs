@@ -23,6 +23,9 @@ pub struct Call<'a> {
     pub body: &'a [u8],
 }
 
+/// A feature of Consul Enterprise: its header, its parameter, and its name.
+const PARTITIONS: (&str, &str, &str) = ("X-Consul-Partition", "partition", "Partitions");
+
 impl Call<'_> {
     /// Answers a call that needs something that this agent lacks.
     pub fn lacking(&self, what: &str) -> Answer {
@@ -39,6 +42,19 @@ impl Call<'_> {
 
     /// Checks the parameters of a read in Consul's order, with [`Call::no_enterprise`] last.
     pub fn read_options(&self) -> Result<ReadOptions, Answer> {
+        let options = self.shared_read_options()?;
+        self.no_enterprise()?;
+        Ok(options)
+    }
+
+    /// Does the same for a read of nodes, which are in no namespace: Consul ignores one there.
+    pub fn node_read_options(&self) -> Result<ReadOptions, Answer> {
+        let options = self.shared_read_options()?;
+        self.refuse(&[PARTITIONS])?;
+        Ok(options)
+    }
+
+    fn shared_read_options(&self) -> Result<ReadOptions, Answer> {
         let max_stale = self.query.get("max_stale");
         if !max_stale.is_empty() && go::duration(max_stale).is_err() {
             return Err(bad_request(&format!("Invalid max_stale value {max_stale:?}")));
@@ -64,16 +80,17 @@ impl Call<'_> {
             "" => 0,
             text => text.parse().map_err(|_| bad_request("Invalid index"))?,
         };
-        self.no_enterprise()?;
         Ok(ReadOptions { index, wait })
     }
 
     /// Refuses namespaces and partitions, as Community Edition does.
     pub fn no_enterprise(&self) -> Result<(), Answer> {
-        for (header, parameter, feature) in
-            [("X-Consul-Namespace", "ns", "Namespaces"), ("X-Consul-Partition", "partition", "Partitions")]
-        {
-            let refused = if self.headers.get(header).is_some_and(|value| !value.is_empty()) {
+        self.refuse(&[("X-Consul-Namespace", "ns", "Namespaces"), PARTITIONS])
+    }
+
+    fn refuse(&self, features: &[(&str, &str, &str)]) -> Result<(), Answer> {
+        for (header, parameter, feature) in features {
+            let refused = if self.headers.get(*header).is_some_and(|value| !value.is_empty()) {
                 format!("header: \"{header}\"")
             } else if !self.query.get(parameter).is_empty() {
                 format!("query parameter: \"{parameter}\"")

@@ -180,7 +180,7 @@ pub fn deregistration(body: &[u8]) -> Result<Deregistration, String> {
         ("Datacenter", &mut read.datacenter),
         ("Token", &mut token),
     ];
-    let object = Object::read(body, "structs.DeregisterRequest")?;
+    let object = Object::read(body, "struct { Address string; *structs.Alias }")?;
     object.read_into::<String>(".Alias", &mut strings, |field, _| unknown_field(field))?;
     Ok(read)
 }

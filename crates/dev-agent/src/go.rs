@@ -27,9 +27,28 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8], go_type: &str) -> Result<T, 
                 };
                 format!("json: cannot unmarshal {kind} into Go value of type {go_type}")
             }
-            _ => error.to_string(),
+            _ => syntax_error(body, &error),
         }
     })
+}
+
+/// Returns Go's text of a syntax error, or serde's where it has no text of Go's.
+fn syntax_error(body: &[u8], error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let contexts = [
+        ("key must be a string", "looking for beginning of object key string"),
+        ("expected `:`", "after object key"),
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+        ("expected value", "looking for beginning of value"),
+    ];
+    let Some((_, context)) = contexts.iter().find(|(start, _)| text.starts_with(start)) else { return text };
+    let line = body.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1));
+    match line.and_then(|line| line.get(error.column().checked_sub(1)?)) {
+        Some(b'\'') => format!(r"invalid character '\'' {context}"),
+        Some(byte) if matches!(byte, b' '..=b'~') => format!("invalid character '{}' {context}", char::from(*byte)),
+        _ => text,
+    }
 }
 
 /// A JSON object in the order of its source. Keys that differ only in case are one field, and the
