@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,9 +22,7 @@ pub struct Cluster(Vec<Server>);
 
 struct Server {
     process: Child,
-    http: u16,
-    server: u16,
-    serf: u16,
+    addresses: Addresses,
     data: TempDir,
     log: File,
 }
@@ -31,12 +30,12 @@ struct Server {
 impl Cluster {
     /// Starts the servers, and waits until they have a leader and each can create sessions.
     pub fn start() -> Result<Cluster> {
-        let ports: Vec<[u16; 3]> = (0..SERVERS).map(|_| [free_port(), free_port(), free_port()]).collect();
-        let gossip: Vec<u16> = ports.iter().map(|[_, _, serf]| *serf).collect();
-        let servers = ports.into_iter().enumerate().map(|(number, [http, server, serf])| {
+        let addresses = || Addresses { host: Ipv4Addr::LOCALHOST, http: free_port(), server: free_port(), serf: free_port() };
+        let all = [(); SERVERS].map(|()| addresses());
+        let servers = all.into_iter().enumerate().map(|(number, addresses)| {
             let (data, log) = (TempDir::new()?, tempfile::tempfile()?);
-            let process = spawn(command(number, [http, server, serf], &gossip, &data, &log)?)?;
-            Ok(Server { process, http, server, serf, data, log })
+            let process = spawn(command(number, &all, data.path(), &log)?)?;
+            Ok(Server { process, addresses, data, log })
         });
         let cluster = Cluster(servers.collect::<Result<_>>()?);
         cluster.wait_until_ready()?;
@@ -50,7 +49,7 @@ impl Cluster {
 
     /// Returns the address of the HTTP API of a server.
     pub fn http(&self, number: usize) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.0[number].http).into()
+        (Ipv4Addr::LOCALHOST, self.0[number].addresses.http).into()
     }
 
     /// Returns a client of the API of a server.
@@ -61,7 +60,7 @@ impl Cluster {
     /// Returns the leader, according to the server `asked`.
     pub fn leader(&self, asked: usize) -> Result<usize> {
         let answer = self.api(asked).get("/v1/status/leader")?;
-        let leads = |server: &Server| answer == format!("127.0.0.1:{}", server.server);
+        let leads = |server: &Server| answer == format!("127.0.0.1:{}", server.addresses.server);
         self.0.iter().position(leads).with_context(|| format!("no server leads: {answer}"))
     }
 
@@ -75,10 +74,9 @@ impl Cluster {
     /// Restarts a server after [`Cluster::kill`] with its data, and waits until each can create
     /// sessions.
     pub fn restart(&mut self, number: usize) -> Result<()> {
-        let gossip: Vec<u16> = self.0.iter().map(|server| server.serf).collect();
+        let all: Vec<Addresses> = self.0.iter().map(|server| server.addresses).collect();
         let server = &mut self.0[number];
-        let command = command(number, [server.http, server.server, server.serf], &gossip, &server.data, &server.log)?;
-        server.process = spawn(command)?;
+        server.process = spawn(command(number, &all, server.data.path(), &server.log)?)?;
         self.wait_until_ready()
     }
 
@@ -138,17 +136,32 @@ impl Drop for Cluster {
     }
 }
 
-fn command(number: usize, ports: [u16; 3], gossip: &[u16], data: &TempDir, log: &File) -> Result<Command> {
+/// The addresses of one server.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Of all of its ports.
+    pub host: Ipv4Addr,
+    /// The port of the HTTP API.
+    pub http: u16,
+    /// The port for the other servers.
+    pub server: u16,
+    /// The port for gossip.
+    pub serf: u16,
+}
+
+/// Returns the command of a server, one of [`SERVERS`] at these addresses.
+pub fn command(number: usize, all: &[Addresses], data: &Path, log: &File) -> Result<Command> {
     let binary = Consul::binary().context("no Consul agent")?;
-    ensure!(number < SERVERS);
-    let [http, server, serf] = ports;
+    ensure!(all.len() == SERVERS);
+    let Addresses { host, http, server, serf } = all[number];
     let mut command = Command::new(binary);
-    command.arg("agent").args(["-server", "-bind=127.0.0.1", "-client=127.0.0.1", "-retry-interval=1s"]);
+    command.args(["agent", "-server", "-retry-interval=1s"]);
+    command.arg(format!("-bind={host}")).arg(format!("-client={host}"));
     command.arg(format!("-bootstrap-expect={SERVERS}")).arg(format!("-node={}", Cluster::node(number)));
-    command.args(gossip.iter().map(|port| format!("-retry-join=127.0.0.1:{port}")));
+    command.args(all.iter().map(|other| format!("-retry-join={}:{}", other.host, other.serf)));
     // A server that is down stays a member. Else it comes back without a vote for ten seconds, in which
     // the others cannot lose one more.
-    command.arg("-data-dir").arg(data.path()).arg("-hcl").arg(format!(
+    command.arg("-data-dir").arg(data).arg("-hcl").arg(format!(
         "ports {{ http = {http}, https = -1, server = {server}, serf_lan = {serf}, serf_wan = -1, dns = -1, grpc = -1, grpc_tls = -1 }}
          performance {{ raft_multiplier = 1 }}
          connect {{ enabled = false }}

@@ -406,8 +406,9 @@ pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     child.recv().map_err(io::Error::other)?
 }
 
+/// Lets the kernel kill the process of this command when the thread that starts it ends.
 #[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) -> &mut Command {
+pub fn die_with_parent(command: &mut Command) -> &mut Command {
     use rustix::process::{getppid, set_parent_process_death_signal};
     use std::os::unix::process::CommandExt;
     let parent = rustix::process::getpid();
@@ -421,8 +422,9 @@ fn die_with_parent(command: &mut Command) -> &mut Command {
     }
 }
 
+/// Does nothing: only Linux has this.
 #[cfg(not(target_os = "linux"))]
-fn die_with_parent(command: &mut Command) -> &mut Command {
+pub fn die_with_parent(command: &mut Command) -> &mut Command {
     command
 }
 
