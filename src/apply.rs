@@ -419,7 +419,11 @@ impl Run<'_> {
             if left.is_empty() {
                 return Ok(());
             }
-            self.destroy_all(&left)?;
+            let gone = select(sessions, &|session| !left.iter().any(|other| other.id == session.id));
+            self.destroy_all(&left).map_err(|error| match gone.as_slice() {
+                [] => error,
+                gone => error.context(&format!("destroyed before: {}", ids(gone))),
+            })?;
         }
         Err(unconfirmed(Error::new(ErrorKind::Other, "consul lists sessions that it says are destroyed")))
     }

@@ -1022,6 +1022,16 @@ mod absent_by_name {
     }
 
     #[test]
+    fn error_of_a_second_destruction_lists_what_the_first_destroyed() {
+        let both = || node(json!([plain(1), plain(2)]));
+        let done = |number| destroy(number).gives(json!(true));
+        let refused = destroy(1).says(500, "No cluster leader");
+        let result = apply(web_on_n1(), [both(), done(2), done(1), node(json!([plain(1)])), refused]);
+        let end = format!("not destroyed: {}; destroyed before: {}", id(1), id(2));
+        fails(result, &ErrorKind::Unavailable { status: 500 }, &end);
+    }
+
+    #[test]
     fn succeeds_if_no_session_exists() {
         gone(apply(web(), [list_again(json!([session(1, json!({"Name": "db"}))]))]), []);
         gone(apply(web(), [list_again(json!([session(1, json!({"Node": "n2"}))])), own_node()]), []);
