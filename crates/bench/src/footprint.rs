@@ -13,15 +13,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-/// The system allocator, which counts its allocations.
+/// The system allocator, which counts its allocations and the blocks that are in use.
 pub struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static BLOCKS: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many blocks of the heap are in use.
+pub fn blocks() -> u64 {
+    BLOCKS.load(Ordering::Relaxed)
+}
 
 // SAFETY: every call is passed on to the system allocator unchanged, which upholds the contract.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BLOCKS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller upholds the contract of this function, which is the system
         // allocator's.
         unsafe { System.alloc(layout) }
@@ -29,6 +36,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BLOCKS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller upholds the contract of this function, which is the system
         // allocator's.
         unsafe { System.alloc_zeroed(layout) }
@@ -42,6 +50,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        BLOCKS.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: the caller upholds the contract of this function, which is the system
         // allocator's.
         unsafe { System.dealloc(place, layout) }

@@ -2,12 +2,15 @@
 //!
 //! The subjects take turns in rounds, so that other load on the machine affects all of them alike.
 //! Every answer is checked. The tables go to standard output, all figures to a file in `target/`.
+//!
+//! [`soak`] is another program over the same server and clients: `cargo xtask soak`.
 
 mod backend;
 mod canned;
 mod footprint;
 mod measure;
 mod report;
+mod soak;
 mod subjects;
 mod workload;
 
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
         Some((arg, sizes)) if arg == canned::SERVE => canned::serve(sizes),
         Some((arg, rest)) if arg == subjects::ONCE => once(rest),
         Some((arg, rest)) if arg == ONLY => only(rest),
+        Some((arg, rest)) if arg == soak::SOAK => soak::run(rest),
         Some((arg, _)) => bail!("unknown argument `{arg}` (expected --quick)"),
     }
 }

@@ -184,21 +184,23 @@ fn list(versions: &[(&str, String)]) -> String {
     versions.iter().map(|(name, version)| format!("{name}: {version}")).collect::<Vec<_>>().join("; ")
 }
 
-fn table(header: &[&str]) -> Table {
+/// Returns an empty table with this header.
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN).set_header(header.to_vec());
     table
 }
 
 /// Aligns all columns from this one on to the right.
-fn aligned(mut table: Table, from: usize) -> Table {
+pub fn aligned(mut table: Table, from: usize) -> Table {
     for column in table.column_iter_mut().skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+/// Returns a time in nanoseconds, for JSON.
+pub fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
