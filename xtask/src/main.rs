@@ -5,10 +5,14 @@ mod build;
 mod compose;
 mod deny;
 mod dist;
+mod fuzz;
 mod install;
+mod mutants;
 mod publish;
+mod soak;
 mod test;
 mod tools;
+mod torture;
 mod wasmtime_c;
 mod workflows;
 
@@ -33,8 +37,20 @@ cargo xtask deny             checks licences and sources of the Rust packages,
 cargo xtask dist [--to FOLDER] [--debug] [--sign KEYFILE]
                              makes the files of a release
 cargo xtask distributed      tests the plugin over NATS (a quarter of an hour)
+cargo xtask mutants [--shard K/N] [AREA]
+                             changes the code of the core, policy, transport or
+                             component, and reports what no test notices (hours)
+cargo xtask fuzz [--minutes N] [--target NAME]
+                             runs the fuzz targets, and saves inputs (nightly)
 cargo xtask publish --to REGISTRY [--insecure] [--from FOLDER]
                              pushes what `dist` made to an OCI registry
+cargo xtask soak [--calls N] [--fresh N] [--hours H]
+                             looks for leaks: 10^7 calls of one instance, 10^6
+                             with fresh ones, 2 hours of `watch` and `lock`; or
+                             the parts that are given
+cargo xtask torture [--minutes N] [--seed S] [--plugin FILE] [--keep FOLDER]
+                             real servers with faults, and a checker of every
+                             answer; as root, for network namespaces
 cargo xtask wasmtime-c       fetches wasmtime's C library with its headers";
 
 fn main() -> Result<()> {
@@ -54,7 +70,16 @@ fn main() -> Result<()> {
         ["deny"] => deny::run(&tools::python()?),
         ["dist", rest @ ..] => dist::run(rest),
         ["distributed"] => test::distributed(),
+        ["mutants"] => mutants::run(None, None),
+        ["mutants", "--shard", shard] => mutants::run(Some(shard), None),
+        ["mutants", "--shard", shard, area] => mutants::run(Some(shard), Some(area)),
+        ["mutants", area] => mutants::run(None, Some(area)),
+        // Runs the tests of a mutant of the component.
+        ["with-plugin", program @ ..] => mutants::with_plugin(program),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["publish", rest @ ..] => publish::run(rest),
+        ["soak", rest @ ..] => soak::run(rest),
+        ["torture", rest @ ..] => torture::run(rest),
         ["wasmtime-c"] => wasmtime_c::run(),
         ["test", "--consul", version, rest @ ..] => test::run(Some(version), rest),
         ["test", rest @ ..] => test::run(None, rest),

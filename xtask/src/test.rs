@@ -31,9 +31,10 @@ pub fn run(version: Option<&str>, args: &[&str]) -> Result<()> {
     step("the tests of Consul's Go client", go_tests)?;
     step("jco and Playwright", npm)?;
     let chromium = step("Chromium", chromium)?;
-    step("minisign and man", || {
+    step("minisign, man and faketime", || {
         debian("minisign", "minisign", "0.11 or newer")?;
-        debian("man", "man-db", "which shows manual pages").map(drop)
+        debian("man", "man-db", "which shows manual pages")?;
+        debian("faketime", "faketime", "whose library makes the clock of a program jump").map(drop)
     })?;
     step("cargo fmt", || cargo(&["fmt", "--all", "--check"], &[]))?;
     let clippy = [&["clippy", "--workspace", "--all-targets"], &EMBEDDED[..], &["--", "-D", "warnings"]].concat();
