@@ -44,7 +44,7 @@ fn leaks_of_each_kind_are_found() {
     for (leak, figure) in
         [("memory", "bytes of memory"), ("blocks", "blocks of the heap"), ("files", "open files"), ("threads", "threads")]
     {
-        let (succeeded, file, printed) = soak(&format!("--calls 450 --leak {leak}"), "calls");
+        let (succeeded, file, printed) = soak(&format!("--calls 900 --leak {leak}"), "calls");
         let leaks = file["leaks"].as_array().unwrap();
         let found = leaks.iter().any(|leak| leak.as_str().unwrap().starts_with(&format!("kept: {figure} grew from")));
         assert!(!succeeded && found, "{leak}: {printed}");

@@ -24,7 +24,7 @@ const TURNS: u64 = 9;
 /// A leak, for the test that each kind is found.
 #[derive(Clone, Copy, Debug)]
 pub enum Leak {
-    /// A page for each call.
+    /// 64 KiB for each call.
     Memory,
     /// A small block for each call.
     Blocks,
@@ -53,7 +53,7 @@ impl Leak {
     fn after_call(self) {
         match self {
             // A leak that nobody looks at would be optimised away.
-            Leak::Memory => drop(black_box(vec![1_u8; 4096].leak())),
+            Leak::Memory => drop(black_box(vec![1_u8; 64 << 10].leak())),
             Leak::Blocks => drop(black_box(Box::leak(Box::new(1_u64)))),
             Leak::Files | Leak::Threads => {}
         }
