@@ -2,7 +2,7 @@
 //! keeping.
 
 use crate::build;
-use crate::tools::{consul, output, root, run_command, step};
+use crate::tools::{cargo_install, consul, output, root, run_command, step};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -134,12 +134,9 @@ impl Tool {
             "libFuzzer's coverage guidance needs a nightly toolchain: rustup toolchain install nightly --profile minimal",
         )?;
         let triple = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?.to_owned();
-        let folder = root().join("target").join("tools").join(format!("cargo-fuzz-{CARGO_FUZZ}"));
-        // Cargo does nothing if it is installed.
-        let package = format!("cargo-fuzz@{CARGO_FUZZ}");
-        run_command(Command::new("cargo").args(["install", &package, "--locked", "--root"]).arg(&folder))?;
+        let programs = cargo_install("cargo-fuzz", CARGO_FUZZ, &[])?;
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::iter::once(folder.join("bin")).chain(std::env::split_paths(&path));
+        let folders = std::iter::once(programs).chain(std::env::split_paths(&path));
         Ok(Tool { path: std::env::join_paths(folders)?, triple })
     }
 

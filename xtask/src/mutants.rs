@@ -2,10 +2,10 @@
 //! the changes that no test notices.
 
 use crate::build;
-use crate::tools::{consul, root, run_command, step};
+use crate::tools::{cargo_install, consul, root, run_command, step};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 const VERSION: &str = "27.1.0";
@@ -108,7 +108,7 @@ pub fn run(shard: Option<&str>, area: Option<&str>) -> Result<()> {
     let areas: Vec<&Area> = AREAS.iter().filter(|listed| area.is_none_or(|name| listed.name == name)).collect();
     let names = || AREAS.iter().map(|area| area.name).collect::<Vec<_>>().join(", ");
     ensure!(!areas.is_empty(), "unknown area `{}`; the areas are {}", area.unwrap_or_default(), names());
-    let program = step("cargo-mutants", install)?;
+    let program = step("cargo-mutants", || cargo_install("cargo-mutants", VERSION, &[]))?.join("cargo-mutants");
     let consul = step("a real Consul agent", consul)?;
     let plugin = step("the component", build::run)?;
     let mut table = String::from("| area | mutants | caught | missed | time-outs | unviable |\n|---|---|---|---|---|---|\n");
@@ -197,14 +197,6 @@ fn exactly(name: &str) -> String {
         pattern.push(c);
     }
     pattern + "$"
-}
-
-/// Builds cargo-mutants, unless it is there. Cargo does nothing if it is installed.
-fn install() -> Result<PathBuf> {
-    let folder = root().join("target").join("tools").join(format!("cargo-mutants-{VERSION}"));
-    let package = format!("cargo-mutants@{VERSION}");
-    run_command(Command::new("cargo").args(["install", &package, "--locked", "--quiet", "--root"]).arg(&folder))?;
-    Ok(folder.join("bin").join("cargo-mutants"))
 }
 
 /// Runs a program of tests with the component that is built from this tree.

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: builds what the tests need, once, and runs every check and test.
 
 use crate::tools::{
-    CONSUL_VERSIONS, EMBEDDED, cargo, consul, consul_of_version, given, go_tool, install, output, python, root, run_command,
-    step, wash, wasmtime, wasmtime_release, which,
+    CONSUL_VERSIONS, EMBEDDED, cargo, cargo_install, consul, consul_of_version, given, go_tool, install, output, python, root,
+    run_command, step, wash, wasmtime, wasmtime_release, which,
 };
 use crate::{bench, build, compose, deny, dist, wasmtime_c, workflows};
 use anyhow::{Context, Result};
@@ -110,12 +110,8 @@ fn wrpc() -> Result<PathBuf> {
     if let Some(path) = given("WRPC_BIN")? {
         return Ok(path);
     }
-    let folder = root().join("target").join("tools").join("wrpc-0.17.0");
-    // Cargo does nothing if it is installed.
-    let install = ["install", "wrpc@0.17.0", "--locked", "--bin", "wrpc-wasmtime", "--no-default-features"];
-    let features = ["--features", "bin-wasmtime,nats", "--root"];
-    run_command(Command::new("cargo").args(install).args(features).arg(&folder))?;
-    Ok(folder.join("bin").join("wrpc-wasmtime"))
+    let options = ["--bin", "wrpc-wasmtime", "--no-default-features", "--features", "bin-wasmtime,nats"];
+    Ok(cargo_install("wrpc", "0.17.0", &options)?.join("wrpc-wasmtime"))
 }
 
 /// Returns a NATS server: `NATS_BIN`, or built from its Go module.

