@@ -38,7 +38,7 @@ fn check_records(records: &[Record]) {
     let mut sessions = BTreeMap::new();
     for (at, record) in records.iter().enumerate() {
         let mut identity = canonical(&record.options);
-        // What is no part of the identity. An id is one whatever the name, which is then compared.
+        // What is not part of the identity. An id is one whatever the name, which is then compared.
         let has_id = identity.contains_key("id");
         identity.retain(|name, _| match name.as_str() {
             "id" | "host" | "port" | "datacenter" | "namespace" | "partition" => true,

@@ -46,7 +46,7 @@ pub fn config_files(data: &[u8]) {
             assert!(!error.contains(['\n', '\r', '\u{1b}']), "not one line: {error:?}");
         }
     }
-    // A token in the place of a value that is no string.
+    // A token in the place of a value that is not a string.
     for key in ["locks", "allow", "tls", "token", "limits", "nokey", "tls.platform_roots"] {
         if let Err(error) = read(&file, &format!("{key} = {SECRET:?}\n{text}")) {
             check_redacted(&error);

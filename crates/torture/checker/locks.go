@@ -129,32 +129,21 @@ func release(at *key, r *Record) {
 	}
 }
 
+// reachable returns all states to which the key can come by itself until a time.
 func (at *key) reachable(from lockState, until int64) []lockState {
 	type place struct {
 		holder string
 		fence  uint64
 	}
-	best := map[place]int64{}
-	var visit func(lockState)
-	visit = func(s lockState) {
-		p := place{s.holder, s.fence}
-		if now, visited := best[p]; visited && now <= s.now {
+	best := reachable(place{from.holder, from.fence}, from.now, until, func(p place, to func(place, []window)) {
+		if p.holder != "" {
+			to(place{"", p.fence}, at.frees[p.holder])
 			return
 		}
-		best[p] = s.now
-		if s.holder != "" {
-			if now, possible := earliest(at.frees[s.holder], s.now, until); possible {
-				visit(lockState{"", s.fence, now})
-			}
-			return
+		for holder, when := range at.acquires {
+			to(place{holder, p.fence}, when)
 		}
-		for holder, windows := range at.acquires {
-			if now, possible := earliest(windows, s.now, until); possible {
-				visit(lockState{holder, s.fence, now})
-			}
-		}
-	}
-	visit(from)
+	})
 	var states []lockState
 	for p, now := range best {
 		states = append(states, lockState{p.holder, p.fence, now})

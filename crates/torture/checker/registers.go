@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
@@ -60,12 +62,7 @@ func (k *knowledge) judgeRegisters(v *Verdict, limit time.Duration) {
 			registers[r.Key] = append(registers[r.Key], r)
 		}
 	}
-	var keys []string
-	for key := range registers {
-		keys = append(keys, key)
-	}
-	sort.Strings(keys)
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(registers)) {
 		records := registers[key]
 		where := "register " + key
 		v.count("registers", "registers", 1)

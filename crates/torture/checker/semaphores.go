@@ -2,8 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
 )
 
@@ -30,12 +30,7 @@ func (k *knowledge) judgeSemaphores(v *Verdict) {
 		}
 		prefixes[r.Prefix] = append(prefixes[r.Prefix], s)
 	}
-	var names []string
-	for name := range prefixes {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(prefixes)) {
 		slots := prefixes[name]
 		v.count("semaphores", "prefixes", 1)
 		v.count("semaphores", "slots", len(slots))

@@ -73,38 +73,45 @@ func earliest(windows []window, start, end int64) (int64, bool) {
 	return first, found
 }
 
+// reachable returns each place to which one comes by itself until a time, and when at the earliest.
+// moves passes on the places that follow on one, and the times at which they can.
+func reachable[P comparable](from P, now, until int64, moves func(at P, to func(next P, when []window))) map[P]int64 {
+	best := map[P]int64{}
+	var visit func(P, int64)
+	visit = func(at P, now int64) {
+		if known, visited := best[at]; visited && known <= now {
+			return
+		}
+		best[at] = now
+		moves(at, func(next P, when []window) {
+			if then, possible := earliest(when, now, until); possible {
+				visit(next, then)
+			}
+		})
+	}
+	visit(from, now)
+	return best
+}
+
 // reachable returns all states to which the name can come by itself until a time.
 func (m *model) reachable(from state, until int64) []state {
 	type place struct {
 		index uint64
 		alive bool
 	}
-	best := map[place]int64{}
-	var visit func(state)
-	visit = func(s state) {
-		at := place{s.index, s.alive}
-		if known, visited := best[at]; visited && known <= s.now {
-			return
-		}
-		best[at] = s.now
-		if s.alive {
-			if oldest := m.session(s.index); oldest != nil {
-				if now, possible := earliest(oldest.vanishes, s.now, until); possible {
-					visit(state{s.index, false, now})
-				}
+	best := reachable(place{from.index, from.alive}, from.now, until, func(at place, to func(place, []window)) {
+		if at.alive {
+			if oldest := m.session(at.index); oldest != nil {
+				to(place{at.index, false}, oldest.vanishes)
 			}
 			return
 		}
 		for _, next := range m.sessions {
-			if next.Index <= s.index {
-				continue
-			}
-			if now, possible := earliest(next.appears(), s.now, until); possible {
-				visit(state{next.Index, true, now})
+			if next.Index > at.index {
+				to(place{next.Index, true}, next.appears())
 			}
 		}
-	}
-	visit(from)
+	})
 	var states []state
 	for at, now := range best {
 		states = append(states, state{at.index, at.alive, now})

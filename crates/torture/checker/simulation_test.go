@@ -197,6 +197,21 @@ func (s *simulation) settle(wait pause, name string, wish fields, replace bool) 
 		}
 		return failed("unavailable", failure)
 	}
+	// Creates a session, and returns whether that is done or in doubt.
+	create := func() bool {
+		favoured = nil
+		session, result := s.create(wait, name, wish)
+		switch result {
+		case done:
+			own = session["id"]
+			created = append(created, own)
+		case doubtful:
+			isLost = true
+		default:
+			return false
+		}
+		return true
+	}
 	for look := range 20 {
 		seen, result := s.look(wait, name)
 		if result != done {
@@ -225,15 +240,7 @@ func (s *simulation) settle(wait pause, name string, wish fields, replace bool) 
 			if len(created) == 3 {
 				return failed("other", "did not settle; were created")
 			}
-			favoured = nil
-			session, result := s.create(wait, name, wish)
-			switch result {
-			case done:
-				own = session["id"]
-				created = append(created, own)
-			case doubtful:
-				isLost = true
-			default:
+			if !create() {
 				return interrupted("no leader")
 			}
 			continue
@@ -272,15 +279,7 @@ func (s *simulation) settle(wait pause, name string, wish fields, replace bool) 
 			if len(created) == 3 {
 				return failed("outcome-unknown", "did not settle")
 			}
-			favoured = nil
-			session, result := s.create(wait, name, wish)
-			switch result {
-			case done:
-				own = session["id"]
-				created = append(created, own)
-			case doubtful:
-				isLost = true
-			default:
+			if !create() {
 				return interrupted("no leader")
 			}
 			continue

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 )
 
@@ -21,12 +23,7 @@ func (k *knowledge) judgeWatches(v *Verdict) {
 			final = r
 		}
 	}
-	var clients []string
-	for client := range watches {
-		clients = append(clients, client)
-	}
-	sort.Strings(clients)
-	for _, client := range clients {
+	for _, client := range slices.Sorted(maps.Keys(watches)) {
 		v.count("watches", "watches", 1)
 		v.count("watches", "lines", len(watches[client]))
 		k.judgeWatch(v, client, watches[client], final)

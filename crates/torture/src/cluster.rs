@@ -2,6 +2,7 @@
 
 use crate::host::{Disk, Host};
 use crate::net::Network;
+use crate::recorder::lock;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 use test_support::api::Api;
@@ -492,8 +493,4 @@ fn pid(child: &Child) -> Pid {
 
 fn signal(child: &Child, signal: Signal) -> Result<()> {
     kill(pid(child), signal).with_context(|| format!("{signal}"))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

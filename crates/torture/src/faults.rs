@@ -3,12 +3,13 @@
 use crate::cluster::{HTTP, Servers};
 use crate::history::FaultKind;
 use crate::net::{Cut, Effect, Rule};
+use crate::recorder::lock;
 use crate::schedule::{ClientFault, ClientFaultKind, Fault, Links, Partition, Planned, Step, Target};
 use crate::world::{CLIENT_HOSTS, World};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use test_support::cluster::SERVERS;
@@ -293,10 +294,6 @@ fn begun<'a>(kind: FaultKind, servers: Vec<usize>, targets: Vec<String>, rules: 
         Ok(())
     });
     Begun { kind, servers, targets, undo }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! and the rules that make it fail.
 
 use crate::host::Host;
+use crate::recorder::lock;
 use anyhow::{Context, Result};
 use etherparse::{Ipv4Slice, PacketBuilder, TcpSlice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tun_rs::SyncDevice;
@@ -157,7 +158,7 @@ impl Drop for Rule {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -200,7 +200,7 @@ pub struct Record {
 
 /// The exit status of `lock` if the lock was lost.
 const LOST: i32 = 125;
-/// The exit status of `lock` if there is no session to begin with.
+/// The exit status of `lock` if its first session could not be created.
 const FAILED: i32 = 1;
 
 impl Lock {
