@@ -170,6 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn size_counts_the_session_and_each_allocation() {
+        let size = |json: &str| serde_json::from_str::<Any<Session>>(json).map(|Any(session)| session.size()).unwrap();
+        let empty = size("{}");
+        assert_eq!(empty, 144 + 3 * 16);
+        for field in ["ID", "Name", "Node", "Behavior", "TTL", "Namespace", "Partition"] {
+            assert_eq!(size(&format!(r#"{{"{field}":"abc"}}"#)) - empty, 16 + 3, "{field}");
+        }
+        for field in ["NodeChecks", "Checks"] {
+            assert_eq!(size(&format!(r#"{{"{field}":["","ab"]}}"#)) - empty, 12 + (12 + 16 + 2), "{field}");
+        }
+        assert_eq!(size(r#"{"ServiceChecks":[{},{"ID":"a"},{"Namespace":"bcd"}]}"#) - empty, 24 + (24 + 17) + (24 + 19));
+    }
+
+    #[test]
     fn lists_over_the_limits_are_rejected() {
         let read = |json: &str| read(json).map(|sessions| sessions.unwrap().len());
         let list = |session: &str, count: usize| format!("[{}]", vec![session; count].join(","));
