@@ -402,8 +402,10 @@ impl State {
             } else {
                 (node.create_index, node.modify_index) = (found.create_index, found.modify_index);
                 (node.services, node.checks) = (found.services.clone(), found.checks.clone());
+                // Another case of the name alone is not a change.
+                node.name.clone_from(&found.name);
                 if node != found {
-                    node.modify_index = index;
+                    (node.name, node.modify_index) = (name.clone(), index);
                 }
             }
         }
@@ -439,7 +441,8 @@ impl State {
         (check.create_index, check.modify_index) =
             found.map_or((index, index), |found| (found.create_index, found.modify_index));
         let (id, node_name, critical) = (check.id.clone(), check.node.clone(), check.status == CRITICAL);
-        if found != Some(&check) {
+        // Another case of the node's name alone is not a change.
+        if found.is_none_or(|found| *found != Check { node: found.node.clone(), ..check.clone() }) {
             check.modify_index = index;
             node.checks.insert(key, check);
             self.checks_index = index;
