@@ -120,10 +120,10 @@ pub(crate) fn unexpected(word: &str, args: &[String], command: Option<&Command>)
         },
         Some(command) => format!("see `consul-session help {}`", command.get_name()),
     };
-    let what = if may_be_secret(word, at.and_then(|at| args.get(at.checked_sub(1)?))) {
-        "unexpected argument".to_owned()
-    } else {
-        format!("unexpected argument `{}`", crate::output::printable(word))
+    let what = match word.split_once('=') {
+        _ if may_be_secret(word, at.and_then(|at| args.get(at.checked_sub(1)?))) => "unexpected argument".to_owned(),
+        Some((name, _)) if resembles_token(name) => format!("unexpected argument `{}=…`", crate::output::printable(name)),
+        _ => format!("unexpected argument `{}`", crate::output::printable(word)),
     };
     Error::invalid("arguments", format!("{what}{place}: {hint}"))
 }
@@ -136,9 +136,13 @@ fn longs(arg: &Arg) -> Vec<String> {
 /// Returns whether a word may be a token, which errors do not repeat: tokens of Consul are UUIDs,
 /// and any word after one that resembles `token` may be another's.
 fn may_be_secret(word: &str, before: Option<&String>) -> bool {
-    let is_after_token = before.is_some_and(|before| before.contains("tok"));
+    let is_after_token = before.is_some_and(|before| resembles_token(before.trim_start_matches('-')));
     let is_uuid = word.len() == 36 && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     is_after_token || is_uuid
+}
+
+fn resembles_token(name: &str) -> bool {
+    name.contains("tok") || nearest(name, ["token"].into_iter()).is_some()
 }
 
 /// Returns the error for a word that has no help.

@@ -456,6 +456,8 @@ mod tests {
             (&["token", SECRET], "arguments", "token=VALUE"),
             (&[SECRET], "arguments", "unexpected argument (argument 1)"),
             (&["name=x", "--token=a", "secret"], "arguments", "unexpected argument (argument 3)"),
+            (&["present", "x", "token=secret"], "arguments", "`token=…` (argument 3): after `present`, options are written"),
+            (&["renew", "x", "tkoen=secret"], "arguments", "unexpected argument `tkoen=…` (argument 3): see"),
             (&["--name"], "name", "`--name` needs a value"),
             (&["-x"], "arguments", "`-x`"),
             (&["-n-x"], "arguments", "unexpected argument `-n-x` (argument 1)"),
