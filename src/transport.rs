@@ -88,9 +88,6 @@ pub const FILTERED: &str = "x-consul-results-filtered-by-acls";
 /// Header with the default ACL policy, `allow` or `deny`.
 pub const DEFAULT_POLICY: &str = "x-consul-default-acl-policy";
 
-/// Maximum length of a response's body, in bytes.
-pub const RESPONSE_LIMIT: usize = 64 * 1024 * 1024;
-
 impl Response {
     /// Returns the value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

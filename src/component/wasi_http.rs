@@ -18,7 +18,7 @@
 
 use crate::duration;
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Method, Protocol, RESPONSE_LIMIT, Request, Response, Transport, from_error_code};
+use crate::transport::{Method, Protocol, Request, Response, Transport, from_error_code};
 use wasi::clocks::monotonic_clock::{now, subscribe_duration};
 use wasi::http::outgoing_handler::handle;
 use wasi::http::types::{
@@ -27,6 +27,8 @@ use wasi::http::types::{
 use wasi::io::poll::{Pollable, poll};
 use wasi::io::streams::StreamError;
 
+/// Maximum length of a response's body, in bytes.
+const RESPONSE_LIMIT: usize = 64 << 20;
 /// Maximum length of one write. Longer ones trap in hosts that follow `wasi:io` to the letter.
 const WRITE_LIMIT: u64 = 4096;
 /// The time that a pause leaves for the next request, in nanoseconds: one that the deadline cuts off
