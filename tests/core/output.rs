@@ -136,6 +136,8 @@ fn outcome_larger_than_expected_is_printed_whole() {
     let printed = apply(json!({"state": "list"}), requests).unwrap().to_json();
     let read: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(read["sessions"][0]["Name"], name);
+    // It has not grown while it was written.
+    assert_eq!(printed.capacity(), printed.len());
 }
 
 #[test]

@@ -449,6 +449,20 @@ fn requests_are_repeated_while_there_is_no_leader() {
 }
 
 #[test]
+fn transport_without_a_clock_repeats_nothing() {
+    struct Timeless(Script);
+    impl Transport for Timeless {
+        fn send(&mut self, request: &Request) -> Result<Response, Error> {
+            self.0.send(request)
+        }
+    }
+    let connection = Connection::new(&Options::default().resolve());
+    let mut transport = Timeless(Script::new([get("/v1/session/list").says(500, "No cluster leader")]));
+    let result = Client { connection: &connection, transport: &mut transport }.sessions(&Scope::All, &Query::default());
+    assert_eq!(result.unwrap_err().kind, ErrorKind::Unavailable { status: 500 });
+}
+
+#[test]
 fn repetition_ends_with_the_timeout_and_says_how_often_it_was_tried() {
     let list = || get("/v1/session/list").says(500, "No cluster leader");
     let read = |client: &mut Client| client.sessions(&Scope::All, &Query::default());

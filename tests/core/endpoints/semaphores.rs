@@ -162,11 +162,11 @@ fn acquisition_starts_over_if_the_semaphore_changes_meanwhile() {
 
 #[test]
 fn acquisition_waits_only_before_it_starts_over() {
-    let free = || read(json!([]));
-    let requests = [free(), refused(acquires(2, &[1], 0), &[STALE]), free(), done(acquires(2, &[1], 0))];
+    let (free, stale) = (|| read(json!([])), || refused(acquires(2, &[1], 0), &[STALE]));
+    let requests = [free(), stale(), free(), stale(), free(), done(acquires(2, &[1], 0))];
     let acquire = |client: &mut Client| client.acquire_slot(&prefix(), &session_id(1), 2, b"me");
     let acquired = call_with_pauses(json!({}), Script::new(requests), acquire);
-    assert_eq!(acquired, (Ok(SlotAcquisition::Acquired), vec![100]));
+    assert_eq!(acquired, (Ok(SlotAcquisition::Acquired), vec![100, 100]));
 }
 
 #[test]
