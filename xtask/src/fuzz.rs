@@ -164,8 +164,10 @@ impl Tool {
         let before = sizes(&artifacts).unwrap_or_default();
         let log = root().join("target").join("fuzz").join(format!("{}.log", target.name));
         let mut fuzz = self.command("run", target, &[&folder, &saved(&target.name)]);
-        // An input that takes so long is a finding.
-        fuzz.args(["--", "-print_final_stats=1", "-timeout=30", MAX_LENGTH, &format!("-max_total_time={}", time.as_secs())]);
+        // An input that takes so long is a finding. libFuzzer's 10 s are too few for the first one, which
+        // waits until the component is compiled.
+        fuzz.args(["--", "-print_final_stats=1", "-timeout=30", "-report_slow_units=30", MAX_LENGTH]);
+        fuzz.arg(format!("-max_total_time={}", time.as_secs()));
         fuzz.envs(environment.iter().map(|(name, value)| (name, value))).stderr(File::create(&log)?);
         let start = Instant::now();
         let status = fuzz.status()?;
