@@ -4,7 +4,6 @@
 use crate::build;
 use crate::tools::{cargo_install, consul, root, run_command, step};
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
@@ -93,14 +92,13 @@ const AREAS: &[Area] = &[
     },
 ];
 
-/// Counts of mutants.
+/// The names of mutants by what became of them.
 #[derive(Default)]
-struct Counts {
-    total: u64,
-    unviable: u64,
-    caught: u64,
-    timeout: u64,
+struct Outcomes {
+    caught: Vec<String>,
     missed: Vec<String>,
+    timeout: Vec<String>,
+    unviable: Vec<String>,
 }
 
 /// Runs one area, or all of them. With `shard`, which is `K/N`, it runs one of N parts of each.
@@ -114,10 +112,13 @@ pub fn run(shard: Option<&str>, area: Option<&str>) -> Result<()> {
     let mut table = String::from("| area | mutants | caught | missed | time-outs | unviable |\n|---|---|---|---|---|---|\n");
     let mut missed = Vec::new();
     for area in areas {
-        let counts = step(area.name, || area.run(&program, shard, &consul, &plugin))?;
-        let Counts { total, unviable, caught, timeout, .. } = counts;
-        table += &format!("| {} | {total} | {caught} | {} | {timeout} | {unviable} |\n", area.name, counts.missed.len());
-        missed.extend(counts.missed);
+        let outcomes = step(area.name, || area.run(&program, shard, &consul, &plugin))?;
+        let Outcomes { caught, missed: of_area, timeout, unviable } = &outcomes;
+        let counts = [caught, of_area, timeout, unviable].map(Vec::len);
+        let [caught, not_caught, timeout, unviable] = counts;
+        let total: usize = counts.iter().sum();
+        table += &format!("| {} | {total} | {caught} | {not_caught} | {timeout} | {unviable} |\n", area.name);
+        missed.extend(outcomes.missed);
     }
     println!("{table}");
     if missed.is_empty() {
@@ -127,28 +128,31 @@ pub fn run(shard: Option<&str>, area: Option<&str>) -> Result<()> {
 }
 
 impl Area {
-    /// Runs the stages one after another, and returns the counts over all of them.
-    fn run(&self, program: &Path, shard: Option<&str>, consul: &Path, plugin: &Path) -> Result<Counts> {
+    /// Runs the stages one after another, and returns the outcomes over all of them.
+    fn run(&self, program: &Path, shard: Option<&str>, consul: &Path, plugin: &Path) -> Result<Outcomes> {
         let folder = root().join("target").join("mutants").join(self.name);
-        let mut counts = Counts::default();
+        let mut outcomes = Outcomes::default();
         for (number, stage) in self.stages.iter().enumerate() {
-            if number > 0 && counts.missed.is_empty() {
+            if number > 0 && outcomes.missed.is_empty() {
                 break;
             }
             let folder = folder.join(format!("stage{}", number + 1));
             std::fs::create_dir_all(&folder)?;
             let mut mutants = Command::new(program);
             mutants.args(["mutants", "--package", self.package, "--no-shuffle", "--colors", "never"]);
-            mutants.args(self.files.iter().flat_map(|file| ["--file", file]));
             mutants.args(self.except.iter().flat_map(|file| ["--exclude", file]));
             mutants.args(stage.cargo.iter().map(|arg| format!("--cargo-arg={arg}")));
             mutants.args(["--test-package", self.tests, "--timeout", stage.timeout, "--output"]).arg(&folder);
             match number {
-                0 => mutants.args(shard.iter().flat_map(|shard| ["--shard", shard])),
-                // The unchanged code has passed in the first stage.
+                0 => mutants
+                    .args(self.files.iter().flat_map(|file| ["--file", file]))
+                    .args(shard.iter().flat_map(|shard| ["--shard", shard])),
+                // The unchanged code has passed in the first stage. The files are named too, since mutants
+                // that leave out a field of a struct are made whatever the expressions say.
                 _ => mutants
                     .args(["--baseline", "skip"])
-                    .args(counts.missed.iter().flat_map(|name| ["--re".into(), exactly(name)])),
+                    .args(outcomes.missed.iter().filter_map(|name| name.split(':').next()).flat_map(|file| ["--file", file]))
+                    .args(outcomes.missed.iter().flat_map(|name| ["--re".into(), exactly(name)])),
             };
             mutants.args(["--", "--"]).args(stage.test).current_dir(root());
             // The folder is kept for the next run: the dependencies take minutes.
@@ -161,29 +165,39 @@ impl Area {
             // It ends with 2 if it missed mutants, and with 3 if the tests of one took too long.
             ensure!(matches!(status.code(), Some(0 | 2 | 3)), "cargo-mutants failed: {status}");
             let found = read(&folder.join("mutants.out"))?;
-            if number == 0 {
-                counts.total = found.total;
-            }
-            counts.caught += found.caught;
-            counts.timeout += found.timeout;
-            counts.unviable += found.unviable;
-            counts.missed = found.missed;
+            outcomes = match number {
+                0 => found,
+                _ => outcomes.after(found),
+            };
         }
-        Ok(counts)
+        Ok(outcomes)
+    }
+}
+
+impl Outcomes {
+    /// Returns the outcomes after another stage, which counts only for the mutants that were missed.
+    fn after(mut self, stage: Outcomes) -> Outcomes {
+        let missed = std::mem::take(&mut self.missed);
+        let of_missed = |names: Vec<String>| names.into_iter().filter(|name| missed.contains(name)).collect::<Vec<_>>();
+        self.caught.extend(of_missed(stage.caught));
+        self.timeout.extend(of_missed(stage.timeout));
+        self.unviable.extend(of_missed(stage.unviable));
+        Outcomes { missed: of_missed(stage.missed), ..self }
     }
 }
 
 /// Reads what cargo-mutants wrote.
-fn read(folder: &Path) -> Result<Counts> {
-    let outcomes: Value = serde_json::from_slice(&std::fs::read(folder.join("outcomes.json"))?)?;
-    let count = |name: &str| outcomes[name].as_u64().with_context(|| format!("outcomes.json has no {name}"));
-    let missed = std::fs::read_to_string(folder.join("missed.txt"))?;
-    Ok(Counts {
-        total: count("total_mutants")?,
-        unviable: count("unviable")?,
-        caught: count("caught")?,
-        timeout: count("timeout")?,
-        missed: missed.lines().map(String::from).collect(),
+fn read(folder: &Path) -> Result<Outcomes> {
+    let names = |what: &str| {
+        let file = folder.join(what).with_extension("txt");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+        Ok::<_, anyhow::Error>(text.lines().map(String::from).collect())
+    };
+    Ok(Outcomes {
+        caught: names("caught")?,
+        missed: names("missed")?,
+        timeout: names("timeout")?,
+        unviable: names("unviable")?,
     })
 }
 
@@ -209,6 +223,17 @@ pub fn with_plugin(program: &[&str]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn later_stage_counts_only_for_what_was_missed() {
+        let list = |names: &str| names.chars().map(String::from).collect::<Vec<_>>();
+        let outcomes = |caught, missed, timeout| {
+            let (caught, missed, timeout) = (list(caught), list(missed), list(timeout));
+            Outcomes { caught, missed, timeout, unviable: Vec::new() }
+        };
+        let after = outcomes("ab", "cde", "").after(outcomes("ac", "db", "e"));
+        assert_eq!((after.caught, after.missed, after.timeout), (list("abc"), list("d"), list("e")));
+    }
 
     #[test]
     fn name_of_a_mutant_matches_itself() {
