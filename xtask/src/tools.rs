@@ -127,10 +127,13 @@ fn build_consul(version: &str) -> Result<PathBuf> {
 /// Returns the folder of programs of a package of this version, which cargo builds from source.
 pub fn cargo_install(package: &str, version: &str, options: &[&str]) -> Result<PathBuf> {
     let folder = root().join("target").join("tools").join(format!("{package}-{version}"));
-    // Cargo does nothing if it is installed.
-    let mut install = Command::new("cargo");
-    install.args(["install", &format!("{package}@{version}"), "--locked", "--root"]).arg(&folder).args(options);
-    run_command(&mut install)?;
+    let installed = std::fs::read_to_string(folder.join(".crates.toml")).unwrap_or_default();
+    // Cargo writes that when all is there.
+    if !installed.contains(&format!("\"{package} {version} ")) {
+        let mut install = Command::new("cargo");
+        install.args(["install", &format!("{package}@{version}"), "--locked", "--root"]).arg(&folder).args(options);
+        run_command(&mut install)?;
+    }
     Ok(folder.join("bin"))
 }
 
