@@ -188,8 +188,8 @@ mod tests {
         let read = |json: &str| read(json).map(|sessions| sessions.unwrap().len());
         let list = |session: &str, count: usize| format!("[{}]", vec![session; count].join(","));
         assert_eq!(read(&list(r#"{"ID":"x"}"#, MAX_SESSIONS)).unwrap(), MAX_SESSIONS);
-        // Half of the memory, less what the session itself takes.
-        let half = format!(r#"{{"ID":"{}"}}"#, "x".repeat(MAX_SIZE / 2 - 300));
+        // Exactly half of the memory.
+        let half = format!(r#"{{"ID":"{}"}}"#, "x".repeat(MAX_SIZE / 2 - 144 - 3 * 16 - 16));
         assert_eq!(read(&list(&half, 2)).unwrap(), 2);
         let checks = format!(r#"{{"ID":"x","NodeChecks":[{}]}}"#, vec![r#""x""#; MAX_ELEMENTS].join(","));
         for (session, count) in [(r#"{"ID":"x"}"#, MAX_SESSIONS + 1), (&half, 3), (&checks, 20)] {
