@@ -72,7 +72,7 @@ const AREAS: &[Area] = &[
         except: &[],
         tests: "consul-session-host",
         stages: &[
-            Stage { cargo: &["--lib"], test: &["http::", "--skip", "the_plugin_through"], timeout: "90" },
+            Stage { cargo: &["--lib"], test: &["http::", "--skip", "the_plugin_through"], timeout: "30" },
             Stage { cargo: &["--lib"], test: &[], timeout: "300" },
         ],
     },
