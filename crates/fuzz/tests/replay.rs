@@ -8,7 +8,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 /// Bounds of what is saved: of one target, and of all.
-const MAX_FILES: usize = 200;
+const MAX_FILES: usize = 500;
 const MAX_BYTES: u64 = 100_000;
 
 fn folder() -> PathBuf {
