@@ -76,6 +76,14 @@ struct Progress {
 }
 
 impl Progress {
+    /// Returns the error for a step that changes something and failed, with what was destroyed before.
+    fn after_destroying(&self, error: Error) -> Error {
+        match self.replaced.as_slice() {
+            [] => error,
+            replaced => error.context(&format!("destroyed before: {}", ids(replaced))),
+        }
+    }
+
     /// Returns the error for a step that says itself what was done, except that a creation may have
     /// happened.
     fn in_doubt(&self, error: Error) -> Error {
@@ -114,7 +122,7 @@ impl Run<'_> {
             let step = self.next_step(&peers, progress.own.as_ref());
             let outcome = match self.plan.dry_run {
                 true => Some(self.planned_step(step, &peers, &seen, &progress)?),
-                false => self.take(step, &peers, &mut progress)?,
+                false => self.take(step, &peers, &mut progress).map_err(|error| progress.after_destroying(error))?,
             };
             if let Some(outcome) = outcome {
                 return Ok(outcome);
@@ -227,18 +235,14 @@ impl Run<'_> {
             return Ok(());
         }
         if progress.created.len() == CREATIONS {
-            let error = Error::new(
+            return Err(Error::new(
                 ErrorKind::Other,
                 format!(
                     "the sessions of this name did not settle: {} were created, and none stayed, since other clients create, \
                      replace or destroy sessions of this name at the same time, or one of the checks fails",
                     progress.created.join(", ")
                 ),
-            );
-            return Err(match progress.replaced.as_slice() {
-                [] => error,
-                replaced => error.context(&format!("destroyed: {}", ids(replaced))),
-            });
+            ));
         }
         progress.favoured = None;
         match self.consul.create(&self.plan.new_session(replaced)) {
@@ -247,8 +251,7 @@ impl Run<'_> {
                 progress.own = Some(id);
             }
             Err(error) if error.is_ambiguous() => progress.lost = Some(error),
-            Err(error) if progress.replaced.is_empty() => return Err(error),
-            Err(error) => return Err(error.context(&format!("destroyed: {}", ids(&progress.replaced)))),
+            Err(error) => return Err(error),
         }
         Ok(())
     }

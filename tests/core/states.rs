@@ -624,6 +624,25 @@ mod present_by_name {
     }
 
     #[test]
+    fn error_lists_sessions_that_were_destroyed_before() {
+        let kept = session(3, json!({"LockDelay": 0}));
+        let requests = [
+            list_again(json!([plain(1), kept.clone()])),
+            own_node(),
+            list_again(json!([plain(1), kept.clone()])),
+            destroy(1).gives(json!(true)),
+            // Another caller's.
+            list_again(json!([plain(2), kept])),
+            destroy(2).says(403, "Permission denied"),
+        ];
+        let error = apply(json!({"name": "web", "delay": 0, "on_mismatch": "replace"}), requests).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::AccessDenied { status: 403 });
+        let role = format!("session {} is there to replace it", id(3));
+        let end = format!("not destroyed: {}; {role}; destroyed before: {}", id(2), id(1));
+        assert!(error.message.ends_with(&end), "{error}");
+    }
+
+    #[test]
     fn later_of_two_callers_destroys_its_own_session_and_returns_the_other() {
         let requests = [
             list_again(json!([])),
@@ -724,7 +743,7 @@ mod present_by_name {
             refused(r#""LockDelay":"1s","Behavior":"release""#),
         ];
         let error = apply(json!({"name": "web", "delay": 1, "on_mismatch": "replace"}), requests).unwrap_err();
-        assert!(error.message.ends_with(&format!(": try again later; destroyed: {}", id(1))), "{error}");
+        assert!(error.message.ends_with(&format!(": try again later; destroyed before: {}", id(1))), "{error}");
     }
 
     #[test]
