@@ -44,6 +44,7 @@ pub(crate) fn named(error: &clap::Error, args: &[String], definition: &Command) 
             let reason = std::error::Error::source(error).map(ToString::to_string);
             match (value.as_str(), reason) {
                 ("", _) => format!("`{flag}` needs a value: {argument}"),
+                (value, _) if let Some(name) = name_of_token(value) => format!("invalid value `{name}=…` for `{flag}`"),
                 (value, Some(reason)) => format!("invalid value `{value}` for `{flag}`: {reason}"),
                 (value, None) => format!("invalid value `{value}` for `{flag}`: unknown (expected {accepted})"),
             }
@@ -120,10 +121,10 @@ pub(crate) fn unexpected(word: &str, args: &[String], command: Option<&Command>)
         },
         Some(command) => format!("see `consul-session help {}`", command.get_name()),
     };
-    let what = match word.split_once('=') {
+    let what = match name_of_token(word) {
         _ if may_be_secret(word, at.and_then(|at| args.get(at.checked_sub(1)?))) => "unexpected argument".to_owned(),
-        Some((name, _)) if resembles_token(name) => format!("unexpected argument `{}=…`", crate::output::printable(name)),
-        _ => format!("unexpected argument `{}`", crate::output::printable(word)),
+        Some(name) => format!("unexpected argument `{}=…`", crate::output::printable(name)),
+        None => format!("unexpected argument `{}`", crate::output::printable(word)),
     };
     Error::invalid("arguments", format!("{what}{place}: {hint}"))
 }
@@ -139,6 +140,11 @@ fn may_be_secret(word: &str, before: Option<&String>) -> bool {
     let is_after_token = before.is_some_and(|before| resembles_token(before.trim_start_matches('-')));
     let is_uuid = word.len() == 36 && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     is_after_token || is_uuid
+}
+
+/// Returns the name in `name=value` if the value may be a token.
+fn name_of_token(word: &str) -> Option<&str> {
+    word.split_once('=').map(|(name, _)| name).filter(|name| resembles_token(name))
 }
 
 fn resembles_token(name: &str) -> bool {
