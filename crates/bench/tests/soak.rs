@@ -30,8 +30,9 @@ fn calls_use_as_much_in_the_end_as_in_the_middle() {
         for figure in ["resident", "anonymous", "peak", "files", "threads", "blocks", "linear", "call_ns"] {
             assert!(samples.iter().all(|sample| sample[figure].as_u64() > Some(0)), "{figure}: {life}");
         }
-        // Exactly, where nothing else of the process changes them.
-        for figure in ["files", "threads", "linear"] {
+        // Exactly, where nothing else of the process changes them. A call that comes before the connection
+        // of the last one is free again opens another, so files may be one more.
+        for figure in ["threads", "linear"] {
             assert_eq!(samples[50][figure], samples[99][figure], "{figure}: {life}");
         }
     }
