@@ -5,7 +5,7 @@ use super::exchange::Recorder;
 use super::explain::Failure;
 use crate::policy::Authority;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -86,14 +86,6 @@ impl Body for LimitedBody {
         this.open = None;
         Poll::Ready(frame)
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.open.as_ref().is_none_or(|(body, ..)| body.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.open.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, ..)| body.size_hint())
-    }
 }
 
 /// Reads a body up to this many bytes. Returns them, and whether they are all.
@@ -116,4 +108,20 @@ pub(crate) async fn read_up_to(
         }
     }
     Ok((bytes, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn body_is_read_up_to_its_limit() {
+        for (text, expected) in [("", ("", true)), ("1234", ("1234", true)), ("12345", ("1234", false))] {
+            let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never: Infallible| match never {});
+            let (bytes, is_whole) = read_up_to(body, 4).await.unwrap();
+            assert_eq!((bytes.as_slice(), is_whole), (expected.0.as_bytes(), expected.1), "{text}");
+        }
+    }
 }

@@ -406,6 +406,10 @@ impl ConnectionState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
+    use std::task::Waker;
+    use tokio::io::{AsyncReadExt as _, BufStream, duplex, join};
+    use tokio::time::timeout;
     use wasmtime_wasi_http::Error as Code;
 
     #[tokio::test]
@@ -429,6 +433,46 @@ mod tests {
         assert_eq!(check(&[denied]), None);
         // A name without addresses is not denied: there is nothing to connect to.
         assert_eq!(check(&[]), Some(vec![]));
+    }
+
+    /// Returns a stream without TLS.
+    fn stream(io: impl Io + 'static) -> Stream {
+        let (state, alive) = ConnectionState::new(false);
+        Stream { io: TokioIo::new(Box::new(io)), tls: false, h2: false, write_error: None, state, _alive: alive }
+    }
+
+    #[tokio::test]
+    async fn peer_gets_what_was_flushed_and_the_end() {
+        let (near, mut far) = duplex(16);
+        let mut stream = stream(BufStream::new(near));
+        poll_fn(|context| Pin::new(&mut stream).poll_write(context, b"x")).await.unwrap();
+        poll_fn(|context| Pin::new(&mut stream).poll_flush(context)).await.unwrap();
+        let second = Duration::from_secs(1);
+        assert_eq!(timeout(second, far.read_u8()).await.unwrap().unwrap(), b'x');
+        poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await.unwrap();
+        assert_eq!(timeout(second, far.read(&mut [0])).await.unwrap().unwrap(), 0);
+    }
+
+    /// A peer that sends nothing.
+    struct Silent;
+
+    impl AsyncRead for Silent {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn failed_write_waits_for_an_alert_only_where_one_may_come() {
+        for (tls, alert, waits) in [(true, false, true), (true, true, false), (false, false, false)] {
+            let mut stream = Stream { tls, ..stream(join(Silent, duplex(1).0)) };
+            if alert {
+                stream.state.0.alert.set(AlertDescription::CertificateRequired).unwrap();
+            }
+            let mut context = Context::from_waker(Waker::noop());
+            let written = Pin::new(&mut stream).poll_write(&mut context, b"x");
+            assert_eq!(written.is_pending(), waits, "TLS {tls}, alert {alert}: {written:?}");
+        }
     }
 
     /// After the handshake, only an alert about the client shows that the request was not carried
