@@ -415,7 +415,7 @@ pub fn unknown(name: &str) -> Error {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known are {}", TABLE.iter().map(|info| info.name).collect::<Vec<_>>().join(", ")),
     };
-    Error::invalid(name, format!("unknown option `{}`: {hint}", shown(name)))
+    Error::invalid(name, format!("unknown option `{}`: {hint}", line(name)))
 }
 
 /// Returns the known name nearest to this one, if it is near enough for a typo.
@@ -455,8 +455,23 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Formats a value for an error message: one line, at most 80 characters.
+/// Returns the name in `name=value` if the value may be a token, which no error repeats.
+pub fn name_of_token(text: &str) -> Option<&str> {
+    text.split_once('=').map(|(name, _)| name).filter(|name| resembles_token(name))
+}
+
+/// Returns whether a name may be meant as `token`.
+pub fn resembles_token(name: &str) -> bool {
+    name.contains("tok") || nearest(name, ["token"].into_iter()).is_some()
+}
+
+/// Formats a value for an error message, without what may be a token.
 fn shown(text: &str) -> String {
+    name_of_token(text).map_or_else(|| line(text), |name| line(name) + "=…")
+}
+
+/// Formats a text for an error message: one line, at most 80 characters.
+fn line(text: &str) -> String {
     let line: String = text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(80).is_some() { line + "…" } else { line }
 }

@@ -5,7 +5,7 @@ use crate::flags::{self, CommandLine};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapError};
 use clap::{Arg, Command, CommandFactory};
 use consul_session::error::Error;
-use consul_session::options::{self, TABLE, nearest};
+use consul_session::options::{self, TABLE, name_of_token, nearest, resembles_token};
 
 /// Where to read on.
 pub(crate) const SEE_HELP: &str = "see `consul-session --help`";
@@ -140,15 +140,6 @@ fn may_be_secret(word: &str, before: Option<&String>) -> bool {
     let is_after_token = before.is_some_and(|before| resembles_token(before.trim_start_matches('-')));
     let is_uuid = word.len() == 36 && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     is_after_token || is_uuid
-}
-
-/// Returns the name in `name=value` if the value may be a token.
-fn name_of_token(word: &str) -> Option<&str> {
-    word.split_once('=').map(|(name, _)| name).filter(|name| resembles_token(name))
-}
-
-fn resembles_token(name: &str) -> bool {
-    name.contains("tok") || nearest(name, ["token"].into_iter()).is_some()
 }
 
 /// Returns the error for a word that has no help.

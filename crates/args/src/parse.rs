@@ -457,6 +457,7 @@ mod tests {
             (&[SECRET], "arguments", "unexpected argument (argument 1)"),
             (&["name=x", "--token=a", "secret"], "arguments", "unexpected argument (argument 3)"),
             (&["present", "x", "token=secret"], "arguments", "`token=…` (argument 3): after `present`, options are written"),
+            (&["present", "x", "--ttl", "token=secret"], "ttl", "invalid value `token=…` for `ttl`: not a duration"),
             (&["list", "--output", "token=secret"], "output", "invalid value `token=…` for `--output`"),
             (&["renew", "x", "tkoen=secret"], "arguments", "unexpected argument `tkoen=…` (argument 3): see"),
             (&["--name"], "name", "`--name` needs a value"),
