@@ -407,6 +407,7 @@ impl ConnectionState {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+    use std::pin::pin;
     use std::task::Waker;
     use tokio::io::{AsyncReadExt as _, BufStream, duplex, join};
     use tokio::time::timeout;
@@ -451,6 +452,17 @@ mod tests {
         assert_eq!(timeout(second, far.read_u8()).await.unwrap().unwrap(), b'x');
         poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await.unwrap();
         assert_eq!(timeout(second, far.read(&mut [0])).await.unwrap().unwrap(), 0);
+    }
+
+    #[test]
+    fn state_says_when_its_connection_is_closed() {
+        let ((state, alive), (other, _alive)) = (ConnectionState::new(false), ConnectionState::new(false));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut is_closed = || (state.is_closed(), pin!(state.closed()).poll(&mut context).is_ready());
+        assert_eq!(is_closed(), (false, false));
+        drop(alive);
+        assert_eq!(is_closed(), (true, true));
+        assert!(state.is_same(&state.clone()) && !state.is_same(&other));
     }
 
     /// A peer that sends nothing.
