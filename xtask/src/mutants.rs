@@ -73,7 +73,7 @@ const AREAS: &[Area] = &[
         tests: "consul-session-host",
         stages: &[
             Stage { cargo: &["--lib"], test: &["http::", "--skip", "the_plugin_through"], timeout: "30" },
-            Stage { cargo: &["--lib"], test: &[], timeout: "300" },
+            Stage { cargo: &["--lib", "--test=host_limits"], test: &[], timeout: "300" },
         ],
     },
     // Code for wasm32 only. The runner builds the component of each mutant before its tests. One that

@@ -447,6 +447,29 @@ mod tests {
     }
 
     #[test]
+    fn connection_that_is_not_accepted_is_explained() {
+        let at: Authority = "consul.example:8501".parse().unwrap();
+        let Error::Unreachable(text) = connect_error(&ErrorKind::TimedOut.into(), &at).1 else { panic!("another error") };
+        assert!(text.starts_with("consul.example:8501 did not accept a connection"), "{text}");
+    }
+
+    #[test]
+    fn alerts_are_explained_by_whether_there_is_a_client_certificate() {
+        let at: Authority = "a:1".parse().unwrap();
+        for (alert, client_cert, beginning) in [
+            (Alert::HandshakeFailure, false, "a:1 refused the TLS handshake"),
+            (Alert::HandshakeFailure, true, "a:1 refused the client certificate"),
+            (Alert::CertificateRequired, false, "a:1 wants a client certificate"),
+            (Alert::CertificateRequired, true, "a:1 refused the client certificate"),
+            (Alert::UnrecognisedName, false, "a:1 has no certificate for this name"),
+            (Alert::UnrecognisedName, true, "a:1 has no certificate for this name"),
+        ] {
+            let text = alert_text(alert, client_cert, &at);
+            assert!(text.starts_with(beginning), "{alert:?}, {client_cert}: {text}");
+        }
+    }
+
+    #[test]
     fn expiry_is_shown_in_its_largest_unit() {
         let at: Authority = "consul.example:8501".parse().unwrap();
         let expired = |seconds: u64| {
