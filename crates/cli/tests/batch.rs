@@ -733,7 +733,7 @@ fn at_terminal(mut command: Command, typed: &str) -> Result<(String, i32)> {
     unlockpt(&master)?;
     let name = ptsname(&master, Vec::new())?;
     let terminal = std::fs::OpenOptions::new().read(true).write(true).open(name.to_str()?)?;
-    command.stdin(terminal.try_clone()?).stderr(terminal).stdout(Stdio::null());
+    command.stdin(terminal.try_clone()?).stderr(terminal).stdout(Stdio::null()).env("TERM", "xterm");
     let mut child = command.spawn()?;
     // Now only the child has the other end open, so reading ends when the child does.
     drop(command);
