@@ -305,6 +305,19 @@ async fn token_in_an_error_of_the_server_is_redacted() {
 }
 
 #[tokio::test]
+async fn answers_are_whole_unless_they_are_errors_to_a_token() {
+    const LENGTH: usize = 100_000;
+    for (status, secrets, whole) in [("200 OK", true, true), ("500 X", false, true), ("500 X", true, false)] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {LENGTH}\r\n\r\n{}", "x".repeat(LENGTH));
+        let (at, _requests) = record(answer.leak().as_bytes()).await;
+        let secrets = if secrets { vec![token(&at, "5ec7e7-0000-host")] } else { Vec::new() };
+        let mut outgoing = outgoing(Network { secrets, ..allowing(&["*:*"]) });
+        let answer = get(&mut outgoing, &format!("http://{at}/v1/session/list")).await.unwrap();
+        assert_eq!((answer.body.len() == LENGTH, answer.broken), (whole, false), "{status}: {}", answer.body.len());
+    }
+}
+
+#[tokio::test]
 async fn response_headers_show_no_token_and_no_default_policy() {
     let headers = format!("X-Consul-Default-ACL-Policy: deny\r\nX-Consul-Index: 7\r\nX-Echo: <{TOKEN}>\r\n");
     let (at, _requests) = record(quoting("200", &headers, "[]")).await;
