@@ -130,7 +130,8 @@ mod tests {
             ("X-Consul-Token: 5ec7…; other", "X-Consul-Token: (token)…; other"),
             ("\"5ec7e7-0...\"", "\"(token)...\""),
             ("5ec7e7-00\"", "(token)\""),
-            // Too little to tell, or to be of use.
+            // Too little to tell, or to be of use: not more than half.
+            ("5ec7e7-0\"", "5ec7e7-0\""),
             ("5ec7e7 sessions", "5ec7e7 sessions"),
             ("session 5ec", "session 5ec"),
         ] {
