@@ -110,6 +110,24 @@ async fn failures_have_distinct_codes() {
 }
 
 #[tokio::test]
+async fn length_without_a_body_is_refused() {
+    for (length, is_refused) in [("0", false), ("4", true)] {
+        let (mut outgoing, mut table, mut ctx) = (anywhere(), ResourceTable::new(), WasiHttpCtx::new());
+        let mut wasi = WasiHttpCtxView { hooks: &mut outgoing, table: &mut table, ctx: &mut ctx };
+        let fields = wasi.from_list(vec![("content-length".into(), length.into())]).unwrap();
+        let request = HostOutgoingRequest::new(&mut wasi, fields).unwrap();
+        wasi.set_scheme(Resource::new_borrow(request.rep()), Some(WasiScheme::Http)).unwrap().unwrap();
+        wasi.set_authority(Resource::new_borrow(request.rep()), Some("localhost:1".into())).unwrap().unwrap();
+        wasi.set_path_with_query(Resource::new_borrow(request.rep()), Some("/".into())).unwrap().unwrap();
+        let refusal = future::handle(&mut outgoing, &mut table, request).map_err(|error| error.downcast().unwrap()).err();
+        match is_refused {
+            true => assert!(matches!(refusal, Some(ErrorCode::HttpRequestBodySize(Some(0)))), "{refusal:?}"),
+            false => assert!(refusal.is_none(), "{refusal:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn response_with_long_headers_is_broken() {
     // Names and values together have 16 bytes more.
     for (length, long) in [(16_368, false), (16_369, true)] {
