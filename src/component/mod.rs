@@ -1,5 +1,6 @@
 //! The parts for wasm32: the transport over `wasi:http`; with the feature `plugin`, the exports.
 
+mod allocator;
 #[cfg(feature = "plugin")]
 mod bindings;
 #[cfg(feature = "plugin")]
@@ -18,8 +19,3 @@ mod exports {
 
     bindings::export!(Plugin with_types_in bindings);
 }
-
-/// Chosen for its code size and for the memory that large lists take; docs/performance.md compares
-/// it with others.
-#[global_allocator]
-static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();

@@ -24,6 +24,12 @@ pub const WASIP2: &str = "wasm32-wasip2";
 const PLUGIN: (&str, &str) = ("consul-session", "consul-session-plugin.wasm");
 const COMMAND: (&str, &str) = ("consul-session-command", "consul-session.wasm");
 
+/// The plugin's memory at the start, in bytes: stack, data, and a heap that is enough for all but large
+/// lists. The host library clears and keeps as much of it from instance to instance.
+const MEMORY: usize = 512 << 10;
+/// The plugin's stack, in bytes. The linker's default is 1 MiB.
+const STACK: usize = 128 << 10;
+
 /// Builds both components into `dist/`, and returns the path of the plugin.
 pub fn run() -> Result<PathBuf> {
     run_to(&root().join("dist"))
@@ -92,6 +98,9 @@ fn core_module(package: &str) -> Result<Vec<u8>> {
     let mut target = target_directory()?;
     if package == COMMAND.0 {
         target.push("command");
+    } else {
+        flags.push(format!("-Clink-arg=-zstack-size={STACK}"));
+        flags.push(format!("-Clink-arg=--initial-memory={MEMORY}"));
     }
     // Not `cargo build`: for a crate that is an rlib too, it ignores the profile's LTO without a
     // warning.
