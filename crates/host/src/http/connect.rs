@@ -2,6 +2,7 @@
 
 use super::Network;
 use super::explain::{Failure, is_about_client, rustls_error};
+use super::tls::LazyConfig;
 use crate::policy::{Authority, Policy};
 use http::{Extensions, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -19,7 +20,7 @@ use std::io::{self, IoSlice};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -103,14 +104,20 @@ pub(crate) struct Connector(Arc<Inner>);
 
 struct Inner {
     network: Arc<Network>,
-    tls: TlsConnector,
+    tls: LazyLock<TlsConnector, Box<dyn FnOnce() -> TlsConnector + Send>>,
     /// The name that certificates are verified against, in place of the authority's.
     server_name: Option<ServerName<'static>>,
 }
 
 impl Connector {
-    pub(crate) fn new(network: Arc<Network>, tls: ClientConfig, server_name: Option<ServerName<'static>>) -> Connector {
-        Connector(Arc::new(Inner { network, tls: TlsConnector::from(Arc::new(tls)), server_name }))
+    /// Returns a connector that offers HTTP/2 and HTTP/1.1 over TLS.
+    pub(crate) fn new(network: Arc<Network>, tls: LazyConfig, server_name: Option<ServerName<'static>>) -> Connector {
+        let tls = move || {
+            let mut tls = ClientConfig::clone(&tls);
+            tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            TlsConnector::from(Arc::new(tls))
+        };
+        Connector(Arc::new(Inner { network, tls: LazyLock::new(Box::new(tls)), server_name }))
     }
 }
 

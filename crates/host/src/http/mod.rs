@@ -219,10 +219,7 @@ impl Http {
         let (verified, insecure) = network.tls.client_configs()?;
         let server_name = network.tls.server_name()?;
         let network = Arc::new(network);
-        let client = |mut tls: rustls::ClientConfig| {
-            tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-            client(Connector::new(Arc::clone(&network), tls, server_name.clone()))
-        };
+        let client = |tls| client(Connector::new(Arc::clone(&network), tls, server_name.clone()));
         let clients = Arc::new(Clients { verified: client(verified), insecure: client(insecure) });
         Ok(Http { network, clients })
     }

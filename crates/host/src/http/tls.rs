@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The settings of TLS connections to the agent. Default: the platform's roots, and no client
 /// certificate.
 ///
 /// The files contain PEM, with any text around the blocks. They are read once, when the [`Host`] is
-/// built. As in Consul's own tools, `ca_file` wins over `ca_path`, which is then not read. Unlike
+/// built; the platform's roots at the first HTTPS connection. As in Consul's own tools, `ca_file` wins over `ca_path`, which is then not read. Unlike
 /// there, a folder may contain other files too, and its subfolders are ignored.
 ///
 /// An `https+insecure` connection, where the host grants one, accepts any certificate, regardless
@@ -49,6 +49,10 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
+/// A configuration that is complete at its first use. Reading the platform's roots takes some
+/// milliseconds, a third of the time of a program that makes one call, and plain HTTP needs none.
+pub(crate) type LazyConfig = LazyLock<ClientConfig, Box<dyn FnOnce() -> ClientConfig + Send>>;
+
 impl Tls {
     /// Reads the files, and returns the configurations (verified, insecure). The second accepts any
     /// certificate. Both present the client certificate, and neither has ALPN set.
@@ -56,20 +60,21 @@ impl Tls {
     /// # Errors
     ///
     /// Fails if a file cannot be read, or does not contain what its setting needs.
-    pub(crate) fn client_configs(&self) -> Result<(ClientConfig, ClientConfig), ConfigError> {
+    pub(crate) fn client_configs(&self) -> Result<(LazyConfig, LazyConfig), ConfigError> {
         let provider = Arc::new(ring::default_provider());
         let identity = self.identity(&provider)?;
-        let with_identity = |builder: ConfigBuilder<ClientConfig, WantsClientCert>| match &identity {
-            Some(identity) => builder.with_client_cert_resolver(identity.clone()),
+        let with_identity = move |builder: ConfigBuilder<ClientConfig, WantsClientCert>| match &identity {
+            Some(identity) => builder.with_client_cert_resolver(Arc::clone(identity)),
             None => builder.with_no_client_auth(),
         };
         let accept_any = Arc::new(AcceptAnyCertificate(provider.signature_verification_algorithms));
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| ConfigError::new(format!("TLS cannot be set up: {error}")))?;
-        let verified = with_identity(builder.clone().with_root_certificates(self.roots()?));
-        let insecure = with_identity(builder.dangerous().with_custom_certificate_verifier(accept_any));
-        Ok((verified, insecure))
+        let insecure = with_identity(builder.clone().dangerous().with_custom_certificate_verifier(accept_any));
+        let roots = self.roots()?;
+        let verified = move || with_identity(builder.with_root_certificates(roots()));
+        Ok((LazyLock::new(Box::new(verified)), LazyLock::new(Box::new(|| insecure))))
     }
 
     /// Returns the name that replaces the authority's.
@@ -86,18 +91,22 @@ impl Tls {
         })
     }
 
-    /// Reads the certificates to trust.
-    fn roots(&self) -> Result<RootCertStore, ConfigError> {
-        let mut roots = RootCertStore::empty();
-        if self.platform_roots.unwrap_or(self.ca_file.is_none() && self.ca_path.is_none()) {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        roots.add_parsable_certificates(match (&self.ca_file, &self.ca_path) {
+    /// Reads the files with certificates to trust. Returns what adds those of the platform.
+    fn roots(&self) -> Result<impl FnOnce() -> RootCertStore + Send + use<>, ConfigError> {
+        let platform_roots = self.platform_roots.unwrap_or(self.ca_file.is_none() && self.ca_path.is_none());
+        let given = match (&self.ca_file, &self.ca_path) {
             (Some(file), _) => PemFile::read("ca-file", file)?.chain()?,
             (None, Some(folder)) => certificates_in(folder)?,
             (None, None) => Vec::new(),
-        });
-        Ok(roots)
+        };
+        Ok(move || {
+            let mut roots = RootCertStore::empty();
+            if platform_roots {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+            roots.add_parsable_certificates(given);
+            roots
+        })
     }
 
     /// Reads the client certificate and its key, if they are set.
@@ -559,7 +568,7 @@ mod tests {
         let (one, other) = (ca("one").pem(), ca("other").pem());
         let file = write(&folder, "bundle.pem", [b"# caf\xe9\n", one.as_bytes(), b"text\n", other.as_bytes()].concat());
         let platform = rustls_native_certs::load_native_certs().certs.len();
-        let count = |tls: &Tls| tls.roots().unwrap().len();
+        let count = |tls: &Tls| tls.roots().unwrap()().len();
         // Some of the platform's certificates may be unusable.
         let default = count(&Tls::default());
         assert!(default <= platform);
@@ -600,12 +609,12 @@ mod tests {
 
         std::fs::write(path.join("ca.pem"), ca.pem()).unwrap();
         std::fs::write(path.join("copy.pem"), ca.pem() + &ca.pem()).unwrap();
-        assert_eq!(tls.roots().unwrap().len(), 3);
+        assert_eq!(tls.roots().unwrap()().len(), 3);
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink("ca.pem", path.join("b85b3a2d.0")).unwrap();
             std::os::unix::fs::symlink("deeper", path.join("..data")).unwrap();
-            assert_eq!(tls.roots().unwrap().len(), 4);
+            assert_eq!(tls.roots().unwrap()().len(), 4);
         }
         for server in servers(&issue(&ca, params("agent", &["localhost"])), None) {
             handshake(&tls.client_configs().unwrap().0, "localhost", &server).unwrap();
