@@ -96,7 +96,8 @@ pub fn builder(invocation: &mut Invocation) -> Result<Builder, Error> {
     }
     Ok(match cache() {
         Some(folder) => builder.cache(folder),
-        None => builder,
+        // Each start compiles, and most are for one call.
+        None => builder.optimize(false),
     })
 }
 

@@ -13,6 +13,7 @@ use crate::http::{
 };
 use crate::limits::{CpuBudget, Exceeded, Limits, MAX_MEMORIES, MemoryLimiter, spawn_epoch_ticker};
 use crate::policy::{Authority, Rule};
+use crate::pool::Pool;
 use bytesize::ByteSize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once, Weak};
@@ -24,7 +25,8 @@ use wasmtime::component::{
 };
 use wasmtime::error::Context as _;
 use wasmtime::{
-    CallHook, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store, UpdateDeadline,
+    CallHook, Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Result, Store,
+    UpdateDeadline,
 };
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtx, WasiClocksCtxView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -37,6 +39,7 @@ pub struct Builder {
     pub(crate) network: Network,
     pub(crate) limits: Limits,
     pub(crate) cache: Option<PathBuf>,
+    unoptimized: bool,
 }
 
 impl Builder {
@@ -171,6 +174,14 @@ impl Builder {
         self
     }
 
+    /// Sets whether the compiler optimises the component. Default: `true`. If not, it compiles in three
+    /// quarters of the time, to code that is slower: for a program that makes one call and has no
+    /// cache.
+    pub fn optimize(mut self, optimize: bool) -> Builder {
+        self.unoptimized = !optimize;
+        self
+    }
+
     /// Loads the plugin's `.wasm` file.
     ///
     /// # Errors
@@ -197,10 +208,14 @@ impl Builder {
     }
 
     fn build_pooled(self, http: Http, wasm: &[u8]) -> Result<Host> {
-        let mut pooled = Config::new();
+        let mut on_demand = Config::new();
+        if self.unoptimized {
+            on_demand.cranelift_opt_level(OptLevel::None);
+        }
+        let mut pooled = on_demand.clone();
         pooled.allocation_strategy(pool(&self.limits));
         // Where that much address space is not available, allocate each instance on demand.
-        let engine = engine(pooled).or_else(|_| engine(Config::new()))?;
+        let engine = engine(pooled).or_else(|_| engine(on_demand))?;
         self.build_on(engine, http, wasm)
     }
 
@@ -212,8 +227,10 @@ impl Builder {
         let plugin = linker(&engine)?.instantiate_pre(&component)?;
         let exports = Arc::new(Exports::new(&component)?);
         spawn_epoch_ticker(&engine)?;
-        let permits = Arc::new(Semaphore::new(self.limits.instances.min(Semaphore::MAX_PERMITS)));
-        Ok(Host { plugin, exports, http, limits: self.limits, permits, timer_started: Arc::new(Once::new()) })
+        let [permits, idle_permits] =
+            [(), ()].map(|()| Arc::new(Semaphore::new(self.limits.instances.min(Semaphore::MAX_PERMITS))));
+        let timer_started = Arc::new(Once::new());
+        Ok(Host { plugin, exports, http, limits: self.limits, permits, idle_permits, timer_started })
     }
 }
 
@@ -234,6 +251,8 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
     let Some(instances) = u32::try_from(limits.instances).ok().filter(|_| limits.instances <= MAX_INSTANCES) else {
         return InstanceAllocationStrategy::OnDemand;
     };
+    // The instances that run, and the idle ones of all pools.
+    let instances = 2 * instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances).total_stacks(instances);
     pool.total_core_instances(instances * MAX_MODULES)
@@ -242,8 +261,8 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
     pool.max_tables_per_module(100).max_memories_per_module(100);
     pool.table_elements(limits.table.max(Limits::default().table));
     // These pages are zeroed and stay resident for the next instance, which saves page faults. The
-    // cost is this much memory for the highest number of concurrent instances so far: 50 MiB by
-    // default.
+    // cost is this much memory for the highest number of instances at once so far: up to 50 MiB by
+    // default, and as much for the idle instances of pools.
     pool.linear_memory_keep_resident(512 << 10).table_keep_resident(16 << 10);
     pool.pagemap_scan(Enabled::Auto);
     pool.into()
@@ -264,7 +283,10 @@ pub struct Host {
     exports: Arc<Exports>,
     http: Http,
     limits: Limits,
+    /// A permit for each instance that runs, or that a caller has.
     permits: Arc<Semaphore>,
+    /// A permit for each idle instance of all pools.
+    idle_permits: Arc<Semaphore>,
     timer_started: Arc<Once>,
 }
 
@@ -291,7 +313,29 @@ impl Host {
     ///
     /// Fails if the component cannot be instantiated within the limits.
     pub async fn instance(&self) -> Result<Instance, CallError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        self.instance_with(self.permit().await).await
+    }
+
+    /// Returns a pool that keeps up to `size` idle instances, for calls by callers that trust each
+    /// other. A call by the pool spares the time to make an instance; docs/performance.md has the
+    /// figures. Each call of this function returns another pool, with instances of its own.
+    #[must_use]
+    pub fn pool(&self, size: usize) -> Pool {
+        Pool::new(self.clone(), size)
+    }
+
+    /// Waits for the permit of an instance.
+    pub(crate) async fn permit(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Returns the permit of an idle instance, unless there are as many as [`Limits::instances`].
+    pub(crate) fn idle_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.idle_permits).try_acquire_owned().ok()
+    }
+
+    /// Returns an instance that has this permit.
+    pub(crate) async fn instance_with(&self, permit: OwnedSemaphorePermit) -> Result<Instance, CallError> {
         self.timer_started.call_once(|| drop(tokio::spawn(keep_earliest_timer(Arc::downgrade(&self.permits)))));
         let Limits { response, in_flight, requests, handles, .. } = self.limits;
         let mut table = ResourceTable::new();
@@ -323,7 +367,7 @@ impl Host {
         });
         let instantiate = async |store: &mut Store<State>| self.plugin.instantiate_async(store).await;
         let instance = run(&mut store, &self.limits, instantiate).await?;
-        Ok(Instance { instance, exports: Arc::clone(&self.exports), store, limits: self.limits, _permit: permit })
+        Ok(Instance { instance, exports: Arc::clone(&self.exports), store, limits: self.limits, permit })
     }
 }
 
@@ -371,7 +415,8 @@ pub struct Instance {
     exports: Arc<Exports>,
     store: Store<State>,
     limits: Limits,
-    _permit: OwnedSemaphorePermit,
+    /// [`Pool`] exchanges it when the instance becomes idle. Held, and not read.
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 impl Instance {
@@ -405,8 +450,8 @@ impl Instance {
     }
 }
 
-/// Defines each function of the plugin twice: on [`Instance`], and on [`Host`], where it calls a
-/// fresh instance.
+/// Defines each function of the plugin three times: on [`Instance`]; on [`Host`], where it calls a
+/// fresh instance; and on [`Pool`], where it calls a kept one.
 macro_rules! functions {
     ($($(#[$doc:meta])+ $interface:ident.$name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         /// The indices of the component's functions.
@@ -446,6 +491,21 @@ macro_rules! functions {
             /// case if the component was stopped or trapped.
             pub async fn $name(&self, $($argument: $type),*) -> Result<$answer, CallError> {
                 self.instance().await?.$name($($argument),*).await
+            })*
+        }
+
+        impl Pool {
+            $($(#[$doc])+
+            ///
+            /// # Errors
+            ///
+            /// Fails with [`CallError::Plugin`] if the plugin answers with an error, or with another
+            /// case if the component was stopped or trapped.
+            pub async fn $name(&self, $($argument: $type),*) -> Result<$answer, CallError> {
+                let mut kept = self.take().await?;
+                let answer = kept.instance.$name($($argument),*).await;
+                self.put_back(kept, &answer);
+                answer
             })*
         }
     };
@@ -733,9 +793,12 @@ mod tests {
         send::<Host>();
         sync::<Host>();
         send::<Instance>();
+        send::<Pool>();
+        sync::<Pool>();
         send::<CallError>();
         sync::<CallError>();
         let _ = |host: &Host, instance: &mut Instance, options: &Options, create: &CreateOptions| {
+            sent(host.pool(1).apply(options));
             sent(host.instance());
             sent(host.apply(options));
             sent(host.apply_json(""));

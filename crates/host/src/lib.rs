@@ -31,6 +31,7 @@ mod host;
 mod http;
 mod limits;
 mod policy;
+mod pool;
 
 pub use bindings::{
     Acquisition, Behavior, Connection, Consistency, Contents, CreateOptions, Diff, Difference, Error, Holding, InvalidOption,
@@ -44,3 +45,4 @@ pub use host::{Builder, Host, Instance};
 pub use http::{Credentials, Exchange, Tls, Token};
 pub use limits::{Exceeded, Limits};
 pub use policy::{Authority, Denied, Policy, Rule};
+pub use pool::Pool;

@@ -187,7 +187,7 @@ fn types(types: &[WasmType]) -> String {
 }
 
 /// Builds the host of a fixture.
-fn built(builder: Builder, fixture: &str) -> Result<Host> {
+pub fn built(builder: Builder, fixture: &str) -> Result<Host> {
     builder.build_from_bytes(&component(fixture)?).map_err(|error| anyhow!("{error:?}"))
 }
 

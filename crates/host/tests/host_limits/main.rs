@@ -5,6 +5,7 @@ mod hostile;
 mod load;
 mod permits;
 mod plugin;
+mod pool;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
