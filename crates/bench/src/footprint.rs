@@ -1,11 +1,14 @@
-//! The figures beside times: bytes, memory, allocations, boundary crossings.
+//! The figures beside times of workloads: bytes, memory, allocations, page faults, boundary crossings,
+//! the parts of a call by a fresh instance.
 
 use crate::backend::Backend;
 use crate::canned::{SHORT, Server};
-use crate::subjects::{Client, Fresh, InProcess, Kept, Native, Stock, Subject, connection, host};
+use crate::measure::{median, quantile};
+use crate::subjects::{Client, Fresh, InProcess, Kept, Native, PLUGIN, Pooled, Stock, Subject, connection, host};
 use crate::workload::{Workload, sizes};
 use anyhow::{Context, Result, ensure};
-use consul_session_host::{CallError, Error};
+use consul_session_host::{CallError, Error, Instance};
+use serde::{Deserialize, Serialize};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::sync::Arc;
@@ -58,26 +61,24 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// A measured value other than a time of a workload.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Figure {
     /// What was measured.
     pub what: String,
     /// The value.
     pub value: f64,
     /// The unit of the value.
-    pub unit: &'static str,
+    pub unit: String,
 }
 
-fn figure(what: impl Into<String>, value: f64, unit: &'static str) -> Figure {
-    Figure { what: what.into(), value, unit }
+fn figure(what: impl Into<String>, value: f64, unit: &str) -> Figure {
+    Figure { what: what.into(), value, unit: unit.to_owned() }
 }
 
-/// Size of the plugin. The targets refer to this and the next figures by name.
-pub const PLUGIN: &str = "the plugin";
-/// Time from the request for a fresh instance until it can be called.
-pub const READY: &str = "fresh instance, ready to call, p50";
-/// Resident memory of an idle instance.
+/// Resident memory of an idle instance. The targets refer to this and the next figure by name.
 pub const IDLE: &str = "an idle instance that was called once";
+/// Resident pages of an idle instance that all instances share.
+pub const SHARED: &str = "an idle instance that was called once, pages shared by all";
 /// Guest memory for the largest list, as a multiple of its body.
 pub const PEAK: &str = "peak guest memory of the largest list / its body";
 
@@ -85,10 +86,10 @@ pub const PEAK: &str = "peak guest memory of the largest list / its body";
 pub fn figures(runtime: &Arc<Runtime>, backend: &Backend, instances: usize) -> Result<Vec<Figure>> {
     let plugin = test_support::plugin()?;
     let mut figures = vec![
-        figure(PLUGIN, fs::metadata(&plugin)?.len() as f64, "bytes"),
+        figure("the plugin", fs::metadata(&plugin)?.len() as f64, "bytes"),
         figure("the command component", fs::metadata(test_support::component()?)?.len() as f64, "bytes"),
     ];
-    figures.extend(ready(runtime)?);
+    figures.extend(parts(runtime, backend)?);
     figures.extend(runtime.block_on(idle(backend, instances))?);
     figures.extend(runtime.block_on(peak(backend))?);
     let workloads =
@@ -105,15 +106,21 @@ pub fn figures(runtime: &Arc<Runtime>, backend: &Backend, instances: usize) -> R
         {
             1
         } else {
-            20
+            100
         };
         stock.run(workload, backend, calls)?;
         let [to_host, to_guest] = [0, 1].map(|n| (count()[n] - before[n]) as f64 / calls as f64);
         figures.push(figure(format!("{workload}: guest to host"), to_host, "host calls"));
         figures.push(figure(format!("{workload}: host to guest, cabi_realloc included"), to_guest, "guest calls"));
-        figures.push(allocations(&mut InProcess::new(runtime, Native::new()), workload, backend, calls)?);
-        figures.push(allocations(&mut InProcess::new(runtime, Kept(host()?)), workload, backend, calls)?);
-        figures.push(allocations(&mut InProcess::new(runtime, Fresh(host()?)), workload, backend, calls)?);
+        let mut subjects: [Box<dyn Subject>; 4] = [
+            Box::new(InProcess::new(runtime, Native::new())),
+            Box::new(InProcess::new(runtime, Kept(PLUGIN.into(), host()?))),
+            Box::new(InProcess::new(runtime, Pooled(PLUGIN.into(), host()?.pool(1)))),
+            Box::new(InProcess::new(runtime, Fresh(PLUGIN.into(), host()?))),
+        ];
+        for subject in &mut subjects {
+            figures.extend(counts(&mut **subject, workload, backend, calls)?);
+        }
     }
     Ok(figures)
 }
@@ -122,38 +129,72 @@ fn largest() -> usize {
     sizes().into_iter().max().unwrap_or_default()
 }
 
-/// Counts the allocations of this process, in all threads, per call.
-fn allocations(subject: &mut dyn Subject, workload: Workload, backend: &Backend, calls: usize) -> Result<Figure> {
-    subject.run(workload, backend, 1)?;
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+/// Counts allocations and page faults of this process, in all threads, per call.
+fn counts(subject: &mut dyn Subject, workload: Workload, backend: &Backend, calls: usize) -> Result<[Figure; 2]> {
+    let count = || anyhow::Ok([ALLOCATIONS.load(Ordering::Relaxed), page_faults()?]);
+    // As many, so that the heap and the memory of instances have grown before.
     subject.run(workload, backend, calls)?;
-    let count = (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / calls as f64;
-    Ok(figure(format!("{workload}: {}", subject.name()), count, "allocations of the host"))
+    let before = count()?;
+    subject.run(workload, backend, calls)?;
+    let after = count()?;
+    let what = format!("{workload}: {}", subject.name());
+    let per_call = |n: usize, unit| figure(what.clone(), (after[n] - before[n]) as f64 / calls as f64, unit);
+    Ok([per_call(0, "allocations of the host"), per_call(1, "page faults")])
 }
 
-/// Measures how soon a fresh instance can be called. The first 500 of 2,000 are not counted.
-fn ready(runtime: &Runtime) -> Result<Vec<Figure>> {
+/// Returns how many page faults of this process needed no input so far, as `getrusage` counts them.
+fn page_faults() -> Result<u64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // The second field is the name of the program, in parentheses. It may contain spaces.
+    let (_, fields) = stat.rsplit_once(") ").context("no name in /proc/self/stat")?;
+    Ok(fields.split(' ').nth(7).context("no page faults in /proc/self/stat")?.parse()?)
+}
+
+/// Measures the parts of a call by a fresh instance. The first 500 of 2,000 instances are not
+/// counted.
+fn parts(runtime: &Runtime, backend: &Backend) -> Result<Vec<Figure>> {
     let host = host()?;
-    let mut times: Vec<Duration> = runtime.block_on(async {
+    let (id, connection) = (backend.id.clone(), connection(backend.address(Workload::Info)));
+    let read = async move |instance: &mut Instance| {
+        let found = instance.info(&id, None, Some(&connection)).await?;
+        ensure!(found.session.is_some(), "no session");
+        Ok(())
+    };
+    let mut parts: Vec<[f64; 3]> = runtime.block_on(async {
         tokio::spawn(async move {
-            let mut times = Vec::new();
+            let mut parts = Vec::new();
             for _ in 0..2_000 {
                 let start = Instant::now();
-                let instance = host.instance().await?;
-                times.push(start.elapsed());
+                let mut instance = host.instance().await?;
+                let made = Instant::now();
+                read(&mut instance).await?;
+                let first = Instant::now();
+                read(&mut instance).await?;
+                let second = Instant::now();
                 drop(instance);
+                let dropped = Instant::now();
+                let micro = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e6;
+                parts.push([micro(start, made), micro(made, first) - micro(first, second), micro(second, dropped)]);
             }
-            anyhow::Ok(times)
+            anyhow::Ok(parts)
         })
         .await?
     })?;
-    times.drain(..500);
-    times.sort();
-    let micro = |part| crate::measure::quantile(&times, part).as_secs_f64() * 1e6;
-    Ok(vec![figure(READY, micro(0.5), "µs"), figure("fresh instance, ready to call, p99", micro(0.99), "µs")])
+    parts.drain(..500);
+    let [mut made, beyond, dropped] = [0, 1, 2].map(|n| parts.iter().map(|parts| parts[n]).collect::<Vec<_>>());
+    made.sort_by(f64::total_cmp);
+    Ok(vec![
+        figure("fresh instance, ready to call, p50", quantile(&made, 0.5), "µs"),
+        figure("fresh instance, ready to call, p99", quantile(&made, 0.99), "µs"),
+        figure("fresh instance, its first `info` beyond its second, p50", median(beyond), "µs"),
+        figure("fresh instance, time to drop it, p50", median(dropped), "µs"),
+    ])
 }
 
 /// Measures the resident memory of instances that wait for their next call.
+///
+/// [`SHARED`] counts for each of them the pages of the component's file that it has read. There is one
+/// copy of these for all instances.
 async fn idle(backend: &Backend, count: usize) -> Result<Vec<Figure>> {
     let rule = "127.0.0.1:*".parse()?;
     let builder = consul_session_host::Host::builder().allow(rule).limit("instances", &(count + 1).to_string())?;
@@ -172,15 +213,18 @@ async fn idle(backend: &Backend, count: usize) -> Result<Vec<Figure>> {
         ensure!(found.session.is_some(), "no session");
     }
     let called = resident()?;
-    let each = |after: u64| (after - before) as f64 / count as f64 / 1024.0;
-    Ok(vec![figure("an idle instance, fresh", each(fresh), "KiB resident"), figure(IDLE, each(called), "KiB resident")])
+    let each =
+        |what, after: [u64; 2], n: usize| figure(what, (after[n] - before[n]) as f64 / count as f64 / 1024.0, "KiB resident");
+    Ok(vec![each("an idle instance, fresh", fresh, 0), each(IDLE, called, 0), each(SHARED, called, 1)])
 }
 
-/// Returns the resident bytes of this process.
-fn resident() -> Result<u64> {
+/// Returns the resident bytes of this process: those that are its own, and those that it shares, or
+/// that are a file's.
+fn resident() -> Result<[u64; 2]> {
     let statm = fs::read_to_string("/proc/self/statm")?;
-    let pages: u64 = statm.split(' ').nth(1).context("no resident pages")?.parse()?;
-    Ok(pages * rustix::param::page_size() as u64)
+    let pages = |n| anyhow::Ok(statm.split(' ').nth(n).context("no such number of pages")?.parse::<u64>()?);
+    let (all, shared) = (pages(1)?, pages(2)?);
+    Ok([all - shared, shared].map(|pages| pages * rustix::param::page_size() as u64))
 }
 
 /// Measures the guest memory after the largest list. It never shrinks.
@@ -198,11 +242,11 @@ async fn peak(backend: &Backend) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Measures time and guest memory of lists of up to a million of the shortest sessions, and of a
-/// list that is too large.
+/// Measures time and guest memory of lists of up to 500,000 of the shortest sessions, the most that
+/// the plugin reads, and of a list that is too large.
 pub async fn growth() -> Result<Vec<Figure>> {
-    const TOO_LARGE: usize = 1_100_000;
-    let sizes = [SHORT, 2 * SHORT, 4 * SHORT, TOO_LARGE];
+    const TOO_LARGE: usize = 4 * SHORT;
+    let sizes = [SHORT, 2 * SHORT, TOO_LARGE];
     let server = Server::start(&sizes)?;
     let mut figures = Vec::new();
     for size in sizes {

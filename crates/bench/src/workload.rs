@@ -24,6 +24,8 @@ pub enum Workload {
 
 /// Number of sessions that [`Workload::Create`] creates.
 pub const MANY: usize = 1_000;
+/// The most concurrent callers of a workload.
+pub const CALLERS: usize = 64;
 
 /// Each workload with its calls per round. The large lists come last: they fill the real agent.
 pub const WORKLOADS: [(Workload, usize); 10] = [
@@ -32,7 +34,7 @@ pub const WORKLOADS: [(Workload, usize); 10] = [
     (Workload::Present, 50),
     (Workload::List(10), 100),
     (Workload::Create(1), 1),
-    (Workload::Create(64), 1),
+    (Workload::Create(CALLERS), 1),
     (Workload::Cold, 3),
     (Workload::Task, 1),
     (Workload::List(10_000), 5),

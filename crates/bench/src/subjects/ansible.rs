@@ -22,6 +22,16 @@ pub enum Module {
     Own,
 }
 
+impl Module {
+    /// Returns the name in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Module::Community => "community.general under Ansible",
+            Module::Own => "consul-session under Ansible",
+        }
+    }
+}
+
 /// A module in its own Ansible project.
 pub struct Ansible {
     module: Module,
@@ -94,10 +104,7 @@ impl Ansible {
 
 impl Subject for Ansible {
     fn name(&self) -> String {
-        match self.module {
-            Module::Community => "community.general under Ansible".into(),
-            Module::Own => "consul-session under Ansible".into(),
-        }
+        self.module.name().into()
     }
 
     fn supports(&self, workload: Workload) -> bool {

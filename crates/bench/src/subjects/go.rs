@@ -12,6 +12,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 use test_support::tools::command;
 
+/// Name in the tables, as a process for many calls and as a program for one.
+pub const GO: &str = "Consul's Go client";
+
 /// The process of the Go client. Killed when this is dropped.
 pub struct Go {
     process: Child,
@@ -47,7 +50,7 @@ impl Drop for Go {
 
 impl Subject for Go {
     fn name(&self) -> String {
-        "Consul's Go client".into()
+        GO.into()
     }
 
     fn supports(&self, workload: Workload) -> bool {

@@ -28,10 +28,10 @@ pub trait Caller: Send + 'static {
 
 /// An implementation, which makes callers.
 pub trait Client {
-    /// Name in the tables.
-    const NAME: &str;
     /// Type of the callers.
     type Caller: Caller;
+    /// Returns the name in the tables.
+    fn name(&self) -> String;
     /// Returns a caller for the agent at this address.
     fn caller(&self, address: SocketAddr) -> impl Future<Output = Result<Self::Caller>> + Send;
 }
@@ -60,7 +60,7 @@ impl<C: Client> InProcess<C> {
 
 impl<C: Client> Subject for InProcess<C> {
     fn name(&self) -> String {
-        C::NAME.into()
+        self.client.name()
     }
 
     fn supports(&self, workload: Workload) -> bool {

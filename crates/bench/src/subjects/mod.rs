@@ -9,11 +9,11 @@ mod process;
 mod stock;
 
 pub use ansible::{Ansible, Module};
-pub use go::Go;
+pub use go::{GO, Go};
 pub use in_process::{Caller, Client, InProcess};
-pub use native::{Native, ONCE, once};
-pub use plugin::{Fresh, Kept, connection, host};
-pub use process::Process;
+pub use native::{NATIVE, Native, ONCE, once};
+pub use plugin::{FRESH, Fresh, KEPT, Kept, PLUGIN, POOLED, Pooled, connection, host, load, named};
+pub use process::{CACHED, COMPILES, CURL, Process};
 pub use stock::Stock;
 
 use crate::backend::Backend;

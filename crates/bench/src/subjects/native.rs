@@ -16,6 +16,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// Name in the tables, in this process and as a program.
+pub const NATIVE: &str = "native Rust";
+
 /// The HTTP client, which all callers share.
 pub struct Native(HttpClient<HttpConnector, Full<Bytes>>);
 
@@ -92,8 +95,11 @@ impl Native {
 }
 
 impl Client for Native {
-    const NAME: &str = "native Rust";
     type Caller = NativeCaller;
+
+    fn name(&self) -> String {
+        NATIVE.into()
+    }
 
     async fn caller(&self, address: SocketAddr) -> Result<NativeCaller> {
         Ok(NativeCaller { client: self.0.clone(), authority: address.to_string() })

@@ -2,19 +2,43 @@
 
 use super::{Caller, Client};
 use anyhow::{Result, anyhow, ensure};
-use consul_session_host::{CallError, Connection, CreateOptions, Host, Instance, Options};
+use consul_session_host::{CallError, Connection, CreateOptions, Host, Instance, Options, Pool};
 use std::net::SocketAddr;
+use std::path::Path;
 
-/// The plugin with a fresh instance for each call.
-pub struct Fresh(pub Host);
+/// The plugin under test, in names of subjects. Another plugin has its file's name there.
+pub const PLUGIN: &str = "plugin";
+/// [`Kept`] in names of subjects.
+pub const KEPT: &str = "kept instance";
+/// [`Pooled`] in names of subjects.
+pub const POOLED: &str = "pooled instances";
+/// [`Fresh`] in names of subjects.
+pub const FRESH: &str = "fresh instance";
 
-/// The plugin with one instance for all calls of a caller.
-pub struct Kept(pub Host);
+/// Returns the name of the subject that calls this plugin with these instances.
+pub fn named(plugin: &str, instances: &str) -> String {
+    format!("{plugin}, {instances}")
+}
 
-/// Returns a host that may connect to this machine, with defaults for everything else.
+/// A plugin, by its name, with one instance for all calls of a caller.
+pub struct Kept(pub String, pub Host);
+
+/// A plugin, by its name, with the instances of one pool for all callers.
+pub struct Pooled(pub String, pub Pool);
+
+/// A plugin, by its name, with a fresh instance for each call.
+pub struct Fresh(pub String, pub Host);
+
+/// Returns a host of the plugin under test, as [`load`] does.
 pub fn host() -> Result<Host> {
+    load(&test_support::plugin()?)
+}
+
+/// Returns a host of this plugin that may connect to this machine, with defaults for everything
+/// else.
+pub fn load(plugin: &Path) -> Result<Host> {
     let builder = Host::builder().allow("127.0.0.1:*".parse()?);
-    builder.build(test_support::plugin()?).map_err(|error| anyhow!("{error:?}"))
+    builder.build(plugin).map_err(|error| anyhow!("{error:?}"))
 }
 
 /// Returns the plugin's argument for an agent at this address.
@@ -22,7 +46,7 @@ pub fn connection(address: SocketAddr) -> Connection {
     Connection { host: Some(address.ip().to_string()), port: Some(address.port()), ..Connection::default() }
 }
 
-/// A caller by a host or an instance, which have the same functions.
+/// A caller by a host, a pool or an instance, which have the same functions.
 pub struct PluginCaller<T> {
     callee: T,
     address: SocketAddr,
@@ -68,22 +92,41 @@ macro_rules! caller {
 
 caller!(Host);
 caller!(Instance);
+caller!(Pool);
 
-impl Client for Fresh {
-    const NAME: &str = "plugin, fresh instance";
-    type Caller = PluginCaller<Host>;
+impl Client for Kept {
+    type Caller = PluginCaller<Instance>;
 
-    async fn caller(&self, address: SocketAddr) -> Result<PluginCaller<Host>> {
-        Ok(PluginCaller::new(self.0.clone(), address))
+    fn name(&self) -> String {
+        named(&self.0, KEPT)
+    }
+
+    async fn caller(&self, address: SocketAddr) -> Result<PluginCaller<Instance>> {
+        let instance: Result<Instance, CallError> = self.1.instance().await;
+        Ok(PluginCaller::new(instance?, address))
     }
 }
 
-impl Client for Kept {
-    const NAME: &str = "plugin, kept instance";
-    type Caller = PluginCaller<Instance>;
+impl Client for Pooled {
+    type Caller = PluginCaller<Pool>;
 
-    async fn caller(&self, address: SocketAddr) -> Result<PluginCaller<Instance>> {
-        let instance: Result<Instance, CallError> = self.0.instance().await;
-        Ok(PluginCaller::new(instance?, address))
+    fn name(&self) -> String {
+        named(&self.0, POOLED)
+    }
+
+    async fn caller(&self, address: SocketAddr) -> Result<PluginCaller<Pool>> {
+        Ok(PluginCaller::new(self.1.clone(), address))
+    }
+}
+
+impl Client for Fresh {
+    type Caller = PluginCaller<Host>;
+
+    fn name(&self) -> String {
+        named(&self.0, FRESH)
+    }
+
+    async fn caller(&self, address: SocketAddr) -> Result<PluginCaller<Host>> {
+        Ok(PluginCaller::new(self.1.clone(), address))
     }
 }

@@ -1,6 +1,6 @@
 //! Programs that make one call and exit.
 
-use super::{ONCE, Round, Subject};
+use super::{GO, NATIVE, ONCE, Round, Subject};
 use crate::backend::Backend;
 use crate::workload::Workload;
 use anyhow::{Context, Result, ensure};
@@ -10,6 +10,13 @@ use std::process::Command;
 use std::time::Instant;
 use test_support::tools::{command, root};
 use test_support::{component, tools};
+
+/// Name of curl in the tables.
+pub const CURL: &str = "curl";
+/// Name of the program that finds the compiled plugin in its cache.
+pub const CACHED: &str = "consul-session with its cache";
+/// Name of the program that has no cache.
+pub const COMPILES: &str = "consul-session that compiles";
 
 /// Returns the command that reads the session with this ID from the agent at this address.
 type Info = Box<dyn Fn(SocketAddr, &str) -> Command>;
@@ -28,7 +35,7 @@ impl Process {
         let mut add = |name, info: Info| installed.push(Process { name, info });
         if command("curl").arg("--version").output().is_ok() {
             add(
-                "curl",
+                CURL,
                 Box::new(|address, id| {
                     let mut curl = command("curl");
                     curl.args(["--silent", "--show-error", "--fail", &format!("http://{address}/v1/session/info/{id}")]);
@@ -42,17 +49,14 @@ impl Process {
         let host = this.with_file_name("consul-session");
         ensure!(host.is_file(), "no {}: `cargo xtask bench` builds it", host.display());
         add(
-            "native Rust",
+            NATIVE,
             Box::new(move |address, id| {
                 let mut native = command(&this);
                 native.args([ONCE, &address.to_string(), id]);
                 native
             }),
         );
-        for (name, cache) in [
-            ("consul-session with its cache", Some(root().join("target/tmp/bench-cache"))),
-            ("consul-session that compiles", None),
-        ] {
+        for (name, cache) in [(CACHED, Some(root().join("target/tmp/bench-cache"))), (COMPILES, None)] {
             let host = host.clone();
             add(
                 name,
@@ -78,7 +82,7 @@ impl Process {
         }
         if let Some(go) = go {
             add(
-                "Consul's Go client",
+                GO,
                 Box::new(move |address, id| {
                     let mut go = command(&go);
                     go.args([ONCE, &address.to_string(), id]);

@@ -96,8 +96,11 @@ pub struct StockCaller {
 }
 
 impl Client for Stock {
-    const NAME: &str = "plugin, wasmtime's default sender";
     type Caller = StockCaller;
+
+    fn name(&self) -> String {
+        "plugin, wasmtime's default sender".into()
+    }
 
     async fn caller(&self, address: SocketAddr) -> Result<StockCaller> {
         let state = State { table: ResourceTable::new(), wasi: WasiCtx::builder().build(), http: WasiHttpCtx::new() };
