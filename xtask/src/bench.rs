@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: builds everything that the benchmark measures, as for production, and runs
-//! it; or draws its graph.
+//! it; or writes the document of its figures.
 
 use crate::build;
 use crate::tools::{EMBEDDED, cargo, consul, python, root, run_command, step, wasmtime, wheels};
@@ -14,10 +14,10 @@ pub const GO: &str = "BENCH_GO";
 /// Profile of the program and the benchmark.
 const PROFILE: &str = "dist";
 
-/// Runs the benchmark with these arguments, or draws its graph.
+/// Runs the benchmark with these arguments, or writes the document of its figures.
 pub fn run(args: &[&str]) -> Result<()> {
-    if args == ["--graph"] {
-        return graph();
+    if args == ["--document"] {
+        return document();
     }
     check(args)?;
     let quick = args.contains(&"--quick");
@@ -49,15 +49,15 @@ fn check(mut args: &[&str]) -> Result<()> {
                 rest
             }
             ["--runs", runs, rest @ ..] if runs.parse::<NonZeroUsize>().is_ok() => rest,
-            _ => bail!("expected --graph, or some of --quick, --against PLUGIN and --runs N, found `{}`", args.join(" ")),
+            _ => bail!("expected --document, or some of --quick, --against PLUGIN and --runs N, found `{}`", args.join(" ")),
         }
     }
 }
 
-/// Draws the graph of the documents. `UPDATE_DOCS=1 cargo xtask bench` writes its figures.
-fn graph() -> Result<()> {
-    let bench = ["run", "--quiet", "-p", "consul-session-bench", "--", "graph"];
-    cargo(&[&bench[..], &["docs/performance.json", "docs/performance.svg"]].concat(), &[])
+/// Writes tables and graph of `docs/performance.md` from the figures beside it, which `UPDATE_DOCS=1
+/// cargo xtask bench` writes.
+fn document() -> Result<()> {
+    cargo(&["run", "--quiet", "-p", "consul-session-bench", "--", "document", "docs/performance.json", "."], &[])
 }
 
 /// Builds the program in `crates/bench/go`.
@@ -90,7 +90,7 @@ mod tests {
             &["--runs", "0"],
             &["--against"],
             &["--against", "missing.wasm"],
-            &["--graph", "--quick"],
+            &["--document", "--quick"],
             &["--fast"],
         ] {
             assert!(check(args).is_err(), "{args:?}");

@@ -33,7 +33,8 @@ cargo xtask bench [--quick] [--against PLUGIN] [--runs N]
                              measures the plugin; --quick: one minute, no Consul;
                              --against: beside another plugin's file; --runs: N
                              times, with the range of each target's figure
-cargo xtask bench --graph    draws docs/performance.svg
+cargo xtask bench --document
+                             writes tables and graph of docs/performance.md
 cargo xtask compose          composes the plugin and the example of a guest
 cargo xtask deny             checks licences and sources of the Rust packages,
                              and advisories if ADVISORY_DB names a clone of

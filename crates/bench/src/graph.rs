@@ -4,18 +4,10 @@ use crate::backend::AGENT;
 use crate::measure::{Run, median};
 use crate::subjects::{FRESH, GO, KEPT, NATIVE, PLUGIN, POOLED, named};
 use crate::workload::{CALLERS, Workload};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use serde::Deserialize;
-
-/// First argument to draw the graph.
-pub const GRAPH: &str = "graph";
-/// The figures of the documents.
-pub const FIGURES: &str = "docs/performance.json";
-/// The graph of the documents.
-pub const FILE: &str = "docs/performance.svg";
 
 /// The groups of bars, with their labels.
 const GROUPS: [(Workload, &str); 7] = [
@@ -41,20 +33,6 @@ const LEFT: i32 = 40;
 const STEP: f64 = 0.22;
 /// Width of a bar.
 const WIDTH: f64 = 0.21;
-
-/// The part of the file with all figures that the graph shows.
-#[derive(Deserialize)]
-struct Figures {
-    runs: Vec<Run>,
-}
-
-/// Draws the figures of one file into another.
-pub fn run(args: &[String]) -> Result<()> {
-    let [figures, graph] = args else { bail!("usage: {GRAPH} JSON SVG") };
-    let text = std::fs::read(figures).with_context(|| figures.clone())?;
-    let Figures { runs } = serde_json::from_slice(&text).with_context(|| figures.clone())?;
-    std::fs::write(graph, draw(&runs)?).with_context(|| graph.clone())
-}
 
 /// Returns the graph as SVG. Each bar is the median of the runs.
 ///

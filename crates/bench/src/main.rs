@@ -7,6 +7,7 @@
 
 mod backend;
 mod canned;
+mod document;
 mod footprint;
 mod graph;
 mod measure;
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
         Some((arg, rest)) if arg == subjects::ONCE => once(rest),
         Some((arg, rest)) if arg == ONLY => only(rest),
         Some((arg, rest)) if arg == MEASURE => Ok(serde_json::to_writer(std::io::stdout(), &measure(&Plan::new(rest)?)?)?),
-        Some((arg, rest)) if arg == graph::GRAPH => graph::run(rest),
+        Some((arg, rest)) if arg == document::DOCUMENT => document::run(rest),
         Some((arg, rest)) if arg == soak::SOAK => soak::run(rest),
         _ => run(&args),
     }

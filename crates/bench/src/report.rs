@@ -1,8 +1,8 @@
 //! The report: tables for people, the targets, and all figures as JSON.
 
 use crate::backend::{AGENT, CANNED};
+use crate::document;
 use crate::footprint::{Figure, IDLE, PEAK};
-use crate::graph;
 use crate::measure::{FEWEST, Row, Run, median};
 use crate::plan::Plan;
 use crate::subjects::{CACHED, COMPILES, CURL, FRESH, GO, KEPT, Module, NATIVE, PLUGIN, POOLED, named};
@@ -18,7 +18,7 @@ use std::time::Duration;
 use test_support::consul::Consul;
 use test_support::tools::{ansible_playbook, command, root, wasmtime};
 
-/// Prints the tables, and writes all figures to a file in `target/`. Writes figures and graph of the
+/// Prints the tables, and writes all figures to a file in `target/`. Writes those of the
 /// documents too if [`Plan::is_documented`].
 pub fn report(runs: &[Run], plan: &Plan) -> Result<()> {
     let last = runs.last().context("no run")?;
@@ -59,9 +59,9 @@ pub fn report(runs: &[Run], plan: &Plan) -> Result<()> {
     let json = format!("{json:#}\n");
     std::fs::write(root().join("target").join(file), &json)?;
     if plan.is_documented() {
-        let graph = graph::draw(runs)?;
-        std::fs::write(root().join(graph::FIGURES), json)?;
-        std::fs::write(root().join(graph::FILE), graph)?;
+        let figures = root().join(document::FIGURES);
+        std::fs::write(&figures, json)?;
+        document::write(&figures, &root())?;
     }
     let calls: usize = runs.iter().flat_map(|run| &run.times).map(|row| row.calls).sum();
     println!("{calls} calls; all figures are in target/{file}");
@@ -111,7 +111,7 @@ fn others(figures: &[Figure]) -> Table {
 }
 
 /// Returns the table of targets. Only several runs have a least and a most figure.
-fn compared(targets: &[Target], runs: usize) -> Table {
+pub fn compared(targets: &[Target], runs: usize) -> Table {
     let has_range = runs > 1;
     let range = if has_range { &["least", "most"][..] } else { &[] };
     let mut shown = table(&[&["what", "bound", "figure"], range, &["met"]].concat());
@@ -145,7 +145,7 @@ impl fmt::Display for Bound {
 }
 
 /// A bound for the median of a figure of several runs.
-struct Target {
+pub struct Target {
     what: String,
     bound: Bound,
     /// The figure of each run. None if a run lacks it.
@@ -169,7 +169,8 @@ impl Target {
     }
 }
 
-fn targets(runs: &[Run]) -> Vec<Target> {
+/// Returns the targets, with their figures in these runs.
+pub fn targets(runs: &[Run]) -> Vec<Target> {
     use Bound::{AtLeast, AtMost};
     let new = |what: String, bound, figure: &dyn Fn(&Run) -> Option<f64>| Target::new(runs, what, bound, figure);
     let ratio = |backend: &str, workload: Workload, one: &str, other: &str, bound| {
@@ -265,7 +266,7 @@ pub fn nanoseconds(time: Duration) -> u64 {
 }
 
 /// Formats nanoseconds with three digits.
-fn time(nanoseconds: u64) -> String {
+pub fn time(nanoseconds: u64) -> String {
     let seconds = Duration::from_nanos(nanoseconds).as_secs_f64();
     let (value, unit) = match seconds {
         ..1e-3 => (seconds * 1e6, "µs"),

@@ -1,31 +1,35 @@
-//! The graph of `docs/performance.md` shows the figures beside it. `UPDATE_DOCS=1 cargo xtask bench`
-//! writes both files.
+//! Tables and graph of `docs/performance.md` show the figures beside it. `UPDATE_DOCS=1 cargo xtask
+//! bench --runs 3` writes all of them.
 
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use test_support::tools::root;
 
+const SHOWN: [&str; 2] = ["docs/performance.md", "docs/performance.svg"];
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 #[test]
-fn graph_is_drawn_from_the_figures() {
-    let [figures, graph] = ["docs/performance.json", "docs/performance.svg"].map(|path| root().join(path));
+fn tables_and_graph_are_those_of_the_figures() {
     let folder = tempfile::tempdir().unwrap();
-    let drawn = folder.path().join("performance.svg");
-    let mut bench = Command::new(env!("CARGO_BIN_EXE_consul-session-bench"));
-    let output = bench.arg("graph").arg(figures).arg(&drawn).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    if std::env::var("UPDATE_DOCS").is_ok_and(|value| value == "1") {
-        std::fs::copy(&drawn, &graph).unwrap();
+    std::fs::create_dir(folder.path().join("docs")).unwrap();
+    for file in SHOWN {
+        std::fs::copy(root().join(file), folder.path().join(file)).unwrap();
     }
-    assert!(read(&graph) == read(&drawn), "docs/performance.svg differs; `cargo xtask bench --graph` draws it");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_consul-session-bench"));
+    let output = bench.arg("document").arg(root().join("docs/performance.json")).arg(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for file in SHOWN {
+        let (committed, made) = (root().join(file), folder.path().join(file));
+        assert!(read(&committed) == read(&made), "{file} differs; `cargo xtask bench --document` writes it");
+    }
 }
 
 #[test]
-fn figures_are_those_of_a_whole_run_and_name_no_path() {
+fn figures_are_those_of_whole_runs_and_name_no_path() {
     let text = read(&root().join("docs/performance.json"));
     let figures: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(figures["profile"], "dist");
