@@ -61,7 +61,7 @@ pub fn report(runs: &[Run], plan: &Plan) -> Result<()> {
     if plan.is_documented() {
         let figures = root().join(document::FIGURES);
         std::fs::write(&figures, json)?;
-        document::write(&figures, &root())?;
+        document::write(&figures, root())?;
     }
     let calls: usize = runs.iter().flat_map(|run| &run.times).map(|row| row.calls).sum();
     println!("{calls} calls; all figures are in target/{file}");
