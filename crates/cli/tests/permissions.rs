@@ -545,9 +545,9 @@ fn config_errors_name_the_file_and_the_line() -> Result<()> {
 
 #[test]
 fn memory_limit_stops_the_component() -> Result<()> {
-    consul_session("--dev state=list --limit memory=1MiB")
-        .fails("other", "the component was stopped: it wanted more memory than the limit `memory` of 1.0 MiB allows; an operator raises it by `--limit memory=VALUE`, or in the configuration file: [limits]")?;
-    consul_session("--dev state=list --limit memory=1MiB --limit memory=4MiB").prints(NO_SESSION)
+    consul_session("--dev state=list --limit memory=256KiB")
+        .fails("other", "the component was stopped: it wanted more memory than the limit `memory` of 256.0 KiB allows; an operator raises it by `--limit memory=VALUE`, or in the configuration file: [limits]")?;
+    consul_session("--dev state=list --limit memory=256KiB --limit memory=4MiB").prints(NO_SESSION)
 }
 
 #[test]
