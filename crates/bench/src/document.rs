@@ -43,17 +43,17 @@ struct Figures {
 /// Writes tables and graph: `document FIGURES FOLDER`.
 pub fn run(args: &[String]) -> Result<()> {
     let [figures, folder] = args else { bail!("usage: {DOCUMENT} FIGURES FOLDER") };
-    write(Path::new(figures), Path::new(folder))
+    let text = std::fs::read(figures).with_context(|| figures.clone())?;
+    let Figures { runs } = serde_json::from_slice(&text).with_context(|| figures.clone())?;
+    write(&runs, Path::new(folder))
 }
 
-/// Writes tables and graph of these figures into the checkout in this folder.
-pub fn write(figures: &Path, folder: &Path) -> Result<()> {
-    let name = || figures.display().to_string();
-    let Figures { runs } = serde_json::from_slice(&std::fs::read(figures).with_context(name)?).with_context(name)?;
-    std::fs::write(folder.join(GRAPH), graph::draw(&runs)?)?;
+/// Writes tables and graph of these runs into the checkout in this folder.
+pub fn write(runs: &[Run], folder: &Path) -> Result<()> {
+    std::fs::write(folder.join(GRAPH), graph::draw(runs)?)?;
     let file = folder.join(FILE);
     let text = std::fs::read_to_string(&file)?;
-    Ok(std::fs::write(file, with_tables(&text, &runs)?)?)
+    Ok(std::fs::write(file, with_tables(&text, runs)?)?)
 }
 
 /// Returns the document's text with the tables of these runs.

@@ -77,10 +77,10 @@ fn figure(what: impl Into<String>, value: f64, unit: &str) -> Figure {
 
 /// Resident memory of an idle instance. The targets refer to this and the next figure by name.
 pub const IDLE: &str = "an idle instance that was called once";
-/// Resident pages of an idle instance that all instances share.
-pub const SHARED: &str = "an idle instance that was called once, pages shared by all";
 /// Guest memory for the largest list, as a multiple of its body.
 pub const PEAK: &str = "peak guest memory of the largest list / its body";
+/// Resident pages of an idle instance that all instances share.
+const SHARED: &str = "an idle instance that was called once, pages shared by all";
 
 /// Measures all figures but those of [`growth`].
 pub fn figures(runtime: &Arc<Runtime>, backend: &Backend, instances: usize) -> Result<Vec<Figure>> {

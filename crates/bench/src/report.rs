@@ -59,9 +59,8 @@ pub fn report(runs: &[Run], plan: &Plan) -> Result<()> {
     let json = format!("{json:#}\n");
     std::fs::write(root().join("target").join(file), &json)?;
     if plan.is_documented() {
-        let figures = root().join(document::FIGURES);
-        std::fs::write(&figures, json)?;
-        document::write(&figures, root())?;
+        std::fs::write(root().join(document::FIGURES), json)?;
+        document::write(runs, root())?;
     }
     let calls: usize = runs.iter().flat_map(|run| &run.times).map(|row| row.calls).sum();
     println!("{calls} calls; all figures are in target/{file}");
