@@ -174,8 +174,8 @@ impl Builder {
         self
     }
 
-    /// Sets whether the compiler optimises the component. Default: `true`. If not, it compiles in three
-    /// quarters of the time, to code that is slower: for a program that makes one call and has no
+    /// Sets whether the compiler optimises the component. Default: `true`. If not, it compiles in four
+    /// fifths of the time, to code that is slower: for a program that makes one call and has no
     /// cache.
     pub fn optimize(mut self, optimize: bool) -> Builder {
         self.unoptimized = !optimize;
