@@ -2,15 +2,15 @@
 
 use super::Network;
 use super::explain::{Failure, is_about_client, rustls_error};
-use super::tls::LazyConfig;
+use super::tls::MakeConfig;
 use crate::policy::{Authority, Policy};
 use http::{Extensions, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
+use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -111,9 +111,9 @@ struct Inner {
 
 impl Connector {
     /// Returns a connector that offers HTTP/2 and HTTP/1.1 over TLS.
-    pub(crate) fn new(network: Arc<Network>, tls: LazyConfig, server_name: Option<ServerName<'static>>) -> Connector {
+    pub(crate) fn new(network: Arc<Network>, make_config: MakeConfig, server_name: Option<ServerName<'static>>) -> Connector {
         let tls = move || {
-            let mut tls = ClientConfig::clone(&tls);
+            let mut tls = make_config();
             tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             TlsConnector::from(Arc::new(tls))
         };

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// The settings of TLS connections to the agent. Default: the platform's roots, and no client
 /// certificate.
@@ -49,18 +49,19 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
-/// A configuration that is complete at its first use. Reading the platform's roots takes some
-/// milliseconds, a third of the time of a program that makes one call, and plain HTTP needs none.
-pub(crate) type LazyConfig = LazyLock<ClientConfig, Box<dyn FnOnce() -> ClientConfig + Send>>;
+/// Completes a configuration, for the first connection that needs it. Reading the platform's roots
+/// takes some milliseconds, a third of the time of a program that makes one call, and plain HTTP needs
+/// none.
+pub(crate) type MakeConfig = Box<dyn FnOnce() -> ClientConfig + Send>;
 
 impl Tls {
-    /// Reads the files, and returns the configurations (verified, insecure). The second accepts any
-    /// certificate. Both present the client certificate, and neither has ALPN set.
+    /// Reads the files, and returns what makes the configurations (verified, insecure). The second
+    /// accepts any certificate. Both present the client certificate, and neither has ALPN set.
     ///
     /// # Errors
     ///
     /// Fails if a file cannot be read, or does not contain what its setting needs.
-    pub(crate) fn client_configs(&self) -> Result<(LazyConfig, LazyConfig), ConfigError> {
+    pub(crate) fn client_configs(&self) -> Result<(MakeConfig, MakeConfig), ConfigError> {
         let provider = Arc::new(ring::default_provider());
         let identity = self.identity(&provider)?;
         let with_identity = move |builder: ConfigBuilder<ClientConfig, WantsClientCert>| match &identity {
@@ -74,7 +75,7 @@ impl Tls {
         let insecure = with_identity(builder.clone().dangerous().with_custom_certificate_verifier(accept_any));
         let roots = self.roots()?;
         let verified = move || with_identity(builder.with_root_certificates(roots()));
-        Ok((LazyLock::new(Box::new(verified)), LazyLock::new(Box::new(|| insecure))))
+        Ok((Box::new(verified), Box::new(|| insecure)))
     }
 
     /// Returns the name that replaces the authority's.
@@ -329,6 +330,12 @@ mod tests {
         Ca::self_signed(ca_params(common_name, &[]), KeyPair::generate().unwrap()).unwrap()
     }
 
+    /// Returns the configurations (verified, insecure).
+    fn configs(tls: &Tls) -> (ClientConfig, ClientConfig) {
+        let (verified, insecure) = tls.client_configs().unwrap();
+        (verified(), insecure())
+    }
+
     /// Returns a certificate that `ca` signs, and its key, both as PEM.
     fn issue(ca: &Ca, params: CertificateParams) -> (String, String) {
         let key = KeyPair::generate().unwrap();
@@ -404,7 +411,7 @@ mod tests {
 
     /// Returns the message of the error, with `DIR` for the folder's path.
     fn error(tls: &Tls, folder: &TempDir) -> String {
-        let error: Box<dyn std::error::Error> = tls.client_configs().unwrap_err().into();
+        let error: Box<dyn std::error::Error> = tls.client_configs().err().unwrap().into();
         error.to_string().replace(folder.path().to_str().unwrap(), "DIR").replace('\\', "/")
     }
 
@@ -412,7 +419,7 @@ mod tests {
     fn servers_are_verified() {
         let (folder, known, unknown) = (TempDir::new().unwrap(), ca("known"), ca("unknown"));
         let tls = trusting(write(&folder, "ca.pem", known.pem()));
-        let (verified, insecure) = tls.client_configs().unwrap();
+        let (verified, insecure) = configs(&tls);
         assert!(verified.alpn_protocols.is_empty() && insecure.alpn_protocols.is_empty());
         let mut expired = params("agent", &["localhost"]);
         expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
@@ -432,7 +439,7 @@ mod tests {
         for (params, accepted) in [(agent(), true), (ca_params("agent", &["127.0.0.1"]), false)] {
             let key = KeyPair::generate().unwrap();
             let cert = params.self_signed(&key).unwrap().pem();
-            let (verified, insecure) = trusting(write(&folder, "self.pem", &cert)).client_configs().unwrap();
+            let (verified, insecure) = configs(&trusting(write(&folder, "self.pem", &cert)));
             for server in servers(&(cert, key.serialize_pem()), None) {
                 assert_eq!(handshake(&verified, "127.0.0.1", &server).is_ok(), accepted);
                 handshake(&insecure, "127.0.0.1", &server).unwrap();
@@ -451,7 +458,7 @@ mod tests {
         let ca = ca("ca");
         let (cert, _key) = issue(&ca, params("agent", &["localhost"]));
         let other_key = KeyPair::generate().unwrap().serialize_pem();
-        let (_, insecure) = Tls::default().client_configs().unwrap();
+        let (_, insecure) = configs(&Tls::default());
         for server in servers(&(cert, other_key), None) {
             let error = handshake(&insecure, "localhost", &server).unwrap_err();
             assert_eq!(error, Error::InvalidCertificate(CertificateError::BadSignature));
@@ -467,13 +474,13 @@ mod tests {
         let anonymous = trusting(write(&folder, "ca.pem", root.pem()));
         let tls = Tls { client_cert: Some(both.clone()), client_key: Some(both), ..anonymous.clone() };
         for server in servers(&issue(&root, params("agent", &["localhost"])), Some(&root)) {
-            let (verified, insecure) = tls.client_configs().unwrap();
+            let (verified, insecure) = configs(&tls);
             for client in [verified, insecure] {
                 let server = handshake(&client, "localhost", &server).unwrap();
                 let chain: Vec<_> = CertificateDer::pem_slice_iter(cert.as_bytes()).map(Result::unwrap).collect();
                 assert_eq!(server.peer_certificates(), Some([chain, vec![between.der().clone()]].concat().as_slice()));
             }
-            let (verified, insecure) = anonymous.client_configs().unwrap();
+            let (verified, insecure) = configs(&anonymous);
             for client in [verified, insecure] {
                 let error = handshake(&client, "localhost", &server).unwrap_err();
                 assert_eq!(error, Error::NoCertificatesPresented);
@@ -481,7 +488,7 @@ mod tests {
         }
         // A certificate of another CA, which the agent refuses.
         for server in servers(&issue(&root, params("agent", &["localhost"])), Some(&ca("other"))) {
-            let error = handshake(&tls.client_configs().unwrap().0, "localhost", &server).unwrap_err();
+            let error = handshake(&configs(&tls).0, "localhost", &server).unwrap_err();
             assert!(
                 matches!(error, Error::InvalidCertificate(_) | Error::AlertReceived(AlertDescription::UnknownCA)),
                 "{error:?}"
@@ -501,7 +508,7 @@ mod tests {
                 ..trusting(write(&folder, "ca.pem", ca.pem()))
             };
             for server in &servers {
-                handshake(&tls.client_configs().unwrap().0, "localhost", server).unwrap();
+                handshake(&configs(&tls).0, "localhost", server).unwrap();
             }
         };
         for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
@@ -531,7 +538,7 @@ mod tests {
             )),
             ..Tls::default()
         };
-        assert!(tls.client_configs().unwrap().0.client_auth_cert_resolver.has_certs());
+        assert!(configs(&tls).0.client_auth_cert_resolver.has_certs());
     }
 
     #[test]
@@ -546,7 +553,7 @@ mod tests {
         let tls = named("server.dc1.consul");
         let name = tls.server_name().unwrap().unwrap();
         for server in servers(&issue(&ca, params("agent", &["server.dc1.consul"])), None) {
-            let server = handshake(&tls.client_configs().unwrap().0, &name.to_str(), &server).unwrap();
+            let server = handshake(&configs(&tls).0, &name.to_str(), &server).unwrap();
             assert_eq!(server.server_name(), Some("server.dc1.consul"));
         }
         for address in ["10.0.0.1", "::1"] {
@@ -583,7 +590,7 @@ mod tests {
         // Without roots, every certificate is rejected.
         let no_roots = Tls { platform_roots: Some(false), ..Tls::default() };
         for server in servers(&issue(&ca("ca"), params("agent", &["localhost"])), None) {
-            let error = handshake(&no_roots.client_configs().unwrap().0, "localhost", &server).unwrap_err();
+            let error = handshake(&configs(&no_roots).0, "localhost", &server).unwrap_err();
             assert_eq!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer));
         }
     }
@@ -617,7 +624,7 @@ mod tests {
             assert_eq!(tls.roots().unwrap()().len(), 4);
         }
         for server in servers(&issue(&ca, params("agent", &["localhost"])), None) {
-            handshake(&tls.client_configs().unwrap().0, "localhost", &server).unwrap();
+            handshake(&configs(&tls).0, "localhost", &server).unwrap();
         }
         #[cfg(unix)]
         {
